@@ -1,0 +1,1 @@
+//! Kinora shader-build.

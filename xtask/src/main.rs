@@ -1,0 +1,2 @@
+//! Developer tasks of the Kinora workspace.
+fn main() {}
