@@ -1,12 +1,12 @@
 """Regenerates the golden fixtures. See README.md.
 
-    python generate.py [part ...]      parts: ltx_transformer ltx_vae text_encoders (default: all)
+    python generate.py [part ...]      parts: those of PARTS below (default: all)
 """
 
 import importlib
 import sys
 
-PARTS = ["ltx_transformer", "ltx_vae", "text_encoders"]
+PARTS = ["ltx_transformer", "ltx_vae", "text_encoders", "schedulers", "sampler"]
 
 
 def main() -> None:
