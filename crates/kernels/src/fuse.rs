@@ -1,6 +1,6 @@
 //! The closed list of rewrites of a finished plan. Each joins a step with the only reader of its result.
 //!
-//! 1. norm → modulate ⇒ norm with modulation
+//! 1. norm without affine → modulate ⇒ norm with modulation
 //! 2. gemm → activation ⇒ epilogue
 //! 3. gemm → gated add ⇒ epilogue
 //! 4. gemm or conv3d → add of an equal shape ⇒ epilogue
@@ -58,7 +58,9 @@ fn sole_producer(graph: &Graph, consumer: usize, position: usize) -> Option<usiz
 fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<Step> {
     let rest: Vec<Operand> = second.inputs.iter().enumerate().filter(|(i, _)| *i != position).map(|(_, o)| *o).collect();
     let op = match (&first.op, &second.op, position) {
-        (Op::Norm(norm), Op::Modulate(columns), 0) if plain(norm) => Op::Norm(Norm { modulation: Some(*columns), ..norm.clone() }),
+        (Op::Norm(norm), Op::Modulate(columns), 0) if plain(norm) && norm.gain.is_none() && norm.bias.is_none() && norm.groups == 1 => {
+            Op::Norm(Norm { modulation: Some(*columns), ..norm.clone() })
+        }
         (Op::Norm(norm), Op::Rope, 0)
             if plain(norm) && graph.values[rest[0].value].shape.channels() * norm.groups == first_channels(graph, first) =>
         {
