@@ -3,6 +3,7 @@
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
 pub mod error;
+pub mod sampling;
 pub mod weights;
 
 pub use error::{Error, Result};
