@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod sampling;
+pub mod text;
 pub mod weights;
 
 pub use error::{Error, Result};
