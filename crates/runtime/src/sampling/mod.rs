@@ -1,0 +1,6 @@
+//! Sampling: starting noise and the noise schedule.
+
+pub mod noise;
+pub mod schedule;
+
+mod beta;
