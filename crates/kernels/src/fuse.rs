@@ -69,15 +69,11 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
         (Op::Norm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu && !norm.rope => {
             Op::Norm(Norm { silu: true, ..norm.clone() })
         }
-        (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0)
-            if gemm.activation == Activation::None && !gemm.residual && gemm.gate.is_none() =>
-        {
+        (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0) if bare(gemm) => {
             Op::Gemm(Gemm { activation, ..gemm.clone() })
         }
-        (Op::Gemm(gemm), &Op::GatedAdd { gate }, 0) if !gemm.residual && gemm.gate.is_none() => {
-            Op::Gemm(Gemm { residual: true, gate: Some(gate), ..gemm.clone() })
-        }
-        (Op::Gemm(gemm), Op::Binary(BinaryOp::Add, Broadcast { divide: 1 }), _) if !gemm.residual && same_size(graph, second) => {
+        (Op::Gemm(gemm), &Op::GatedAdd { gate }, 0) if bare(gemm) => Op::Gemm(Gemm { residual: true, gate: Some(gate), ..gemm.clone() }),
+        (Op::Gemm(gemm), Op::Binary(BinaryOp::Add, Broadcast { divide: 1 }), _) if bare(gemm) && same_size(graph, second) => {
             Op::Gemm(Gemm { residual: true, ..gemm.clone() })
         }
         (Op::Conv3d(conv), Op::Binary(BinaryOp::Add, Broadcast { divide: 1 }), _) if !conv.residual && same_size(graph, second) => {
@@ -87,6 +83,11 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
     };
     let inputs = first.inputs.iter().copied().chain(rest).collect();
     Some(Step { op, inputs, output: second.output, label: first.label.clone() })
+}
+
+/// A gemm without an epilogue beyond its bias; it takes one.
+fn bare(gemm: &Gemm) -> bool {
+    gemm.activation == Activation::None && !gemm.residual && gemm.gate.is_none()
 }
 
 /// A norm that nothing has been joined to yet.

@@ -126,13 +126,16 @@ impl Mul for Tensor<'_> {
 pub(super) fn lower_unary(activation: Activation, scale: f32, offset: f32, cx: &mut Lowering<'_>) {
     let shape = cx.output_shape();
     let vectors = shape.rows() * shape.channels4();
-    let params = unary::Params { vectors: vectors as u32, activation: activation as u32, scale, offset, ..Default::default() };
+    let params = unary::Params { vectors: vectors as u32, scale, offset, ..Default::default() };
     let bindings = vec![cx.input(0), cx.output()];
-    cx.dispatch(unary::KERNEL, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, |first, end| unary::Params {
-        first,
-        end,
-        ..params
-    });
+    let activation = match activation {
+        Activation::None => unary::Activation::None,
+        Activation::GeluTanh => unary::Activation::GeluTanh,
+        Activation::GeluErf => unary::Activation::GeluErf,
+        Activation::Silu => unary::Activation::Silu,
+    };
+    let kernel = unary::Variant { activation }.kernel();
+    cx.dispatch(kernel, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, |first, end| unary::Params { first, end, ..params });
 }
 
 pub(super) fn lower_binary(op: BinaryOp, broadcast: Broadcast, cx: &mut Lowering<'_>) {

@@ -110,7 +110,6 @@ pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
         x_row_stride4: cx.stride4(0),
         x_base4: cx.base4(0),
         subtract_mean: u32::from(op.kind == NormKind::Layer),
-        activation: if op.silu { crate::op::Activation::Silu as u32 } else { 0 },
         eps: op.eps,
         shift4: (columns.shift / 4) as u32,
         scale4: (columns.scale / 4) as u32,
@@ -118,8 +117,9 @@ pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
         angle_rows: if op.rope { cx.shape(1).rows() as u32 } else { 1 },
         ..Default::default()
     };
+    let activation = if op.silu { row_norm::Activation::Silu } else { row_norm::Activation::None };
     let items = tasks.div_ceil(tasks_per_item(cx.family));
-    let kernel = row_norm::Variant { finish, family }.kernel();
+    let kernel = row_norm::Variant { finish, activation, family }.kernel();
     cx.dispatch(kernel, items, 8.0 * shape.elements() as f64, bindings, |first, end| row_norm::Params { first, end, ..params });
 }
 

@@ -14,7 +14,13 @@ pub fn devices() -> &'static [Device] {
             let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family))).expect("an adapter that is listed opens");
             Device::Gpu(Arc::new(gpu.with_guards()))
         };
-        (0..count).flat_map(|i| [open(i, Family::Soft), open(i, Family::Gpu)]).collect()
+        // KINORA_KERNELS=soft or gpu narrows a run while working on one family.
+        let families = match std::env::var("KINORA_KERNELS").as_deref() {
+            Ok("soft") => vec![Family::Soft],
+            Ok("gpu") => vec![Family::Gpu],
+            _ => vec![Family::Soft, Family::Gpu],
+        };
+        (0..count).flat_map(|i| families.iter().map(move |f| open(i, *f))).collect()
     })
 }
 
