@@ -1,1 +1,8 @@
-//! Kinora runtime.
+//! Kinora runtime: from a model folder and a prompt to frames.
+//!
+//! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
+
+pub mod error;
+pub mod weights;
+
+pub use error::{Error, Result};
