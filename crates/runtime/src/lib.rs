@@ -3,6 +3,9 @@
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
 pub mod error;
+pub mod eval;
+pub mod models;
+pub mod nn;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,0 +1,12 @@
+//! Every model class against PyTorch, over the fixtures of `tests/golden`.
+
+mod support;
+
+use support::check_folder;
+
+#[test]
+fn ltx_transformers_match_the_reference() {
+    for folder in ["two_layers", "head32", "affine_sharded", "head64"] {
+        check_folder(&format!("ltx_transformer/{folder}"));
+    }
+}
