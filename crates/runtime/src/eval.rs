@@ -3,6 +3,7 @@
 //! Inputs are the keyword arguments of the reference class's `forward`, `encode` or `decode`.
 
 mod transformer;
+mod vae;
 
 use kinora_kernels::Device;
 
@@ -52,6 +53,8 @@ pub struct Output {
 pub async fn eval(model: &Model, operation: Operation, inputs: &Checkpoint, device: &Device) -> Result<Vec<Output>> {
     match (model, operation) {
         (Model::LtxTransformer(model), Operation::Forward) => transformer::forward(model, &Inputs(inputs), device).await,
+        (Model::LtxVae(model), Operation::Encode) => vae::encode(model, &Inputs(inputs), device).await,
+        (Model::LtxVae(model), Operation::Decode) => vae::decode(model, &Inputs(inputs), device).await,
         (model, operation) => {
             Err(Error::InvalidRequest { parameter: "op".into(), found: operation.name().into(), expected: model.operations().join(" or ") })
         }

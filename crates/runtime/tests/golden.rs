@@ -10,3 +10,10 @@ fn ltx_transformers_match_the_reference() {
         check_folder(&format!("ltx_transformer/{folder}"));
     }
 }
+
+#[test]
+fn ltx_autoencoders_match_the_reference() {
+    for folder in ["v090", "v090_causal_decoder", "v095", "default_shape"] {
+        check_folder(&format!("ltx_vae/{folder}"));
+    }
+}

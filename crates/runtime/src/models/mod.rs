@@ -10,12 +10,14 @@ use crate::nn::Weights;
 use crate::weights::Checkpoint;
 
 /// The classes this runtime implements, as `config.json` names them.
-pub const CLASSES: [&str; 1] = ["LTXVideoTransformer3DModel"];
+pub const CLASSES: [&str; 2] = ["LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo"];
 
 /// One component of a model with its weights.
 pub enum Model {
     /// `LTXVideoTransformer3DModel`.
     LtxTransformer(ltx::Transformer),
+    /// `AutoencoderKLLTXVideo`.
+    LtxVae(ltx::Vae),
 }
 
 impl Model {
@@ -30,6 +32,7 @@ impl Model {
             "LTXVideoTransformer3DModel" => {
                 Self::LtxTransformer(ltx::Transformer::load(&w, &ltx::TransformerConfig::parse(config, file)?)?)
             }
+            "AutoencoderKLLTXVideo" => Self::LtxVae(ltx::Vae::load(&w, &ltx::VaeConfig::parse(config, file)?)?),
             class => return Err(Error::UnknownClass { class: class.into(), file: file.into(), known: CLASSES.join(", ") }),
         };
         w.finish()?;
@@ -40,6 +43,7 @@ impl Model {
     pub fn operations(&self) -> &'static [&'static str] {
         match self {
             Self::LtxTransformer(_) => &["forward"],
+            Self::LtxVae(_) => &["encode", "decode"],
         }
     }
 
