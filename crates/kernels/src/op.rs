@@ -15,6 +15,8 @@ pub enum Activation {
     GeluErf,
     /// `x / (1 + exp(−x))`.
     Silu,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 /// How positions outside the input are read by a convolution.

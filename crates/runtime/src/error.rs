@@ -56,6 +56,16 @@ pub enum Error {
         /// How many tensors there are.
         count: usize,
     },
+    /// The file holds tensors that the configured model does not have.
+    #[error("{count} tensors of {file} belong to no layer of the configured model, the first is `{first}`")]
+    UnexpectedTensors {
+        /// The first of them in alphabetical order.
+        first: String,
+        /// How many there are.
+        count: usize,
+        /// Path or name of the file or folder.
+        file: String,
+    },
     /// A tensor has another shape than the configuration implies.
     #[error("tensor `{name}` has shape {found:?}, expected {expected}")]
     WrongShape {
@@ -102,6 +112,9 @@ pub enum Error {
         /// How many values there are.
         total: usize,
     },
+    /// Recording or running a plan failed.
+    #[error(transparent)]
+    Kernels(#[from] kinora_kernels::Error),
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
@@ -127,11 +140,13 @@ impl Error {
             Self::InvalidConfig { .. } => "invalid-config",
             Self::UnknownClass { .. } => "unknown-class",
             Self::MissingTensor { .. } => "missing-tensor",
+            Self::UnexpectedTensors { .. } => "unexpected-tensors",
             Self::WrongShape { .. } => "wrong-shape",
             Self::WrongDType { .. } => "wrong-dtype",
             Self::InvalidRequest { .. } => "invalid-request",
             Self::InvalidTokenizer { .. } => "invalid-tokenizer",
             Self::NonFinite { .. } => "non-finite",
+            Self::Kernels(_) => "kernels",
             Self::Cancelled => "cancelled",
             Self::Io { .. } => "io",
         }
@@ -148,12 +163,14 @@ impl Error {
             Self::InvalidConfig { .. } | Self::UnknownClass { .. } => {
                 Some("check that the folder is a diffusers or transformers model of a supported family")
             }
-            Self::MissingTensor { .. } | Self::WrongShape { .. } => Some("the weights and config.json must come from the same checkpoint"),
+            Self::MissingTensor { .. } | Self::UnexpectedTensors { .. } | Self::WrongShape { .. } => {
+                Some("the weights and config.json must come from the same checkpoint")
+            }
             Self::WrongDType { .. } => Some("convert the tensor, or save the checkpoint as f32, f16 or bf16"),
             Self::InvalidTokenizer { .. } => Some("WordPiece and Unigram tokenizer.json files with BERT or T5 style steps are supported"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::Io { .. } => Some("check that the path exists and that you may read or write it"),
-            Self::InvalidRequest { .. } | Self::Cancelled => None,
+            Self::InvalidRequest { .. } | Self::Kernels(_) | Self::Cancelled => None,
         }
     }
 

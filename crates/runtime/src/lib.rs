@@ -3,7 +3,12 @@
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
 pub mod error;
+pub mod eval;
+pub mod manifest;
+pub mod models;
+pub mod nn;
 pub mod sampling;
+pub mod shape;
 pub mod text;
 pub mod weights;
 

@@ -15,6 +15,12 @@ impl<'p> Tensor<'p> {
         self.unary(Activation::Silu, 1.0, 0.0)
     }
 
+    /// `max(x, 0)`.
+    #[track_caller]
+    pub fn relu(self) -> Self {
+        self.unary(Activation::Relu, 1.0, 0.0)
+    }
+
     /// GELU, tanh form.
     #[track_caller]
     pub fn gelu_tanh(self) -> Self {

@@ -1,7 +1,11 @@
 //! A model's weights as one table of tensors, whether they lie in one file or in several.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+
+use kinora_kernels::SharedBytes;
 
 use crate::error::{Error, Result};
 use crate::weights::safetensors::{Header, TensorView};
@@ -15,32 +19,21 @@ pub struct Checkpoint {
     owner: BTreeMap<String, usize>,
 }
 
-#[derive(Debug)]
 struct Shard {
     header: Header,
-    bytes: Bytes,
+    /// The whole file: mapped, or read into memory.
+    bytes: SharedBytes,
 }
 
-#[derive(Debug)]
-enum Bytes {
-    Owned(Vec<u8>),
-    #[cfg(not(target_arch = "wasm32"))]
-    Mapped(memmap2::Mmap),
-}
-
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Owned(bytes) => bytes,
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::Mapped(map) => map,
-        }
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Shard").field(&self.header).finish()
     }
 }
 
 impl Shard {
-    fn new(bytes: Bytes, file: &str) -> Result<Self> {
-        let slice = bytes.as_slice();
+    fn new(bytes: SharedBytes, file: &str) -> Result<Self> {
+        let slice = (*bytes).as_ref();
         let header = Header::parse(slice, slice.len() as u64, file)?;
         Ok(Self { header, bytes })
     }
@@ -54,7 +47,7 @@ impl Checkpoint {
     pub fn from_files(label: impl Into<String>, files: Vec<(String, Vec<u8>)>) -> Result<Self> {
         let mut checkpoint = Self { label: label.into(), shards: Vec::new(), owner: BTreeMap::new() };
         for (file, bytes) in files {
-            checkpoint.add(Shard::new(Bytes::Owned(bytes), &file)?, &file)?;
+            checkpoint.add(Shard::new(Arc::new(bytes), &file)?, &file)?;
         }
         Ok(checkpoint)
     }
@@ -79,10 +72,24 @@ impl Checkpoint {
         let found = self.owner.get_key_value(name).and_then(|(name, &shard)| {
             let shard = self.shards.get(shard)?;
             let entry = shard.header.tensors.get(name)?;
-            let bytes = shard.bytes.as_slice().get(entry.bytes.clone())?;
+            let bytes = (*shard.bytes).as_ref().get(entry.bytes.clone())?;
             Some(TensorView { name, dtype: entry.dtype, shape: &entry.shape, bytes })
         });
-        found.ok_or_else(|| Error::MissingTensor { name: name.into(), file: self.label.clone(), count: self.owner.len() })
+        found.ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::MissingTensor { name: name.into(), file: self.label.clone(), count: self.owner.len() }
+    }
+
+    /// The file that holds tensor `name`, and where its values are: for weights that share the file instead of copying.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`].
+    pub fn shared_bytes(&self, name: &str) -> Result<(SharedBytes, Range<usize>)> {
+        let shard = self.owner.get(name).and_then(|&shard| self.shards.get(shard));
+        let found = shard.and_then(|s| Some((Arc::clone(&s.bytes), s.header.tensors.get(name)?.bytes.clone())));
+        found.ok_or_else(|| self.missing(name))
     }
 
     /// A weight as f32, checked: it must have this shape and hold only finite values.
@@ -123,7 +130,7 @@ mod files {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::{BTreeMap, Bytes, Checkpoint, Error, Path, Result, Shard};
+    use super::{Arc, BTreeMap, Checkpoint, Error, Path, Result, Shard};
     use crate::weights::safetensors::UniqueMap;
 
     const INDEX_SUFFIX: &str = ".safetensors.index.json";
@@ -154,7 +161,7 @@ mod files {
             // files are replaced by renaming, which leaves the mapped one intact.
             let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
             let label = path.display().to_string();
-            self.add(Shard::new(Bytes::Mapped(map), &label)?, &label)?;
+            self.add(Shard::new(Arc::new(map), &label)?, &label)?;
             Ok(self)
         }
 
