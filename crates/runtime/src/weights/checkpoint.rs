@@ -1,7 +1,6 @@
 //! A model's weights as one table of tensors, whether they lie in one file or in several.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::weights::safetensors::{Header, TensorView};
@@ -121,9 +120,9 @@ impl Checkpoint {
 #[cfg(not(target_arch = "wasm32"))]
 mod files {
     use std::fs;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
-    use super::{BTreeMap, Bytes, Checkpoint, Error, Path, Result, Shard};
+    use super::{BTreeMap, Bytes, Checkpoint, Error, Result, Shard};
     use crate::weights::safetensors::UniqueMap;
 
     const INDEX_SUFFIX: &str = ".safetensors.index.json";
