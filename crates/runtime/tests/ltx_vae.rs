@@ -43,7 +43,8 @@ fn denormalised_latents_are_those_that_were_normalised() {
     let plan = Plan::new();
     plan.output("z", vae.stats.denormalize(&plan, plan.input("normalized", &[3, 7], Cadence::Once)));
     let mut run = Executable::new(&Device::cpu(), plan.finish().expect("shapes fit")).expect("the CPU runs every plan");
-    run.write("normalized", &normalized).and_then(|()| run.run()).expect("declared");
+    run.write("normalized", &normalized).expect("declared");
+    pollster::block_on(run.run()).expect("runs");
     for (found, expected) in pollster::block_on(run.read("z")).expect("declared").iter().zip(&z) {
         assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
     }

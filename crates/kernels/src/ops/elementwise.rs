@@ -139,6 +139,7 @@ pub(super) fn lower_unary(activation: Activation, scale: f32, offset: f32, cx: &
         Activation::GeluTanh => unary::Activation::GeluTanh,
         Activation::GeluErf => unary::Activation::GeluErf,
         Activation::Silu => unary::Activation::Silu,
+        Activation::Relu => unary::Activation::Relu,
     };
     let kernel = unary::Variant { activation }.kernel();
     cx.dispatch(kernel, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, |first, end| unary::Params { first, end, ..params });

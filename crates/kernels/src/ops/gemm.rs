@@ -82,6 +82,7 @@ fn soft_variant(op: &Gemm) -> gemm_soft::Variant {
         (None, false, Activation::GeluTanh) => Epilogue::GeluTanh,
         (None, false, Activation::GeluErf) => Epilogue::GeluErf,
         (None, false, Activation::Silu) => Epilogue::Silu,
+        (None, false, Activation::Relu) => Epilogue::Relu,
     };
     gemm_soft::Variant { weights, bias: op.bias.is_some(), epilogue }
 }

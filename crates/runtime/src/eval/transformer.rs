@@ -54,7 +54,7 @@ pub(super) async fn forward(model: &Transformer, inputs: &Inputs<'_>, device: &D
     run.write("hidden_states", &hidden.to_f32())?;
     run.write("encoder_hidden_states", &text.to_f32())?;
     run.write_indices("timestep_index", &index)?;
-    run.run()?;
+    run.run().await?;
     let values = run.read("sample").await?;
     Ok(vec![Output { name: "sample", shape: vec![batch, tokens, config.velocity_channels()], values }])
 }

@@ -27,7 +27,7 @@ pub(super) async fn encode(model: &Vae, inputs: &Inputs<'_>, device: &Device) ->
 
     let mut run = Executable::new(device, plan.finish()?)?;
     run.write("x", &batched(&x.to_f32(), extents, channels_last))?;
-    run.run()?;
+    run.run().await?;
     let moments = run.read("moments").await?;
     let (c, d) = (config.latent_channels, shape.dims());
     let extents = [batch, c, d[1], d[2], d[3]];
@@ -66,7 +66,7 @@ pub(super) async fn decode(model: &Vae, inputs: &Inputs<'_>, device: &Device) ->
 
     let mut run = Executable::new(device, plan.finish()?)?;
     run.write("z", &batched(&z.to_f32(), extents, channels_last))?;
-    run.run()?;
+    run.run().await?;
     let frames = run.read("sample").await?;
     let d = shape.dims();
     let extents = [batch, d[4], d[1], d[2], d[3]];

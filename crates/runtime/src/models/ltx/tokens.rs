@@ -100,7 +100,8 @@ mod tests {
         let input = plan.input("tokens", &[2 * 2 * 2, 3 * 12], Cadence::Once);
         plan.output("latents", latents_from_tokens(input, [2, 2, 2], packing));
         let mut run = Executable::new(&Device::cpu(), plan.finish().expect("valid")).expect("runs");
-        run.write("tokens", &tokens).and_then(|()| run.run()).expect("declared");
+        run.write("tokens", &tokens).expect("declared");
+        pollster::block_on(run.run()).expect("runs");
         let found = pollster::block_on(run.read("latents")).expect("declared");
         assert_eq!(channels_first(&found, extents), latents, "on a plan");
         assert_eq!(channels_last(&latents, extents), found, "and back");
