@@ -60,6 +60,9 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// The run was ended by its [`CancelToken`](crate::CancelToken).
+    #[error("the run was cancelled")]
+    Cancelled,
     /// A layer produced NaN or an infinity.
     #[error("{layer} produced {count} values that are not finite (of {of})")]
     NonFinite {

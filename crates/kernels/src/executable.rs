@@ -1,9 +1,14 @@
 //! A plan ready to run on a device: write inputs, run the prelude once and the steps many times, read outputs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::error::{Error, Result};
+use crate::gpu::{AdapterSelect, Family, Gpu};
 use crate::memory::execution_order;
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
 use crate::reference::{Data, run_step};
+use crate::replay::Replay;
 use crate::shape::{pad_rows, unpad_rows};
 
 /// Where plans run. Cloning is cheap and shares the device.
@@ -11,6 +16,8 @@ use crate::shape::{pad_rows, unpad_rows};
 pub enum Device {
     /// The CPU twins.
     Cpu,
+    /// A GPU.
+    Gpu(Arc<Gpu>),
 }
 
 impl Device {
@@ -18,6 +25,41 @@ impl Device {
     pub fn cpu() -> Self {
         Self::Cpu
     }
+
+    /// Opens a GPU; `family` overrides the kernels chosen for the adapter.
+    pub async fn gpu(select: &AdapterSelect, family: Option<Family>) -> Result<Self> {
+        Ok(Self::Gpu(Arc::new(Gpu::open(select, family).await?)))
+    }
+
+    /// Adapter and kernel family, for logs and test messages.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "CPU twins".into(),
+            Self::Gpu(gpu) => format!("{} ({:?} kernels)", gpu.info().name, gpu.family()),
+        }
+    }
+}
+
+/// A switch that ends a run between two submissions. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks every run with this token to end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+enum Backend {
+    Cpu { values: Vec<Option<Data>> },
+    Gpu(Replay),
 }
 
 /// A plan with its memory on a device.
@@ -25,23 +67,25 @@ impl Device {
 pub struct Executable {
     graph: Graph,
     order: Vec<usize>,
-    values: Vec<Option<Data>>,
+    cancel: CancelToken,
+    backend: Backend,
 }
 
 impl Executable {
-    /// Prepares a finished plan for a device.
-    pub fn new(_device: &Device, graph: Graph) -> Result<Self> {
-        let values = graph
-            .values
-            .iter()
-            .map(|v| match (&v.source, v.elem) {
-                (Source::Constant(bits), Elem::F32) => Some(Data::F32(bits.iter().map(|b| f32::from_bits(*b)).collect())),
-                (Source::Constant(bits), Elem::U32) => Some(Data::U32(bits.to_vec())),
-                (Source::Input(_) | Source::State(_), elem) => Some(Data::zeros(v.shape, elem)),
-                (Source::Step(_), _) => None,
-            })
-            .collect();
-        Ok(Self { order: execution_order(&graph), graph, values })
+    /// Allocates memory, uploads weights and compiles kernels for a finished plan.
+    pub fn new(device: &Device, graph: Graph) -> Result<Self> {
+        let backend = match device {
+            Device::Cpu => Backend::Cpu { values: host_values(&graph) },
+            Device::Gpu(gpu) => Backend::Gpu(Replay::new(gpu.clone(), &graph)?),
+        };
+        Ok(Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend })
+    }
+
+    /// Makes runs end with [`Error::Cancelled`] once `token` is cancelled.
+    #[must_use]
+    pub fn with_cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = token;
+        self
     }
 
     /// The plan.
@@ -49,7 +93,37 @@ impl Executable {
         &self.graph
     }
 
-    fn slot(&self, name: &str, elem: Elem, len: usize) -> Result<ValueId> {
+    /// Dispatches the prelude and each step submit; 0 on the CPU.
+    pub fn dispatches(&self, cadence: Cadence) -> usize {
+        match &self.backend {
+            Backend::Cpu { .. } => 0,
+            Backend::Gpu(replay) => replay.dispatches(cadence),
+        }
+    }
+
+    /// Writes a float input or state, dense and row-major.
+    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let id = self.writable(name, Elem::F32, values.len())?;
+        let stored = pad_rows(values, self.graph.values[id].shape);
+        match &mut self.backend {
+            Backend::Cpu { values } => values[id] = Some(Data::F32(stored)),
+            Backend::Gpu(replay) => replay.write(id, bytemuck::cast_slice(&stored)),
+        }
+        Ok(())
+    }
+
+    /// Writes an index input.
+    pub fn write_indices(&mut self, name: &str, values: &[u32]) -> Result<()> {
+        let id = self.writable(name, Elem::U32, values.len())?;
+        let stored = pad_rows(values, self.graph.values[id].shape);
+        match &mut self.backend {
+            Backend::Cpu { values } => values[id] = Some(Data::U32(stored)),
+            Backend::Gpu(replay) => replay.write(id, &stored),
+        }
+        Ok(())
+    }
+
+    fn writable(&self, name: &str, elem: Elem, len: usize) -> Result<ValueId> {
         let error = |expected: String, found: String| Error::Data { name: name.into(), expected, found };
         let id = self.graph.writable(name).ok_or_else(|| error("an input of the plan".into(), "no such input".into()))?;
         let value = &self.graph.values[id];
@@ -59,65 +133,73 @@ impl Executable {
         Ok(id)
     }
 
-    /// Writes a float input or state, dense and row-major.
-    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        let id = self.slot(name, Elem::F32, values.len())?;
-        self.values[id] = Some(Data::F32(pad_rows(values, self.graph.values[id].shape)));
-        Ok(())
-    }
-
-    /// Writes an index input.
-    pub fn write_indices(&mut self, name: &str, values: &[u32]) -> Result<()> {
-        let id = self.slot(name, Elem::U32, values.len())?;
-        self.values[id] = Some(Data::U32(pad_rows(values, self.graph.values[id].shape)));
-        Ok(())
-    }
-
     /// Runs what does not change between steps.
-    pub fn run_prelude(&mut self) -> Result<()> {
-        self.run_cadence(Cadence::Once)
+    pub async fn run_prelude(&mut self) -> Result<()> {
+        self.run_cadence(Cadence::Once).await
     }
 
     /// Runs what changes between steps.
-    pub fn run_step(&mut self) -> Result<()> {
-        self.run_cadence(Cadence::EveryStep)
+    pub async fn run_step(&mut self) -> Result<()> {
+        self.run_cadence(Cadence::EveryStep).await
     }
 
     /// Runs the whole plan once.
-    pub fn run(&mut self) -> Result<()> {
-        self.run_prelude()?;
-        self.run_step()
+    pub async fn run(&mut self) -> Result<()> {
+        self.run_prelude().await?;
+        self.run_step().await
     }
 
-    fn run_cadence(&mut self, cadence: Cadence) -> Result<()> {
-        for &index in &self.order {
-            let step = &self.graph.steps[index];
-            if self.graph.cadence(step) != cadence {
-                continue;
+    async fn run_cadence(&mut self, cadence: Cadence) -> Result<()> {
+        match &mut self.backend {
+            Backend::Gpu(replay) => replay.run(cadence, &|| !self.cancel.is_cancelled()).await,
+            Backend::Cpu { values } => {
+                for &index in self.order.iter().filter(|&&i| self.graph.cadence(&self.graph.steps[i]) == cadence) {
+                    if self.cancel.is_cancelled() {
+                        return Err(Error::Cancelled);
+                    }
+                    run_on_host(&self.graph, index, values);
+                }
+                Ok(())
             }
-            let result = run_step(&self.graph, step, &self.values);
-            let target = if step.op.in_place() { step.inputs[0].value } else { step.output };
-            self.values[step.output] = Some(result.clone());
-            self.values[target] = Some(result);
         }
-        Ok(())
+    }
+
+    /// Waits until everything submitted has run.
+    pub async fn idle(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(()),
+            Backend::Gpu(replay) => replay.idle().await,
+        }
     }
 
     /// A float output, dense and row-major.
     pub async fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let operand = self.output(name, Elem::F32)?;
-        let stored = self.values[operand.value].as_ref().map(Data::f32).unwrap_or_default();
-        Ok(unpad_rows(stored, self.graph.values[operand.value].shape))
+        let operand = self.readable(name, Elem::F32)?;
+        self.read_floats(operand).await
     }
 
     /// A `u32` output, dense and row-major.
     pub async fn read_u32(&self, name: &str) -> Result<Vec<u32>> {
-        let operand = self.output(name, Elem::U32)?;
-        let stored = self.values[operand.value].as_ref().map(Data::u32).unwrap_or_default();
-        Ok(unpad_rows(stored, self.graph.values[operand.value].shape))
+        let operand = self.readable(name, Elem::U32)?;
+        let shape = self.graph.values[operand.value].shape;
+        match &self.backend {
+            Backend::Cpu { values } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::u32).unwrap_or_default(), shape)),
+            Backend::Gpu(replay) => Ok(unpad_rows(&replay.read(operand, shape.bytes()).await?, shape)),
+        }
     }
 
-    fn output(&self, name: &str, elem: Elem) -> Result<Operand> {
+    async fn read_floats(&self, operand: Operand) -> Result<Vec<f32>> {
+        let shape = self.graph.values[operand.value].shape;
+        match &self.backend {
+            Backend::Cpu { values } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::f32).unwrap_or_default(), shape)),
+            Backend::Gpu(replay) => {
+                let bits = replay.read(operand, shape.bytes()).await?;
+                Ok(unpad_rows(bytemuck::cast_slice(&bits), shape))
+            }
+        }
+    }
+
+    fn readable(&self, name: &str, elem: Elem) -> Result<Operand> {
         let error = |expected: String, found: String| Error::Data { name: name.into(), expected, found };
         let operand = self.graph.readable(name).ok_or_else(|| error("an output of the plan".into(), "no such output".into()))?;
         let found = self.graph.values[operand.value].elem;
@@ -126,4 +208,54 @@ impl Executable {
         }
         Ok(operand)
     }
+
+    /// Fails if a kernel wrote outside its buffers; needs a device opened [`with_guards`](Gpu::with_guards).
+    pub async fn check_guards(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(()),
+            Backend::Gpu(replay) => replay.check_guards().await,
+        }
+    }
+
+    /// Runs the plan again, one step at a time, and returns the first whose result is not finite as
+    /// [`Error::NonFinite`]. For use after an output turned out to hold NaN or an infinity; the inputs must still be set.
+    pub async fn find_non_finite(&mut self) -> Result<()> {
+        for index in self.order.clone() {
+            let step = &self.graph.steps[index];
+            let cadence = self.graph.cadence(step);
+            match &mut self.backend {
+                Backend::Gpu(replay) => replay.run_single(cadence, index).await?,
+                Backend::Cpu { values } => run_on_host(&self.graph, index, values),
+            }
+            let value = step.output;
+            if self.graph.values[value].elem == Elem::F32 {
+                let shape = self.graph.values[value].shape;
+                let values = self.read_floats(Operand { value, shape, column: 0 }).await?;
+                let count = values.iter().filter(|v| !v.is_finite()).count();
+                if count > 0 {
+                    return Err(Error::NonFinite { layer: self.graph.steps[index].label.clone(), count, of: values.len() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn host_values(graph: &Graph) -> Vec<Option<Data>> {
+    let value = |v: &crate::plan::Value| match (&v.source, v.elem) {
+        (Source::Constant(bits), Elem::F32) => Some(Data::F32(bits.iter().map(|b| f32::from_bits(*b)).collect())),
+        (Source::Constant(bits), Elem::U32) => Some(Data::U32(bits.to_vec())),
+        (Source::Input(_) | Source::State(_), elem) => Some(Data::zeros(v.shape, elem)),
+        (Source::Step(_), _) => None,
+    };
+    graph.values.iter().map(value).collect()
+}
+
+fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>]) {
+    let step = &graph.steps[index];
+    let result = run_step(graph, step, values);
+    if step.op.in_place() {
+        values[step.inputs[0].value] = Some(result.clone());
+    }
+    values[step.output] = Some(result);
 }

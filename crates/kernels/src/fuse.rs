@@ -1,6 +1,6 @@
 //! The closed list of rewrites of a finished plan. Each joins a step with the only reader of its result.
 //!
-//! 1. norm → modulate ⇒ norm with modulation
+//! 1. norm without affine → modulate ⇒ norm with modulation
 //! 2. gemm → activation ⇒ epilogue
 //! 3. gemm → gated add ⇒ epilogue
 //! 4. gemm or conv3d → add of an equal shape ⇒ epilogue
@@ -58,7 +58,9 @@ fn sole_producer(graph: &Graph, consumer: usize, position: usize) -> Option<usiz
 fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<Step> {
     let rest: Vec<Operand> = second.inputs.iter().enumerate().filter(|(i, _)| *i != position).map(|(_, o)| *o).collect();
     let op = match (&first.op, &second.op, position) {
-        (Op::Norm(norm), Op::Modulate(columns), 0) if plain(norm) => Op::Norm(Norm { modulation: Some(*columns), ..norm.clone() }),
+        (Op::Norm(norm), Op::Modulate(columns), 0) if plain(norm) && norm.gain.is_none() && norm.bias.is_none() && norm.groups == 1 => {
+            Op::Norm(Norm { modulation: Some(*columns), ..norm.clone() })
+        }
         (Op::Norm(norm), Op::Rope, 0)
             if plain(norm) && graph.values[rest[0].value].shape.channels() * norm.groups == first_channels(graph, first) =>
         {
@@ -67,15 +69,11 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
         (Op::Norm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu && !norm.rope => {
             Op::Norm(Norm { silu: true, ..norm.clone() })
         }
-        (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0)
-            if gemm.activation == Activation::None && !gemm.residual && gemm.gate.is_none() =>
-        {
+        (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0) if bare(gemm) => {
             Op::Gemm(Gemm { activation, ..gemm.clone() })
         }
-        (Op::Gemm(gemm), &Op::GatedAdd { gate }, 0) if !gemm.residual && gemm.gate.is_none() => {
-            Op::Gemm(Gemm { residual: true, gate: Some(gate), ..gemm.clone() })
-        }
-        (Op::Gemm(gemm), Op::Binary(BinaryOp::Add, Broadcast { divide: 1 }), _) if !gemm.residual && same_size(graph, second) => {
+        (Op::Gemm(gemm), &Op::GatedAdd { gate }, 0) if bare(gemm) => Op::Gemm(Gemm { residual: true, gate: Some(gate), ..gemm.clone() }),
+        (Op::Gemm(gemm), Op::Binary(BinaryOp::Add, Broadcast { divide: 1 }), _) if bare(gemm) && same_size(graph, second) => {
             Op::Gemm(Gemm { residual: true, ..gemm.clone() })
         }
         (Op::Conv3d(conv), Op::Binary(BinaryOp::Add, Broadcast { divide: 1 }), _) if !conv.residual && same_size(graph, second) => {
@@ -85,6 +83,11 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
     };
     let inputs = first.inputs.iter().copied().chain(rest).collect();
     Some(Step { op, inputs, output: second.output, label: first.label.clone() })
+}
+
+/// A gemm without an epilogue beyond its bias; it takes one.
+fn bare(gemm: &Gemm) -> bool {
+    gemm.activation == Activation::None && !gemm.residual && gemm.gate.is_none()
 }
 
 /// A norm that nothing has been joined to yet.

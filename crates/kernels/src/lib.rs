@@ -14,7 +14,7 @@
 //! plan.output("y", x.linear(&w, None));
 //! let mut run = Executable::new(&Device::cpu(), plan.finish()?)?;
 //! run.write("x", &[1.0, 1.0, 1.0, 0.0, 1.0, 0.0])?;
-//! run.run()?;
+//! pollster::block_on(run.run())?;
 //! assert_eq!(pollster::block_on(run.read("y"))?, [6.0, 2.0]);
 //! # Ok::<(), kinora_kernels::Error>(())
 //! ```
@@ -22,18 +22,23 @@
 mod error;
 mod executable;
 pub mod fuse;
+pub mod generated;
+mod gpu;
 mod kernel;
+mod lower;
 pub mod memory;
 pub mod op;
 mod ops;
 mod plan;
 pub mod reference;
+mod replay;
 mod shape;
 mod tensor;
 mod weight;
 
 pub use error::{Error, Result};
-pub use executable::{Device, Executable};
+pub use executable::{CancelToken, Device, Executable};
+pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, adapters};
 pub use kernel::{Access, Kernel};
 pub use ops::{AttentionOptions, Conv3dOptions, PatchOrder, dense_sequences};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};

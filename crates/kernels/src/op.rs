@@ -29,7 +29,7 @@ pub enum Padding {
     Replicate,
 }
 
-/// `y = act(x · wᵀ + bias)`, then `· gate[index] `, then `+ residual`.
+/// `y = x · wᵀ + bias`, then at most one of: an activation; `+ residual`; `· gate[index] + residual`.
 ///
 /// Inputs: `x [.., K]`, then `residual [.., N]` if set, then `table`, `index [R]` if gated.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 //! A model never sees a format: it hands a [`Weight`] to an operator, and the executor packs and uploads it once.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use half::{bf16, f16};
 
@@ -111,6 +111,10 @@ impl Weight {
         Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), name, shape, format, parts }))
     }
 
+    pub(crate) fn downgrade(&self) -> WeakWeight {
+        WeakWeight(Arc::downgrade(&self.0))
+    }
+
     /// A number no other weight of this process has.
     pub fn id(&self) -> u64 {
         self.0.id
@@ -175,6 +179,15 @@ impl Weight {
             WeightFormat::F32 => bytemuck::cast_slice(&packed).to_vec(),
             WeightFormat::F16 => packed.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
         }
+    }
+}
+
+/// A handle that does not keep a weight alive.
+pub(crate) struct WeakWeight(Weak<Inner>);
+
+impl WeakWeight {
+    pub(crate) fn alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -36,7 +36,7 @@ fn run(graph: Graph) -> Vec<f32> {
     run.write("x", &ramp(96)).expect("declared");
     run.write("text", &ramp(48)).expect("declared");
     run.write_indices("index", &[0, 1, 2, 2, 1, 0]).expect("declared");
-    run.run().expect("finite sizes");
+    pollster::block_on(run.run()).expect("finite sizes");
     pollster::block_on(run.read("y")).expect("declared")
 }
 

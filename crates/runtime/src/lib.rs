@@ -4,8 +4,12 @@
 
 pub mod error;
 pub mod eval;
+pub mod manifest;
 pub mod models;
 pub mod nn;
+pub mod sampling;
+pub mod shape;
+pub mod text;
 pub mod weights;
 
 pub use error::{Error, Result};

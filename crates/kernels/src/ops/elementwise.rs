@@ -1,5 +1,7 @@
 //! Pointwise operators, concatenation, gathering and group means.
 
+use crate::generated::{binary, concat, gather_rows, group_mean, unary};
+use crate::lower::Lowering;
 use std::ops::{Add, Mul};
 
 use crate::op::{Activation, BinaryOp, Broadcast, Op};
@@ -125,4 +127,85 @@ impl Mul for Tensor<'_> {
     fn mul(self, other: Self) -> Self {
         self.binary(BinaryOp::Mul, other, 1)
     }
+}
+
+pub(super) fn lower_unary(activation: Activation, scale: f32, offset: f32, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let params = unary::Params { vectors: vectors as u32, scale, offset, ..Default::default() };
+    let bindings = vec![cx.input(0), cx.output()];
+    let activation = match activation {
+        Activation::None => unary::Activation::None,
+        Activation::GeluTanh => unary::Activation::GeluTanh,
+        Activation::GeluErf => unary::Activation::GeluErf,
+        Activation::Silu => unary::Activation::Silu,
+    };
+    let kernel = unary::Variant { activation }.kernel();
+    cx.dispatch(kernel, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, |first, end| unary::Params { first, end, ..params });
+}
+
+pub(super) fn lower_binary(op: BinaryOp, broadcast: Broadcast, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let params = binary::Params {
+        vectors: vectors as u32,
+        channels4: shape.channels4() as u32,
+        divide: broadcast.divide as u32,
+        b_rows: cx.shape(1).rows() as u32,
+        multiply: u32::from(op == BinaryOp::Mul),
+        ..Default::default()
+    };
+    let bindings = vec![cx.input(0), cx.input(1), cx.output()];
+    cx.dispatch(binary::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, |first, end| binary::Params {
+        first,
+        end,
+        ..params
+    });
+}
+
+pub(super) fn lower_concat(cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let scalars = shape.rows() * shape.channels4() * 4;
+    let params = concat::Params {
+        scalars: scalars as u32,
+        a_channels: cx.shape(0).channels() as u32,
+        b_channels: cx.shape(1).channels() as u32,
+        a_stride: cx.stride4(0) * 4,
+        b_stride: cx.stride4(1) * 4,
+        y_stride: shape.channels4() as u32 * 4,
+        ..Default::default()
+    };
+    let bindings = vec![cx.input(0), cx.input(1), cx.output()];
+    cx.dispatch(concat::KERNEL, scalars.div_ceil(64), 4.0 * scalars as f64, bindings, |first, end| concat::Params { first, end, ..params });
+}
+
+pub(super) fn lower_gather_rows(cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let params = gather_rows::Params { vectors: vectors as u32, channels4: shape.channels4() as u32, ..Default::default() };
+    let bindings = vec![cx.input(0), cx.input(1), cx.output()];
+    cx.dispatch(gather_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, |first, end| gather_rows::Params {
+        first,
+        end,
+        ..params
+    });
+}
+
+pub(super) fn lower_group_mean(group: usize, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let scalars = shape.rows() * shape.channels4() * 4;
+    let params = group_mean::Params {
+        scalars: scalars as u32,
+        channels: shape.channels() as u32,
+        group: group as u32,
+        x_stride: cx.stride4(0) * 4,
+        y_stride: shape.channels4() as u32 * 4,
+        ..Default::default()
+    };
+    let bindings = vec![cx.input(0), cx.output()];
+    cx.dispatch(group_mean::KERNEL, scalars.div_ceil(64), (scalars * group) as f64, bindings, |first, end| group_mean::Params {
+        first,
+        end,
+        ..params
+    });
 }

@@ -13,6 +13,8 @@ pub use attention::{AttentionOptions, dense_sequences};
 pub use conv3d::Conv3dOptions;
 pub use reindex::PatchOrder;
 
+use crate::lower::Lowering;
+use crate::op::Op;
 use crate::plan::Elem;
 use crate::tensor::Tensor;
 
@@ -39,5 +41,27 @@ impl<'p> Tensor<'p> {
         if self.rows() != other.rows() || self.channels() != other.channels() {
             self.plan().fail(op, other.shape().to_string(), self.shape().to_string());
         }
+    }
+}
+
+/// Adds the dispatches of the step being lowered.
+pub(crate) fn lower(cx: &mut Lowering<'_>) {
+    let step = cx.step;
+    match &step.op {
+        Op::Gemm(gemm) => gemm::lower(gemm, cx),
+        Op::Attention(attention) => attention::lower(attention, cx),
+        Op::Conv3d(conv) => conv3d::lower(conv, cx),
+        Op::Norm(norm) => norm::lower_norm(norm, cx),
+        Op::Modulate(columns) => modulate::lower_modulate(*columns, cx),
+        Op::GatedAdd { gate } => modulate::lower_gated_add(*gate, cx),
+        Op::Rope => norm::lower_rope(cx),
+        Op::Binary(op, broadcast) => elementwise::lower_binary(*op, *broadcast, cx),
+        &Op::Unary { activation, scale, offset } => elementwise::lower_unary(activation, scale, offset, cx),
+        Op::Reindex(reindex) => reindex::lower_reindex(reindex, cx),
+        Op::Concat => elementwise::lower_concat(cx),
+        Op::GatherRows => elementwise::lower_gather_rows(cx),
+        Op::GroupMean { group } => elementwise::lower_group_mean(*group, cx),
+        Op::GuidedEulerStep => sample::lower_guided_euler_step(cx),
+        Op::Rgba => sample::lower_rgba(cx),
     }
 }

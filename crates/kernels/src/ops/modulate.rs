@@ -1,5 +1,7 @@
 //! Adaptive layer-norm modulation with a timestep per token: a table over the distinct timesteps and one row index per token.
 
+use crate::generated::{gated_add, modulate};
+use crate::lower::Lowering;
 use crate::op::{ModulationColumns, Op};
 use crate::plan::Elem;
 use crate::tensor::Tensor;
@@ -44,4 +46,41 @@ impl<'p> Tensor<'p> {
             );
         }
     }
+}
+
+pub(super) fn lower_modulate(columns: ModulationColumns, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let params = modulate::Params {
+        vectors: vectors as u32,
+        channels4: shape.channels4() as u32,
+        shift4: (columns.shift / 4) as u32,
+        scale4: (columns.scale / 4) as u32,
+        table_stride4: cx.stride4(1),
+        ..Default::default()
+    };
+    let bindings = vec![cx.input(0), cx.input(1), cx.input(2), cx.output()];
+    cx.dispatch(modulate::KERNEL, vectors.div_ceil(64), 3.0 * shape.elements() as f64, bindings, |first, end| modulate::Params {
+        first,
+        end,
+        ..params
+    });
+}
+
+pub(super) fn lower_gated_add(gate: usize, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let params = gated_add::Params {
+        vectors: vectors as u32,
+        channels4: shape.channels4() as u32,
+        gate4: (gate / 4) as u32,
+        table_stride4: cx.stride4(2),
+        ..Default::default()
+    };
+    let bindings = vec![cx.input(0), cx.input(1), cx.input(2), cx.input(3), cx.output()];
+    cx.dispatch(gated_add::KERNEL, vectors.div_ceil(64), 3.0 * shape.elements() as f64, bindings, |first, end| gated_add::Params {
+        first,
+        end,
+        ..params
+    });
 }

@@ -1,5 +1,7 @@
 //! Operators that only move values: patches, pixel shuffles, repeats, slices. All are one strided copy.
 
+use crate::generated::{reindex, zero_padding};
+use crate::lower::Lowering;
 use crate::op::{Axis, Op, Reindex};
 use crate::plan::Elem;
 use crate::shape::Shape;
@@ -168,4 +170,42 @@ fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [u
         }
     };
     loops.into_iter().map(axis).collect()
+}
+
+pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    if shape.channels() % 4 != 0 {
+        let params = zero_padding::Params {
+            rows: shape.rows() as u32,
+            channels: shape.channels() as u32,
+            channels4: shape.channels4() as u32,
+            ..Default::default()
+        };
+        let bindings = vec![cx.output()];
+        let items = shape.rows().div_ceil(64);
+        cx.dispatch(zero_padding::KERNEL, items, shape.rows() as f64, bindings, |first, end| zero_padding::Params { first, end, ..params });
+    }
+    let scalars: usize = op.axes.iter().map(|a| a.extent).product();
+    let unused = Axis { extent: 1, input_stride: 0, output_stride: 0 };
+    // Loop 7 of the kernel is the innermost.
+    let axis = |k: usize| (k + op.axes.len()).checked_sub(8).map_or(unused, |i| op.axes[i]);
+    let four = |start: usize, field: fn(Axis) -> usize| std::array::from_fn(|k| field(axis(start + k)) as u32);
+    let params = reindex::Params {
+        extents_outer: four(0, |a| a.extent),
+        extents_inner: four(4, |a| a.extent),
+        in_outer: four(0, |a| a.input_stride),
+        in_inner: four(4, |a| a.input_stride),
+        out_outer: four(0, |a| a.output_stride),
+        out_inner: four(4, |a| a.output_stride),
+        scalars: scalars as u32,
+        base: op.input_base as u32,
+        first: 0,
+        end: 0,
+    };
+    let bindings = vec![cx.input(0), cx.output()];
+    cx.dispatch(reindex::KERNEL, scalars.div_ceil(64), 8.0 * scalars as f64, bindings, |first, end| reindex::Params {
+        first,
+        end,
+        ..params
+    });
 }

@@ -1,5 +1,7 @@
 //! The guided Euler step of flow matching, and the conversion to pixels.
 
+use crate::generated::{guided_euler_step, rgba};
+use crate::lower::Lowering;
 use crate::op::Op;
 use crate::plan::Elem;
 use crate::tensor::Tensor;
@@ -50,4 +52,29 @@ impl<'p> Tensor<'p> {
         };
         self.plan().record(Op::Rgba, vec![self.operand()], crate::Shape::new(&[f, h * w]), Elem::U32)
     }
+}
+
+pub(super) fn lower_guided_euler_step(cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let guided = cx.shape(1).rows() > shape.rows();
+    let params = guided_euler_step::Params {
+        vectors: vectors as u32,
+        channels4: shape.channels4() as u32,
+        unconditional4: if guided { vectors as u32 } else { 0 },
+        ..Default::default()
+    };
+    let bindings = vec![cx.input(1), cx.input(2), cx.input(3), cx.input(0)];
+    cx.dispatch(guided_euler_step::KERNEL, vectors.div_ceil(64), 4.0 * shape.elements() as f64, bindings, |first, end| {
+        guided_euler_step::Params { first, end, ..params }
+    });
+}
+
+pub(super) fn lower_rgba(cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let total = shape.elements();
+    let params =
+        rgba::Params { total: total as u32, pixels: shape.channels() as u32, y_stride: shape.channels4() as u32 * 4, ..Default::default() };
+    let bindings = vec![cx.input(0), cx.output()];
+    cx.dispatch(rgba::KERNEL, total.div_ceil(64), 16.0 * total as f64, bindings, |first, end| rgba::Params { first, end, ..params });
 }
