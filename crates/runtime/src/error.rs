@@ -175,6 +175,7 @@ impl Error {
     }
 
     /// An I/O error, with absence told apart from refusal.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         let path = path.into();
         if source.kind() == std::io::ErrorKind::NotFound && action != "write" {
@@ -184,7 +185,7 @@ impl Error {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
 

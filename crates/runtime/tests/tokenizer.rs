@@ -28,11 +28,11 @@ fn corpus() -> Vec<String> {
 }
 
 /// A tokenizer file with some parts replaced.
-fn variant(file: &str, changes: Value) -> Tokenizer {
+fn variant(file: &str, changes: &Value) -> Tokenizer {
     Tokenizer::from_json(altered(file, changes).to_string().as_bytes()).unwrap()
 }
 
-fn altered(file: &str, changes: Value) -> Value {
+fn altered(file: &str, changes: &Value) -> Value {
     let mut json: Value = serde_json::from_slice(&fs::read(golden(file)).unwrap()).unwrap();
     for (pointer, value) in changes.as_object().unwrap() {
         *json.pointer_mut(pointer).unwrap() = value.clone();
@@ -71,7 +71,7 @@ fn wordpiece_ids_are_exact() {
 
 #[test]
 fn cased_wordpiece_ids_are_exact() {
-    assert_exact(&variant("wordpiece.json", json!({ "/normalizer/lowercase": false })), "wordpiece_cased.ids.safetensors");
+    assert_exact(&variant("wordpiece.json", &json!({ "/normalizer/lowercase": false })), "wordpiece_cased.ids.safetensors");
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn unigram_ids_are_exact() {
 
 #[test]
 fn the_first_t5_pipeline_gives_the_same_ids() {
-    let charsmap = altered("unigram.json", json!({}))["normalizer"]["normalizers"][0].take();
+    let charsmap = altered("unigram.json", &json!({}))["normalizer"]["normalizers"][0].take();
     let tokenizer = variant(
         "unigram.json",
-        json!({
+        &json!({
             "/normalizer": charsmap,
             "/pre_tokenizer": { "type": "Sequence", "pretokenizers": [
                 { "type": "WhitespaceSplit" },
@@ -108,7 +108,7 @@ fn long_prompts_are_cut_before_the_special_tokens() {
     assert_eq!(cut.ids.last(), bert.id("[SEP]").as_ref(), "the last token stays");
     assert_eq!(bert.encode("a rocket", 0).ids.len(), 2, "special tokens are never cut");
 
-    let mut padded = cut.clone();
+    let mut padded = cut;
     padded.pad(n + 3, 0);
     assert_eq!(padded.attention_mask, [vec![1; n - 1], vec![0; 4]].concat(), "padding is masked");
     padded.pad(1, 0);
@@ -118,7 +118,7 @@ fn long_prompts_are_cut_before_the_special_tokens() {
 #[test]
 fn files_of_early_versions_are_read() {
     let mut json =
-        altered("wordpiece.json", json!({ "/post_processor": { "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2] } }));
+        altered("wordpiece.json", &json!({ "/post_processor": { "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2] } }));
     json["model"].as_object_mut().unwrap().remove("type");
     let early = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
     assert_exact(&early, "wordpiece.ids.safetensors");
@@ -126,9 +126,9 @@ fn files_of_early_versions_are_read() {
 
 #[test]
 fn added_tokens_swallow_spaces_if_they_say_so() {
-    let tokenizer = variant("wordpiece.json", json!({ "/added_tokens/4/lstrip": true, "/added_tokens/4/rstrip": true }));
+    let tokenizer = variant("wordpiece.json", &json!({ "/added_tokens/4/lstrip": true, "/added_tokens/4/rstrip": true }));
     assert_eq!(tokenizer.encode("a \t[MASK]\n b", 9).ids, tokenizer.encode("a[MASK]b", 9).ids, "BERT drops spaces anyway");
-    let tokenizer = variant("unigram.json", json!({ "/added_tokens/3/rstrip": true, "/pre_tokenizer/prepend_scheme": "first" }));
+    let tokenizer = variant("unigram.json", &json!({ "/added_tokens/3/rstrip": true, "/pre_tokenizer/prepend_scheme": "first" }));
     let ids = |text| tokenizer.encode(text, 99).ids;
     assert_eq!(ids("<extra_id_0>  a"), ids("<extra_id_0>a"), "spaces behind the token go");
     assert_ne!(ids("<extra_id_1> a"), ids("<extra_id_1>a"), "spaces behind another token stay");
@@ -156,7 +156,7 @@ fn unusable_files_are_refused() {
         ("unigram.json", json!({ (charsmap): "BQAAAAAAAAAA" }), "32-bit units"),
     ];
     for (file, changes, reason) in cases {
-        let error = Tokenizer::from_json(altered(file, changes.clone()).to_string().as_bytes()).unwrap_err();
+        let error = Tokenizer::from_json(altered(file, &changes).to_string().as_bytes()).unwrap_err();
         assert_eq!(error.code(), "invalid-tokenizer", "{changes}");
         assert!(error.to_string().contains(reason), "{changes}: `{error}` does not say `{reason}`");
     }
@@ -166,13 +166,13 @@ fn unusable_files_are_refused() {
 
 #[test]
 fn a_damaged_charsmap_never_panics() {
-    let json = altered("unigram.json", json!({}));
+    let json = altered("unigram.json", &json!({}));
     let pointer = "/normalizer/normalizers/0/precompiled_charsmap";
     let map = json.pointer(pointer).unwrap().as_str().unwrap();
     for at in (0..map.len() / 4 * 3).step_by(9973) {
         let mut damaged = map.to_owned();
         damaged.replace_range(at..at + 6, "///+++");
-        if let Ok(tokenizer) = Tokenizer::from_json(altered("unigram.json", json!({ (pointer): damaged })).to_string().as_bytes()) {
+        if let Ok(tokenizer) = Tokenizer::from_json(altered("unigram.json", &json!({ (pointer): damaged })).to_string().as_bytes()) {
             assert!(tokenizer.encode("ﬁne Ⅷ ①🚀\u{1d400} e\u{301}", 64).ids.len() < 64, "damage at {at}");
         }
     }

@@ -8,7 +8,7 @@
 mod categories;
 mod charsmap;
 mod normalize;
-mod split;
+mod pre_tokenize;
 mod tokenizer;
 mod unigram;
 mod wordpiece;

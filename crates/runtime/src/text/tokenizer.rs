@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::normalize::Normalize;
-use super::split::{Piece, Split};
+use super::pre_tokenize::{Piece, PreTokenize};
 use super::unigram::Unigram;
 use super::wordpiece::WordPiece;
 use crate::error::{Error, Result};
@@ -34,12 +34,12 @@ impl Encoding {
     }
 }
 
-/// A WordPiece or Unigram tokenizer.
+/// A `WordPiece` or Unigram tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
     added: Vec<AddedToken>,
     normalizer: Option<Normalize>,
-    pre_tokenizer: Option<Split>,
+    pre_tokenizer: Option<PreTokenize>,
     model: Model,
     /// Ids before and after the prompt.
     before: Vec<u32>,
@@ -92,7 +92,7 @@ struct File<'a> {
     #[serde(default)]
     added_tokens: Vec<AddedToken>,
     normalizer: Option<Normalize>,
-    pre_tokenizer: Option<Split>,
+    pre_tokenizer: Option<PreTokenize>,
     post_processor: Option<Template>,
     #[serde(borrow)]
     model: &'a RawValue,
@@ -221,7 +221,7 @@ impl Tokenizer {
     fn encode_text(&self, text: &str, first: bool, ids: &mut Vec<u32>) {
         let whole = vec![Piece { text: text.into(), first }];
         let pieces = match &self.pre_tokenizer {
-            Some(split) => split.apply(whole),
+            Some(step) => step.apply(whole),
             None => whole,
         };
         for piece in pieces {

@@ -1,4 +1,4 @@
-//! WordPiece: each word is cut, from the left, into the longest pieces that the vocabulary knows.
+//! `WordPiece`: each word is cut, from the left, into the longest pieces that the vocabulary knows.
 
 use std::collections::HashMap;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use kinora_kernels::SharedBytes;
@@ -128,9 +127,9 @@ impl Checkpoint {
 #[cfg(not(target_arch = "wasm32"))]
 mod files {
     use std::fs;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
-    use super::{Arc, BTreeMap, Checkpoint, Error, Path, Result, Shard};
+    use super::{Arc, BTreeMap, Checkpoint, Error, Result, Shard};
     use crate::weights::safetensors::UniqueMap;
 
     const INDEX_SUFFIX: &str = ".safetensors.index.json";

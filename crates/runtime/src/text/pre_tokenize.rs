@@ -7,7 +7,7 @@ use super::categories::{PUNCTUATION, contains};
 /// One step of the `pre_tokenizer` in `tokenizer.json`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type")]
-pub(super) enum Split {
+pub(super) enum PreTokenize {
     Sequence { pretokenizers: Vec<Self> },
     BertPreTokenizer,
     WhitespaceSplit,
@@ -44,7 +44,7 @@ pub(super) struct Piece {
     pub(super) first: bool,
 }
 
-impl Split {
+impl PreTokenize {
     /// Cuts every piece; none of the results is empty.
     pub(super) fn apply(&self, pieces: Vec<Piece>) -> Vec<Piece> {
         match self {
