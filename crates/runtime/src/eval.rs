@@ -2,6 +2,7 @@
 //!
 //! Inputs are the keyword arguments of the reference class's `forward`, `encode` or `decode`.
 
+mod text;
 mod transformer;
 mod vae;
 
@@ -53,6 +54,8 @@ pub struct Output {
 pub async fn eval(model: &Model, operation: Operation, inputs: &Checkpoint, device: &Device) -> Result<Vec<Output>> {
     match (model, operation) {
         (Model::LtxTransformer(model), Operation::Forward) => transformer::forward(model, &Inputs(inputs), device).await,
+        (Model::T5(model), Operation::Forward) => text::t5(model, &Inputs(inputs), device).await,
+        (Model::Bert(model), Operation::Forward) => text::bert(model, &Inputs(inputs), device).await,
         (Model::LtxVae(model), Operation::Encode) => vae::encode(model, &Inputs(inputs), device).await,
         (Model::LtxVae(model), Operation::Decode) => vae::decode(model, &Inputs(inputs), device).await,
         (model, operation) => {

@@ -17,3 +17,10 @@ fn ltx_autoencoders_match_the_reference() {
         check_folder(&format!("ltx_vae/{folder}"));
     }
 }
+
+#[test]
+fn text_encoders_match_the_reference() {
+    for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu"] {
+        check_folder(folder);
+    }
+}

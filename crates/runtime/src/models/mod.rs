@@ -1,6 +1,8 @@
 //! Model families, and the registry of the classes a `config.json` may name.
 
+pub mod bert;
 pub mod ltx;
+pub mod t5;
 
 use kinora_kernels::WeightFormat;
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use crate::nn::Weights;
 use crate::weights::Checkpoint;
 
 /// The classes this runtime implements, as `config.json` names them.
-pub const CLASSES: [&str; 2] = ["LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo"];
+pub const CLASSES: [&str; 4] = ["LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", "T5EncoderModel", "BertModel"];
 
 /// One component of a model with its weights.
 pub enum Model {
@@ -18,6 +20,10 @@ pub enum Model {
     LtxTransformer(ltx::Transformer),
     /// `AutoencoderKLLTXVideo`.
     LtxVae(ltx::Vae),
+    /// `T5EncoderModel`.
+    T5(t5::T5Encoder),
+    /// `BertModel`.
+    Bert(bert::Bert),
 }
 
 impl Model {
@@ -33,6 +39,8 @@ impl Model {
                 Self::LtxTransformer(ltx::Transformer::load(&w, &ltx::TransformerConfig::parse(config, file)?)?)
             }
             "AutoencoderKLLTXVideo" => Self::LtxVae(ltx::Vae::load(&w, &ltx::VaeConfig::parse(config, file)?)?),
+            "T5EncoderModel" => Self::T5(t5::T5Encoder::load(&w, &t5::T5Config::parse(config, file)?)?),
+            "BertModel" => Self::Bert(bert::Bert::load(&w, &bert::BertConfig::parse(config, file)?)?),
             class => return Err(Error::UnknownClass { class: class.into(), file: file.into(), known: CLASSES.join(", ") }),
         };
         w.finish()?;
@@ -42,7 +50,7 @@ impl Model {
     /// What [`eval`](crate::eval::eval) can run of it.
     pub fn operations(&self) -> &'static [&'static str] {
         match self {
-            Self::LtxTransformer(_) => &["forward"],
+            Self::LtxTransformer(_) | Self::T5(_) | Self::Bert(_) => &["forward"],
             Self::LtxVae(_) => &["encode", "decode"],
         }
     }
@@ -73,4 +81,17 @@ pub fn class_name(config: &str, file: &str) -> Result<String> {
     let named: Named = serde_json::from_str(config).map_err(|e| invalid(e.to_string()))?;
     let transformers = named.architectures.and_then(|list| list.into_iter().next());
     named._class_name.or(transformers).ok_or_else(|| invalid("neither `_class_name` nor `architectures` names a class".into()))
+}
+
+/// Reads a `config.json` called `file`.
+fn parse_config<T: for<'a> Deserialize<'a>>(json: &str, file: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
+}
+
+/// Refuses a configuration whose field `name` does not hold what the runtime can do.
+fn require(file: &str, name: &str, found: &impl std::fmt::Display, holds: bool, expected: &str) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::InvalidConfig { file: file.into(), problem: format!("{name}: expected {expected}, found {found}") })
 }

@@ -16,7 +16,24 @@ pub struct Pattern<'p> {
     pub bias: Option<Tensor<'p>>,
 }
 
+/// First query row, query rows, first key row, key rows of sequences that lie one after another.
+pub fn packed_sequences(queries: &[usize], keys: &[usize]) -> Vec<[u32; 4]> {
+    let (mut q, mut k) = (0, 0);
+    let mut out = Vec::with_capacity(queries.len());
+    for (&q_len, &k_len) in queries.iter().zip(keys) {
+        out.push([q, q_len, k, k_len].map(|v| v as u32));
+        q += q_len;
+        k += k_len;
+    }
+    out
+}
+
 impl<'p> Pattern<'p> {
+    /// The tokens of each of several packed sequences attend to each other.
+    pub fn within(lengths: &[usize]) -> Self {
+        Self { sequences: packed_sequences(lengths, lengths), mask: None, bias: None }
+    }
+
     fn attend(&self, q: Tensor<'p>, k: Tensor<'p>, v: Tensor<'p>, heads: usize, scale: f32) -> Tensor<'p> {
         let Self { sequences, mask, bias } = self.clone();
         q.flash_attention(k, v, &AttentionOptions { heads, scale, sequences, mask, bias })

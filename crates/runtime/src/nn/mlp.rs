@@ -16,6 +16,17 @@ pub fn activate(x: Tensor<'_>, activation: Activation) -> Tensor<'_> {
     }
 }
 
+/// The function that configurations of transformers call `name`.
+pub fn activation_from_name(name: &str) -> Option<Activation> {
+    match name {
+        "relu" => Some(Activation::Relu),
+        "gelu" => Some(Activation::GeluErf),
+        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+        "silu" | "swish" => Some(Activation::Silu),
+        _ => None,
+    }
+}
+
 /// `down(act(up(x)))`.
 pub struct Mlp {
     up: Linear,

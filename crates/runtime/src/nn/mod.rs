@@ -12,11 +12,11 @@ mod norm;
 pub mod rope;
 mod weights;
 
-pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention};
+pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};
 pub use conv3d::{Conv3d, Conv3dConfig, TimePadding};
 pub use embed::{Embedding, TimestepEmbedder};
 pub use linear::Linear;
-pub use mlp::{GatedMlp, Mlp, activate};
+pub use mlp::{GatedMlp, Mlp, activate, activation_from_name};
 pub use modulation::{Modulation, ScaleShiftTable};
 pub use norm::{LayerNorm, RmsNorm};
 pub use weights::Weights;

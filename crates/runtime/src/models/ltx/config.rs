@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::models::{parse_config, require};
 
 /// `LTXVideoTransformer3DModel`.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,9 +67,9 @@ impl TransformerConfig {
     /// Parses `config.json`; `file` names it in errors.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`].
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
     pub fn parse(json: &str, file: &str) -> Result<Self> {
-        let config: Self = parse(json, file)?;
+        let config: Self = parse_config(json, file)?;
         let width = config.width();
         require(file, "activation_fn", &config.activation_fn, config.activation_fn == "gelu-approximate", "gelu-approximate")?;
         require(file, "qk_norm", &config.qk_norm, config.qk_norm == "rms_norm_across_heads", "rms_norm_across_heads")?;
@@ -179,9 +180,9 @@ impl VaeConfig {
     /// Parses `config.json`; `file` names it in errors.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`].
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
     pub fn parse(json: &str, file: &str) -> Result<Self> {
-        let config: Self = parse(json, file)?;
+        let config: Self = parse_config(json, file)?;
         let at_least = |name: &str, found: usize, least: usize| require(file, name, &found, found >= least, &format!("at least {least}"));
         let down = config.num_down_blocks();
         at_least("number of block_out_channels", down, 1)?;
@@ -228,17 +229,6 @@ impl VaeConfig {
         let halvings = self.spatio_temporal_scaling.iter().filter(|s| **s).count();
         self.temporal_compression_ratio.unwrap_or(self.patch_size_t << halvings)
     }
-}
-
-fn parse<T: for<'a> Deserialize<'a>>(json: &str, file: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
-}
-
-fn require(file: &str, name: &str, found: &impl std::fmt::Display, holds: bool, expected: &str) -> Result<()> {
-    if holds {
-        return Ok(());
-    }
-    Err(Error::InvalidConfig { file: file.into(), problem: format!("{name}: expected {expected}, found {found}") })
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use super::TransformerConfig;
 use crate::error::Result;
 use crate::nn::modulation::AdaLayerNormSingle;
 use crate::nn::rope::{self, Coordinates};
-use crate::nn::{CrossAttention, LayerNorm, Linear, Mlp, Modulation, Pattern, RmsNorm, ScaleShiftTable, SelfAttention, Weights};
+use crate::nn::{
+    CrossAttention, LayerNorm, Linear, Mlp, Modulation, Pattern, RmsNorm, ScaleShiftTable, SelfAttention, Weights, packed_sequences,
+};
 
 /// Rows of each packed sequence. Guidance packs the conditional and the unconditional sequence into one pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,18 +24,6 @@ impl TokenLayout {
     /// `sequences` sequences of equal lengths.
     pub fn uniform(sequences: usize, video: usize, text: usize) -> Self {
         Self { video: vec![video; sequences], text: vec![text; sequences] }
-    }
-
-    /// First query row, query rows, first key row, key rows of each sequence.
-    fn sequences(queries: &[usize], keys: &[usize]) -> Vec<[u32; 4]> {
-        let (mut q, mut k) = (0, 0);
-        let mut out = Vec::with_capacity(queries.len());
-        for (&q_len, &k_len) in queries.iter().zip(keys) {
-            out.push([q, q_len, k, k_len].map(|v| v as u32));
-            q += q_len;
-            k += k_len;
-        }
-        out
     }
 }
 
@@ -121,8 +111,8 @@ impl Transformer {
             index: *index,
             rope: *rope,
             text,
-            tokens: Pattern { sequences: TokenLayout::sequences(&layout.video, &layout.video), ..Pattern::default() },
-            captions: Pattern { sequences: TokenLayout::sequences(&layout.video, &layout.text), mask: inputs.encoder_mask, bias: None },
+            tokens: Pattern::within(&layout.video),
+            captions: Pattern { sequences: packed_sequences(&layout.video, &layout.text), mask: inputs.encoder_mask, bias: None },
         };
 
         let mut x = self.proj_in.forward(inputs.hidden_states);
