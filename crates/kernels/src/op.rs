@@ -213,7 +213,7 @@ pub enum Op {
     /// `x += dt[r] · (u + guidance · (c − u))`, in place. Inputs: `x [R, C]`, `velocity [R or 2R, C]` (conditional rows
     /// first), `dt [R, 1]`, `guidance [1, 1]`.
     GuidedEulerStep,
-    /// Pixels in −1..1 to 8-bit RGBA in one `u32`. Input: `[.., 3]`.
+    /// Pixels in −1..1 to 8-bit RGBA in one `u32`, 0 where one is not finite. Input: `[.., 3]`.
     Rgba,
 }
 

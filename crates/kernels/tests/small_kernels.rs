@@ -140,13 +140,16 @@ fn pixels_become_bytes() {
     let graph = plan.finish().expect("valid");
     let read = |device: &kinora_kernels::Device| {
         let mut exec = kinora_kernels::Executable::new(device, graph.clone()).expect("fits");
-        exec.write("x", &noise(90, 5)).expect("declared");
+        let mut x = noise(90, 5);
+        (x[4], x[11], x[50]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+        exec.write("x", &x).expect("declared");
         pollster::block_on(async {
             exec.run().await.expect("runs");
             exec.read_u32("y").await.expect("declared")
         })
     };
     let expected = read(&kinora_kernels::Device::cpu());
+    assert_eq!(expected.iter().filter(|p| **p >> 24 == 0).count(), 3, "pixels that are not finite are transparent");
     for device in support::devices() {
         assert_eq!(read(device), expected, "{}", device.name());
     }

@@ -2,11 +2,13 @@
 //!
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
+pub mod decode;
 pub mod error;
 pub mod eval;
 pub mod manifest;
 pub mod models;
 pub mod nn;
+pub mod pipeline;
 pub mod sampling;
 pub mod shape;
 pub mod text;

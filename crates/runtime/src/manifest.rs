@@ -74,6 +74,9 @@ impl Manifest {
             Some(kinora) => serde_json::from_value(kinora.clone()).map_err(|e| invalid(format!("`kinora`: {e}")))?,
         };
         let counts = [manifest.default_steps, manifest.default_width, manifest.default_height, manifest.default_frames, manifest.max_text_tokens];
+        if ![0, crate::models::ltx::tokens::COORDINATE_CHANNELS].contains(&manifest.coordinate_channels) {
+            return Err(invalid(format!("`kinora.coordinate_channels` is {}, expected 0 or 15", manifest.coordinate_channels)));
+        }
         if counts.iter().chain(&manifest.token_packing).any(|n| *n == 0) || !(manifest.fps > 0.0) {
             return Err(invalid("`kinora`: counts and fps must be above 0".into()));
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kinora_kernels::{CancelToken, Device, WeightFormat};
 
+use crate::decode::decode_rgba;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::models::Model;
@@ -118,7 +119,7 @@ impl VideoPipeline {
         let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
         let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
         let tokenizer = Tokenizer::from_file(folder.join("tokenizer/tokenizer.json"))?;
-        let compression = Compression { latent: vae.config().compression(), packing: manifest.token_packing };
+        let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
         Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression })
     }
 
@@ -154,11 +155,12 @@ impl VideoPipeline {
         let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
         let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
 
-        let grid = tokens::grid(shape.grid, self.compression.packing);
+        let grid = shape.tokens(self.compression.packing);
         let noise = match &request.latents {
             Some(latents) => latents.clone(),
             None => noise::normal(request.seed, 0, shape.elements()),
         };
+        let coordinates = if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) };
         let denoise = Denoise {
             transformer: &self.transformer,
             schedule: &schedule,
@@ -166,22 +168,22 @@ impl VideoPipeline {
             negatives: negative.as_slice(),
             guidance: request.guidance,
             rope: &self.transformer.rope(grid, Some(self.rope_scale())),
-            coordinates: &tokens::coordinates(grid, self.manifest.coordinate_channels),
+            coordinates: &coordinates,
             given: &[],
         };
-        let packed = tokens::pack(&noise, shape.channels, shape.grid, self.compression.packing);
+        let packed = tokens::pack(&noise, shape.extents(), self.compression.packing);
         let on_step = &mut |step, steps| on_event(Event::Step { step, steps });
         let denoised = denoise.run(&self.device, &packed, cancel, on_step).await?;
-        let latents = tokens::unpack(&denoised, shape.channels, shape.grid, self.compression.packing);
+        let latents = tokens::unpack(&denoised, shape.extents(), self.compression.packing);
 
         on_event(Event::Decode { frames: request.frames });
-        let frames = self.vae.decode_rgba(&self.device, &latents, shape, cancel).await?;
+        let frames = decode_rgba(&self.vae, &self.device, &latents, shape, cancel).await?;
         let fps = self.manifest.fps;
         Ok(Generated { width: request.width, height: request.height, fps, frames, latents, latents_shape: shape.dims() })
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
-        let channels = self.vae.config().latent_channels;
+        let channels = self.vae.config.latent_channels;
         let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
         if !request.guidance.is_finite() {
             let expected = "a finite number, 1 for none".into();
@@ -200,7 +202,7 @@ impl VideoPipeline {
             config.shift = shift;
             config.use_dynamic_shifting = false;
         }
-        let tokens = tokens::grid(shape.grid, self.compression.packing).iter().product();
+        let tokens = shape.tokens(self.compression.packing).iter().product();
         config.schedule(&Levels::ramp(request.steps), config.mu(tokens))
     }
 

@@ -53,6 +53,17 @@ impl LatentShape {
         self.channels * self.grid.iter().product::<usize>()
     }
 
+    /// `[C, F, H, W]`.
+    pub fn extents(&self) -> [usize; 4] {
+        let [f, h, w] = self.grid;
+        [self.channels, f, h, w]
+    }
+
+    /// Tokens on each axis.
+    pub fn tokens(&self, packing: [usize; 3]) -> [usize; 3] {
+        std::array::from_fn(|i| self.grid[i] / packing[i])
+    }
+
     /// `[1, C, F, H, W]`.
     pub fn dims(&self) -> [usize; 5] {
         let [f, h, w] = self.grid;

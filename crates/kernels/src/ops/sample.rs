@@ -41,7 +41,8 @@ impl<'p> Tensor<'p> {
         self.plan().record(Op::GuidedEulerStep, inputs, self.shape(), Elem::F32)
     }
 
-    /// Pixels in −1..1 to 8-bit RGBA, opaque, packed little-endian in one `u32`: `[F, H, W, 3]` → `[F, H·W]`.
+    /// Pixels in −1..1 to 8-bit RGBA, packed little-endian in one `u32`: `[F, H, W, 3]` → `[F, H·W]`. Alpha is 255, but
+    /// the whole pixel is 0 where a channel is not finite.
     #[track_caller]
     pub fn rgba(self) -> Self {
         self.need_contiguous("rgba");

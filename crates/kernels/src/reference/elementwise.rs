@@ -111,7 +111,8 @@ pub(super) fn rgba(inputs: &Operands<'_>, shape: Shape) -> Vec<u32> {
     for r in 0..x.len() {
         let byte = |v: f32| ((v * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u32;
         let p = x.row(r);
-        out[r / pixels * stride + r % pixels] = byte(p[0]) | byte(p[1]) << 8 | byte(p[2]) << 16 | 0xff00_0000;
+        let finite = p.iter().all(|v| v.is_finite());
+        out[r / pixels * stride + r % pixels] = if finite { byte(p[0]) | byte(p[1]) << 8 | byte(p[2]) << 16 | 0xff00_0000 } else { 0 };
     }
     out
 }

@@ -70,7 +70,7 @@ async fn run(
 
     let mut run = Executable::new(device, plan.finish()?)?;
     run.write("embeddings", embeddings)?;
-    run.run()?;
+    run.run().await?;
     let values = run.read("last_hidden_state").await?;
     Ok(vec![Output { name: "last_hidden_state", shape: vec![batch, length, width], values }])
 }

@@ -3,6 +3,7 @@
 pub mod bert;
 pub mod ltx;
 pub mod t5;
+pub mod text;
 
 use kinora_kernels::WeightFormat;
 use serde::Deserialize;

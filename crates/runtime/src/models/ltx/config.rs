@@ -229,6 +229,11 @@ impl VaeConfig {
         let halvings = self.spatio_temporal_scaling.iter().filter(|s| **s).count();
         self.temporal_compression_ratio.unwrap_or(self.patch_size_t << halvings)
     }
+
+    /// Frames, rows and columns per latent.
+    pub fn compression(&self) -> [usize; 3] {
+        [self.temporal_compression(), self.spatial_compression(), self.spatial_compression()]
+    }
 }
 
 #[cfg(test)]
