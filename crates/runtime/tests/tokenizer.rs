@@ -146,6 +146,7 @@ fn unusable_files_are_refused() {
         ("wordpiece.json", json!({ "/post_processor/special_tokens": {} }), "`[CLS]` is not defined"),
         ("wordpiece.json", json!({ "/added_tokens/0/single_word": true }), "single words"),
         ("wordpiece.json", json!({ "/added_tokens/0/content": "" }), "empty"),
+        ("unigram.json", json!({ "/model/byte_fallback": true }), "byte_fallback"),
         ("unigram.json", json!({ "/model/unk_id": null }), "unknown"),
         ("unigram.json", json!({ "/model/unk_id": 1_000_000 }), "unknown"),
         ("unigram.json", json!({ "/normalizer/normalizers/2/pattern": { "Regex": "a+" } }), "`a+` is not supported"),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 const UNKNOWN_PENALTY: f64 = 10.0;
 
 #[derive(Debug, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(try_from = "Stored")]
 pub(super) struct Unigram {
     /// Entry to id and logarithm of its probability.
     entries: HashMap<String, (u32, f64)>,
@@ -25,17 +25,22 @@ struct Stored {
     byte_fallback: bool,
 }
 
-impl From<Stored> for Unigram {
-    fn from(stored: Stored) -> Self {
-        let lowest = stored.vocab.iter().fold(f64::INFINITY, |low, (_, score)| low.min(*score));
-        let count = u32::try_from(stored.vocab.len()).unwrap_or(u32::MAX);
-        Self {
-            longest_bytes: stored.vocab.iter().map(|(entry, _)| entry.len()).max().unwrap_or(0),
-            entries: stored.vocab.into_iter().zip(0..).map(|((entry, score), id)| (entry, (id, score))).collect(),
-            // Falling back to bytes needs no unknown id, but no video model's tokenizer does that.
-            unk_id: stored.unk_id.filter(|&id| id < count && !stored.byte_fallback),
-            unknown_score: lowest - UNKNOWN_PENALTY,
+impl TryFrom<Stored> for Unigram {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        if stored.byte_fallback {
+            return Err("byte_fallback is not supported");
         }
+        let lowest = stored.vocab.iter().fold(f64::INFINITY, |low, (_, score)| low.min(*score));
+        let longest_bytes = stored.vocab.iter().map(|(entry, _)| entry.len()).max().unwrap_or(0);
+        let count = stored.vocab.len();
+        Ok(Self {
+            entries: stored.vocab.into_iter().zip(0..).map(|((entry, score), id)| (entry, (id, score))).collect(),
+            unk_id: stored.unk_id.filter(|&id| (id as usize) < count),
+            unknown_score: lowest - UNKNOWN_PENALTY,
+            longest_bytes,
+        })
     }
 }
 
