@@ -1,5 +1,8 @@
 //! Softmax attention over packed sequences.
 
+use crate::generated::flash_soft;
+use crate::gpu::Family;
+use crate::lower::{Binding, Lowering};
 use crate::op::{Attention, Op};
 use crate::plan::Elem;
 use crate::tensor::Tensor;
@@ -69,4 +72,54 @@ impl<'p> Tensor<'p> {
     }
 }
 
-pub(super) fn lower(_op: &Attention, _cx: &mut crate::lower::Lowering<'_>) {}
+/// Query rows of one work item, in both families.
+const TILE_ROWS: u32 = 64;
+
+pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let head = shape.channels() / op.heads;
+    let tiles = query_tiles(&op.sequences);
+    let flops = op.sequences.iter().map(|s| 4.0 * f64::from(s[1]) * f64::from(s[3]) * shape.channels() as f64).sum();
+    let items = tiles.len() / TILE_WORDS * op.heads;
+    // Mask and bias are inputs 3 and 4, as many as there are.
+    let extra = (3..cx.step.inputs.len()).map(|i| cx.input(i));
+    let inputs = [cx.input(0), cx.input(1), cx.input(2), Binding::Data(tiles)];
+    let bindings = inputs.into_iter().chain(extra).chain([cx.output()]).collect();
+    let bias = op.bias.then(|| 3 + usize::from(op.mask));
+    match cx.family {
+        Family::Soft => {
+            let params = flash_soft::Params {
+                heads: op.heads as u32,
+                head4: (head / 4) as u32,
+                q_row_stride4: cx.stride4(0),
+                q_base4: cx.base4(0),
+                k_row_stride4: cx.stride4(1),
+                k_base4: cx.base4(1),
+                v_row_stride4: cx.stride4(2),
+                v_base4: cx.base4(2),
+                o_row_stride4: shape.channels4() as u32,
+                bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
+                bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
+                scale: op.scale,
+                ..Default::default()
+            };
+            let kernel = flash_soft::Variant { mask: op.mask, bias: op.bias }.kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
+        }
+        Family::Gpu => {}
+    }
+}
+
+/// Words of a `Tile` of the kernels.
+const TILE_WORDS: usize = 8;
+
+/// The query tiles of all sequences, as the kernels' `Tile` records.
+fn query_tiles(sequences: &[[u32; 4]]) -> Vec<u32> {
+    let mut words = Vec::new();
+    for &[q_start, q_len, k_start, k_len] in sequences {
+        for local in (0..q_len).step_by(TILE_ROWS as usize) {
+            words.extend([q_start + local, TILE_ROWS.min(q_len - local), local, k_start, k_len, 0, 0, 0]);
+        }
+    }
+    words
+}
