@@ -1,0 +1,403 @@
+//! Files that appear whole or not at all.
+//!
+//! Everything is written under a temporary name in the target's folder and renamed at the end; an
+//! error, a stop or a panic removes what was written.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use crate::{
+    Clip, Error, Format, Metadata, Result,
+    encode::{KeepGoing, encode},
+    ffmpeg, png,
+};
+
+/// Where a clip goes; checked when it is opened, so that a bad name fails before the clip is made.
+#[derive(Debug, Clone)]
+pub struct Output {
+    target: Target,
+    format: Format,
+    overwrite: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Target {
+    Stdout,
+    /// A device or a pipe, written in place: a rename would replace the device itself.
+    Special(PathBuf),
+    File(PathBuf),
+    Sequence(Pattern),
+}
+
+/// What [`Output::write`] wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The file, the folder of a sequence, or `-`.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// Size of all files together, in bytes.
+    pub size_bytes: u64,
+    /// The program part that encoded it, e.g. `libx264 (ffmpeg)`.
+    pub encoder: String,
+}
+
+impl Output {
+    /// Checks that `path` can be written in `format`, or in the format its name asks for.
+    /// `-` is standard output and needs `format`.
+    ///
+    /// # Errors
+    /// An unknown format, a file in the way, a missing or read-only folder, MP4 without an encoder.
+    pub fn open(path: &Path, format: Option<Format>, overwrite: bool) -> Result<Self> {
+        let to_stdout = path == Path::new("-");
+        let format = match format {
+            Some(format) => format,
+            None if to_stdout => {
+                return Err(Error::UnknownFormat {
+                    found: "-".to_owned(),
+                });
+            }
+            None => Format::from_path(path)?,
+        };
+        let target = match format {
+            Format::Mp4 | Format::PngSequence if to_stdout => {
+                return Err(Error::NeedsFile {
+                    format: format.name(),
+                });
+            }
+            _ if to_stdout => Target::Stdout,
+            Format::PngSequence => Target::Sequence(Pattern::new(path)?),
+            // A symbolic link stays a link: its target is replaced.
+            _ => match fs::canonicalize(path) {
+                Ok(real) if real.is_file() => Target::File(real),
+                Ok(real) if !real.is_dir() => Target::Special(real),
+                _ => Target::File(path.to_owned()),
+            },
+        };
+        if format == Format::Mp4 {
+            mp4_encoder()?;
+        }
+        let output = Self {
+            target,
+            format,
+            overwrite,
+        };
+        output.check()?;
+        Ok(output)
+    }
+
+    /// The format that will be written.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes the clip; `keep_going` is asked before every frame.
+    ///
+    /// # Errors
+    /// See [`Error`]. After an error nothing of this clip is left on disk.
+    pub fn write(
+        &self,
+        clip: &Clip,
+        metadata: &Metadata,
+        keep_going: &mut KeepGoing<'_>,
+    ) -> Result<Written> {
+        // Other programs ran since `open`, perhaps for minutes.
+        self.check()?;
+        let mut encoder = self.format.name().to_owned();
+        let (path, size_bytes) = match &self.target {
+            Target::Stdout => {
+                let mut out = Counted {
+                    inner: io::stdout().lock(),
+                    bytes: 0,
+                };
+                encode(clip, self.format, metadata, &mut out, keep_going)?;
+                out.flush()?;
+                (Path::new("-"), out.bytes)
+            }
+            Target::Special(path) => {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .map_err(|source| file_error("open", path, source))?;
+                let mut out = Counted {
+                    inner: BufWriter::new(file),
+                    bytes: 0,
+                };
+                encode(clip, self.format, metadata, &mut out, keep_going)
+                    .map_err(|error| at(path, error))?;
+                out.flush()
+                    .map_err(|source| file_error("write", path, source))?;
+                (path.as_path(), out.bytes)
+            }
+            Target::File(path) => {
+                let (partial, file) = Partial::create(path)?;
+                if self.format == Format::Mp4 {
+                    drop(file);
+                    encoder = encode_mp4(clip, metadata, &partial.path, keep_going)?;
+                } else {
+                    write_file(path, file, |out| {
+                        encode(clip, self.format, metadata, out, keep_going)
+                    })?;
+                }
+                (path.as_path(), partial.commit(path)?)
+            }
+            Target::Sequence(pattern) => (
+                pattern.shown.as_path(),
+                write_sequence(pattern, clip, metadata, keep_going)?,
+            ),
+        };
+        Ok(Written {
+            path: path.to_owned(),
+            format: self.format,
+            size_bytes,
+            encoder,
+        })
+    }
+
+    /// Nothing in the way, and the folder takes files.
+    fn check(&self) -> Result<()> {
+        let first = match &self.target {
+            Target::Stdout | Target::Special(_) => return Ok(()),
+            Target::File(path) => path.clone(),
+            Target::Sequence(pattern) => pattern.path(0),
+        };
+        if first.is_dir() {
+            return Err(file_error(
+                "write",
+                &first,
+                io::ErrorKind::IsADirectory.into(),
+            ));
+        }
+        if !self.overwrite && first.exists() {
+            return Err(Error::Exists { path: first });
+        }
+        match &self.target {
+            // The folder is made when the frames are there; its parent must take it.
+            Target::Sequence(pattern) if !pattern.folder.exists() => {
+                Partial::create(&pattern.folder).map(drop)
+            }
+            _ => Partial::create(&first).map(drop),
+        }
+    }
+}
+
+#[cfg(not(feature = "av1"))]
+fn mp4_encoder() -> Result<PathBuf> {
+    ffmpeg::find_ffmpeg().ok_or(Error::FfmpegMissing)
+}
+
+#[cfg(not(feature = "av1"))]
+fn encode_mp4(
+    clip: &Clip,
+    metadata: &Metadata,
+    path: &Path,
+    keep_going: &mut KeepGoing<'_>,
+) -> Result<String> {
+    ffmpeg::encode(&mp4_encoder()?, clip, metadata, path, keep_going)
+}
+
+/// Writes all frames under temporary names, then renames them all.
+fn write_sequence(
+    pattern: &Pattern,
+    clip: &Clip,
+    metadata: &Metadata,
+    keep_going: &mut KeepGoing<'_>,
+) -> Result<u64> {
+    // Frames of an older, longer clip would play after ours.
+    let after = pattern.path(clip.frames().len());
+    if after.exists() {
+        return Err(Error::Exists { path: after });
+    }
+    let made = MadeFolder::ensure(&pattern.folder)?;
+    let mut partials = Vec::with_capacity(clip.frames().len());
+    for index in 0..clip.frames().len() {
+        if !keep_going(index) {
+            return Err(Error::Interrupted);
+        }
+        let path = pattern.path(index);
+        let (partial, file) = Partial::create(&path)?;
+        write_file(&path, file, |out| {
+            png::encode_still(clip, index, metadata, out)
+        })?;
+        partials.push((partial, path));
+    }
+    let mut size_bytes = 0;
+    for (partial, path) in partials {
+        size_bytes += partial.commit(&path)?;
+    }
+    made.keep();
+    Ok(size_bytes)
+}
+
+fn write_file(
+    path: &Path,
+    file: File,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let mut out = BufWriter::new(file);
+    write(&mut out).map_err(|error| at(path, error))?;
+    out.flush()
+        .map_err(|source| file_error("write", path, source))
+}
+
+/// Names the file in an error of a writer that did not know it.
+fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Write(source) => file_error("write", path, source),
+        other => other,
+    }
+}
+
+fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The names of a PNG sequence: `prefix`, then the frame number with at least `digits` digits, then `suffix`.
+#[derive(Debug, Clone)]
+struct Pattern {
+    folder: PathBuf,
+    prefix: String,
+    digits: usize,
+    suffix: String,
+    shown: PathBuf,
+}
+
+impl Pattern {
+    /// A `…%04d….png` path, or a folder for `frame-%04d.png`.
+    fn new(path: &Path) -> Result<Self> {
+        let unknown = || Error::UnknownFormat {
+            found: path.display().to_string(),
+        };
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let is_folder = path.is_dir() || !name.contains('%');
+        let (folder, name) = if is_folder {
+            (path.to_owned(), "frame-%04d.png".to_owned())
+        } else {
+            (path.parent().map(Path::to_owned).unwrap_or_default(), name)
+        };
+        let (prefix, rest) = name.split_once('%').ok_or_else(unknown)?;
+        let (width, suffix) = rest.split_once('d').ok_or_else(unknown)?;
+        let digits = if width.is_empty() {
+            1
+        } else {
+            width.parse().map_err(|_| unknown())?
+        };
+        // More than 20 digits is no frame number, and a second % would be a second number.
+        if digits > 20 || suffix.contains('%') || !suffix.to_ascii_lowercase().ends_with(".png") {
+            return Err(unknown());
+        }
+        let shown = if is_folder {
+            folder.clone()
+        } else {
+            path.to_owned()
+        };
+        Ok(Self {
+            folder,
+            prefix: prefix.to_owned(),
+            digits,
+            suffix: suffix.to_owned(),
+            shown,
+        })
+    }
+
+    fn path(&self, index: usize) -> PathBuf {
+        self.folder.join(format!(
+            "{}{index:0digits$}{}",
+            self.prefix,
+            self.suffix,
+            digits = self.digits
+        ))
+    }
+}
+
+/// A folder that is removed again unless it is kept; one that existed is left alone.
+struct MadeFolder(Option<PathBuf>);
+
+impl MadeFolder {
+    fn ensure(folder: &Path) -> Result<Self> {
+        if folder.as_os_str().is_empty() || folder.is_dir() {
+            return Ok(Self(None));
+        }
+        fs::create_dir(folder).map_err(|source| file_error("create", folder, source))?;
+        Ok(Self(Some(folder.to_owned())))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for MadeFolder {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.0 {
+            // Fails if someone else put files there, which is then right.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// A temporary file next to its final place, removed unless committed.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn create(target: &Path) -> Result<(Self, File)> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            ".kinora-{}-{}.partial",
+            process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = target.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        // The reader knows the target, not the temporary name.
+        file.map(|file| (Self { path }, file))
+            .map_err(|source| file_error("write", target, source))
+    }
+
+    /// Gives the file its name and returns its size in bytes.
+    fn commit(self, target: &Path) -> Result<u64> {
+        let size_bytes = fs::metadata(&self.path).map(|metadata| metadata.len());
+        fs::rename(&self.path, target).map_err(|source| file_error("rename to", target, source))?;
+        size_bytes.map_err(|source| file_error("inspect", target, source))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a commit there is nothing under this name any more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A writer that knows how much went through it.
+struct Counted<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(data)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
