@@ -27,6 +27,7 @@ mod clip;
 mod encode;
 mod error;
 mod ffmpeg;
+mod files;
 mod gif;
 mod output;
 mod palette;

@@ -1,20 +1,17 @@
-//! Files that appear whole or not at all.
-//!
-//! Everything is written under a temporary name in the target's folder and renamed at the end; an
-//! error, a stop or a panic removes what was written.
+//! Where a clip goes, and writing it there whole or not at all.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{
     Clip, Error, Format, Metadata, Result,
     encode::{KeepGoing, encode},
-    ffmpeg, png,
+    ffmpeg,
+    files::{MadeFolder, Partial, Pattern, file_error},
+    png,
 };
 
 /// Where a clip goes; checked when it is opened, so that a bad name fails before the clip is made.
@@ -139,7 +136,13 @@ impl Output {
                 let (partial, file) = Partial::create(path)?;
                 if self.format == Format::Mp4 {
                     drop(file);
-                    encoder = encode_mp4(clip, metadata, &partial.path, keep_going)?;
+                    encoder = ffmpeg::encode(
+                        &mp4_encoder()?,
+                        clip,
+                        metadata,
+                        partial.path(),
+                        keep_going,
+                    )?;
                 } else {
                     write_file(path, file, |out| {
                         encode(clip, self.format, metadata, out, keep_going)
@@ -148,7 +151,7 @@ impl Output {
                 (path.as_path(), partial.commit(path)?)
             }
             Target::Sequence(pattern) => (
-                pattern.shown.as_path(),
+                pattern.shown(),
                 write_sequence(pattern, clip, metadata, keep_going)?,
             ),
         };
@@ -179,27 +182,16 @@ impl Output {
         }
         match &self.target {
             // The folder is made when the frames are there; its parent must take it.
-            Target::Sequence(pattern) if !pattern.folder.exists() => {
-                Partial::create(&pattern.folder).map(drop)
+            Target::Sequence(pattern) if !pattern.folder().exists() => {
+                Partial::create(pattern.folder()).map(drop)
             }
             _ => Partial::create(&first).map(drop),
         }
     }
 }
 
-#[cfg(not(feature = "av1"))]
 fn mp4_encoder() -> Result<PathBuf> {
     ffmpeg::find_ffmpeg().ok_or(Error::FfmpegMissing)
-}
-
-#[cfg(not(feature = "av1"))]
-fn encode_mp4(
-    clip: &Clip,
-    metadata: &Metadata,
-    path: &Path,
-    keep_going: &mut KeepGoing<'_>,
-) -> Result<String> {
-    ffmpeg::encode(&mp4_encoder()?, clip, metadata, path, keep_going)
 }
 
 /// Writes all frames under temporary names, then renames them all.
@@ -214,7 +206,7 @@ fn write_sequence(
     if after.exists() {
         return Err(Error::Exists { path: after });
     }
-    let made = MadeFolder::ensure(&pattern.folder)?;
+    let made = MadeFolder::ensure(pattern.folder())?;
     let mut partials = Vec::with_capacity(clip.frames().len());
     for index in 0..clip.frames().len() {
         if !keep_going(index) {
@@ -251,136 +243,6 @@ fn at(path: &Path, error: Error) -> Error {
     match error {
         Error::Write(source) => file_error("write", path, source),
         other => other,
-    }
-}
-
-fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// The names of a PNG sequence: `prefix`, then the frame number with at least `digits` digits, then `suffix`.
-#[derive(Debug, Clone)]
-struct Pattern {
-    folder: PathBuf,
-    prefix: String,
-    digits: usize,
-    suffix: String,
-    shown: PathBuf,
-}
-
-impl Pattern {
-    /// A `…%04d….png` path, or a folder for `frame-%04d.png`.
-    fn new(path: &Path) -> Result<Self> {
-        let unknown = || Error::UnknownFormat {
-            found: path.display().to_string(),
-        };
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let is_folder = path.is_dir() || !name.contains('%');
-        let (folder, name) = if is_folder {
-            (path.to_owned(), "frame-%04d.png".to_owned())
-        } else {
-            (path.parent().map(Path::to_owned).unwrap_or_default(), name)
-        };
-        let (prefix, rest) = name.split_once('%').ok_or_else(unknown)?;
-        let (width, suffix) = rest.split_once('d').ok_or_else(unknown)?;
-        let digits = if width.is_empty() {
-            1
-        } else {
-            width.parse().map_err(|_| unknown())?
-        };
-        // More than 20 digits is no frame number, and a second % would be a second number.
-        if digits > 20 || suffix.contains('%') || !suffix.to_ascii_lowercase().ends_with(".png") {
-            return Err(unknown());
-        }
-        let shown = if is_folder {
-            folder.clone()
-        } else {
-            path.to_owned()
-        };
-        Ok(Self {
-            folder,
-            prefix: prefix.to_owned(),
-            digits,
-            suffix: suffix.to_owned(),
-            shown,
-        })
-    }
-
-    fn path(&self, index: usize) -> PathBuf {
-        self.folder.join(format!(
-            "{}{index:0digits$}{}",
-            self.prefix,
-            self.suffix,
-            digits = self.digits
-        ))
-    }
-}
-
-/// A folder that is removed again unless it is kept; one that existed is left alone.
-struct MadeFolder(Option<PathBuf>);
-
-impl MadeFolder {
-    fn ensure(folder: &Path) -> Result<Self> {
-        if folder.as_os_str().is_empty() || folder.is_dir() {
-            return Ok(Self(None));
-        }
-        fs::create_dir(folder).map_err(|source| file_error("create", folder, source))?;
-        Ok(Self(Some(folder.to_owned())))
-    }
-
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for MadeFolder {
-    fn drop(&mut self) {
-        if let Some(folder) = &self.0 {
-            // Fails if someone else put files there, which is then right.
-            let _ = fs::remove_dir(folder);
-        }
-    }
-}
-
-/// A temporary file next to its final place, removed unless committed.
-struct Partial {
-    path: PathBuf,
-}
-
-impl Partial {
-    fn create(target: &Path) -> Result<(Self, File)> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            ".kinora-{}-{}.partial",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let path = target.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        // The reader knows the target, not the temporary name.
-        file.map(|file| (Self { path }, file))
-            .map_err(|source| file_error("write", target, source))
-    }
-
-    /// Gives the file its name and returns its size in bytes.
-    fn commit(self, target: &Path) -> Result<u64> {
-        let size_bytes = fs::metadata(&self.path).map(|metadata| metadata.len());
-        fs::rename(&self.path, target).map_err(|source| file_error("rename to", target, source))?;
-        size_bytes.map_err(|source| file_error("inspect", target, source))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // After a commit there is nothing under this name any more.
-        let _ = fs::remove_file(&self.path);
     }
 }
 

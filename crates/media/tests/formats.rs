@@ -40,8 +40,11 @@ fn encoded(clip: &Clip, format: Format) -> Result<Vec<u8>, Error> {
     Ok(file)
 }
 
-/// Composes a GIF's frames the way a player does, as RGB canvases with their delays in 1/100 s.
-fn play_gif(file: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<u16>), Box<dyn std::error::Error>> {
+/// RGB canvases, and how long each stays in 1/100 s.
+type Played = (Vec<Vec<u8>>, Vec<u16>);
+
+/// Composes a GIF's frames the way a player does.
+fn play_gif(file: &[u8]) -> Result<Played, gif::DecodingError> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::RGBA);
     let mut decoder = options.read_info(file)?;
