@@ -19,18 +19,9 @@ impl Clip {
     ///
     /// # Errors
     /// No frames, a side outside 1..=65,535, or a frame whose length is not `width · height · 4`.
-    pub fn new(
-        width: u32,
-        height: u32,
-        frame_rate: FrameRate,
-        frames: Vec<Vec<u8>>,
-    ) -> Result<Self> {
+    pub fn new(width: u32, height: u32, frame_rate: FrameRate, frames: Vec<Vec<u8>>) -> Result<Self> {
         if !(1..=MAX_SIDE_PX).contains(&width) || !(1..=MAX_SIDE_PX).contains(&height) {
-            return Err(Error::Size {
-                width,
-                height,
-                limit: MAX_SIDE_PX,
-            });
+            return Err(Error::Size { width, height, limit: MAX_SIDE_PX });
         }
         if frames.is_empty() {
             return Err(Error::NoFrames);
@@ -38,21 +29,10 @@ impl Clip {
         let expected = u64::from(width) * u64::from(height) * 4;
         for (index, frame) in frames.iter().enumerate() {
             if frame.len() as u64 != expected {
-                return Err(Error::FrameBytes {
-                    index,
-                    found: frame.len(),
-                    expected,
-                    width,
-                    height,
-                });
+                return Err(Error::FrameBytes { index, found: frame.len(), expected, width, height });
             }
         }
-        Ok(Self {
-            width,
-            height,
-            frame_rate,
-            frames,
-        })
+        Ok(Self { width, height, frame_rate, frames })
     }
 
     /// Width in pixels.
@@ -82,9 +62,7 @@ impl Clip {
     /// True if no pixel is transparent, so that the alpha channel carries nothing.
     #[must_use]
     pub fn is_opaque(&self) -> bool {
-        self.frames
-            .iter()
-            .all(|frame| frame.chunks_exact(4).all(|pixel| pixel[3] == 255))
+        self.frames.iter().all(|frame| frame.chunks_exact(4).all(|pixel| pixel[3] == 255))
     }
 }
 
@@ -102,9 +80,7 @@ impl FrameRate {
     /// A zero part.
     pub fn new(num: u16, den: u16) -> Result<Self> {
         if num == 0 || den == 0 {
-            return Err(Error::FrameRate {
-                found: f64::from(num) / f64::from(den),
-            });
+            return Err(Error::FrameRate { found: f64::from(num) / f64::from(den) });
         }
         Ok(Self { num, den })
     }
@@ -184,42 +160,16 @@ mod tests {
         for fps in [0.0, -1.0, 0.001, 1e9, f64::NAN, f64::INFINITY] {
             assert!(FrameRate::from_f64(fps).is_err(), "{fps} was accepted");
         }
-        assert!(
-            FrameRate::new(0, 1).is_err() && FrameRate::new(1, 0).is_err(),
-            "zero parts were accepted"
-        );
+        assert!(FrameRate::new(0, 1).is_err() && FrameRate::new(1, 0).is_err(), "zero parts were accepted");
     }
 
     #[test]
     fn clips_reject_what_no_encoder_could_write() {
         let rate = FrameRate { num: 12, den: 1 };
-        assert!(
-            matches!(Clip::new(2, 2, rate, vec![]), Err(Error::NoFrames)),
-            "no frames"
-        );
-        assert!(
-            matches!(Clip::new(0, 2, rate, vec![vec![]]), Err(Error::Size { .. })),
-            "zero width"
-        );
-        assert!(
-            matches!(
-                Clip::new(65_536, 1, rate, vec![vec![]]),
-                Err(Error::Size { .. })
-            ),
-            "too wide"
-        );
+        assert!(matches!(Clip::new(2, 2, rate, vec![]), Err(Error::NoFrames)), "no frames");
+        assert!(matches!(Clip::new(0, 2, rate, vec![vec![]]), Err(Error::Size { .. })), "zero width");
+        assert!(matches!(Clip::new(65_536, 1, rate, vec![vec![]]), Err(Error::Size { .. })), "too wide");
         let short = vec![vec![0; 16], vec![0; 15]];
-        assert!(
-            matches!(
-                Clip::new(2, 2, rate, short),
-                Err(Error::FrameBytes {
-                    index: 1,
-                    found: 15,
-                    expected: 16,
-                    ..
-                })
-            ),
-            "short frame"
-        );
+        assert!(matches!(Clip::new(2, 2, rate, short), Err(Error::FrameBytes { index: 1, found: 15, expected: 16, .. })), "short frame");
     }
 }

@@ -42,18 +42,10 @@ impl Format {
     /// # Errors
     /// An unknown name.
     pub fn from_name(name: &str) -> Result<Self> {
-        [
-            Self::Mp4,
-            Self::Gif,
-            Self::Apng,
-            Self::PngSequence,
-            Self::Y4m,
-        ]
-        .into_iter()
-        .find(|format| format.name() == name)
-        .ok_or_else(|| Error::UnknownFormat {
-            found: name.to_owned(),
-        })
+        [Self::Mp4, Self::Gif, Self::Apng, Self::PngSequence, Self::Y4m]
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| Error::UnknownFormat { found: name.to_owned() })
     }
 
     /// The format a path asks for: by its extension, as a `%04d.png` pattern, or as a folder
@@ -66,20 +58,14 @@ impl Format {
         if text.ends_with(['/', '\\']) || path.is_dir() {
             return Ok(Self::PngSequence);
         }
-        let extension = path
-            .extension()
-            .and_then(OsStr::to_str)
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
         match extension.as_str() {
             "mp4" | "m4v" => Ok(Self::Mp4),
             "gif" => Ok(Self::Gif),
             "png" if text.contains('%') => Ok(Self::PngSequence),
             "apng" | "png" => Ok(Self::Apng),
             "y4m" => Ok(Self::Y4m),
-            _ => Err(Error::UnknownFormat {
-                found: path.display().to_string(),
-            }),
+            _ => Err(Error::UnknownFormat { found: path.display().to_string() }),
         }
     }
 }
@@ -100,20 +86,12 @@ pub struct Metadata {
 /// # Errors
 /// A clip the format cannot hold, a format that needs files of its own ([`crate::Output`] writes
 /// those), a failing writer, or a stop asked for by `keep_going`.
-pub fn encode(
-    clip: &Clip,
-    format: Format,
-    metadata: &Metadata,
-    out: &mut dyn Write,
-    keep_going: &mut KeepGoing<'_>,
-) -> Result<()> {
+pub fn encode(clip: &Clip, format: Format, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
     match format {
         Format::Gif => gif::encode(clip, metadata, out, keep_going),
         Format::Apng => png::encode_animation(clip, metadata, out, keep_going),
         Format::Y4m => y4m::encode(clip, out, keep_going),
-        Format::Mp4 | Format::PngSequence => Err(Error::NeedsFile {
-            format: format.name(),
-        }),
+        Format::Mp4 | Format::PngSequence => Err(Error::NeedsFile { format: format.name() }),
     }
 }
 
@@ -133,39 +111,18 @@ mod tests {
             (".", Format::PngSequence),
             ("a.y4m", Format::Y4m),
         ] {
-            assert_eq!(
-                Format::from_path(Path::new(path)).ok(),
-                Some(expected),
-                "{path}"
-            );
+            assert_eq!(Format::from_path(Path::new(path)).ok(), Some(expected), "{path}");
         }
         for path in ["a", "a.webm", "a.mp4.txt", ".mp4", ""] {
-            assert!(
-                Format::from_path(Path::new(path)).is_err(),
-                "`{path}` chose a format"
-            );
+            assert!(Format::from_path(Path::new(path)).is_err(), "`{path}` chose a format");
         }
     }
 
     #[test]
     fn every_format_is_found_by_its_own_name() {
-        for format in [
-            Format::Mp4,
-            Format::Gif,
-            Format::Apng,
-            Format::PngSequence,
-            Format::Y4m,
-        ] {
-            assert_eq!(
-                Format::from_name(format.name()).ok(),
-                Some(format),
-                "{}",
-                format.name()
-            );
+        for format in [Format::Mp4, Format::Gif, Format::Apng, Format::PngSequence, Format::Y4m] {
+            assert_eq!(Format::from_name(format.name()).ok(), Some(format), "{}", format.name());
         }
-        assert!(
-            Format::from_name("webm").is_err(),
-            "webm is not written yet"
-        );
+        assert!(Format::from_name("webm").is_err(), "webm is not written yet");
     }
 }

@@ -40,9 +40,7 @@ pub enum Error {
         found: f64,
     },
     /// The file name names no known format.
-    #[error(
-        "cannot tell the format of `{found}`: expected .mp4, .gif, .apng, .png, .y4m, name-%04d.png or a folder"
-    )]
+    #[error("cannot tell the format of `{found}`: expected .mp4, .gif, .apng, .png, .y4m, name-%04d.png or a folder")]
     UnknownFormat {
         /// File name or format name.
         found: String,
@@ -89,9 +87,7 @@ pub enum Error {
         message: String,
     },
     /// MP4 was asked for and nothing here can write it.
-    #[error(
-        "cannot write MP4: no `ffmpeg` on the PATH and this build has no built-in video encoder"
-    )]
+    #[error("cannot write MP4: no `ffmpeg` on the PATH and this build has no built-in video encoder")]
     FfmpegMissing,
     /// The format cannot be written to a stream.
     #[error("{format} cannot be written to standard output: it needs a file")]
@@ -109,10 +105,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoFrames
-            | Self::Size { .. }
-            | Self::FrameBytes { .. }
-            | Self::FrameRate { .. } => "bad-clip",
+            Self::NoFrames | Self::Size { .. } | Self::FrameBytes { .. } | Self::FrameRate { .. } => "bad-clip",
             Self::UnknownFormat { .. } => "unknown-format",
             Self::Limit { .. } => "format-limit",
             Self::Exists { .. } => "output-exists",
@@ -133,9 +126,7 @@ impl Error {
             Self::Exists { .. } => "choose another name or give --overwrite",
             Self::File { .. } => "check that the folder exists, is writable and has space",
             Self::Encoder { format: "mp4", .. } => "try .gif or .apng, which need no other program",
-            Self::FfmpegMissing => {
-                "install ffmpeg, or write .gif or .apng, which need no other program"
-            }
+            Self::FfmpegMissing => "install ffmpeg, or write .gif or .apng, which need no other program",
             Self::NeedsFile { .. } => "give a file name, or stream y4m, gif or apng",
             Self::FrameRate { .. } => "12 to 30 frames per second suit most clips",
             _ => return None,

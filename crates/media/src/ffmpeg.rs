@@ -13,10 +13,7 @@ use crate::{Clip, Error, Metadata, Result, encode::KeepGoing};
 
 /// H.264 encoders in order of preference, with settings near visually lossless: clips are short, and
 /// someone may want to edit them.
-const ENCODERS: [(&str, &[&str]); 2] = [
-    ("libx264", &["-preset", "medium", "-crf", "14"]),
-    ("libopenh264", &["-b:v", "8M"]),
-];
+const ENCODERS: [(&str, &[&str]); 2] = [("libx264", &["-preset", "medium", "-crf", "14"]), ("libopenh264", &["-b:v", "8M"])];
 /// Longest text passed on the command line, in bytes; Windows allows 32,767 for all of it.
 const MAX_TEXT_BYTES: usize = 8_000;
 
@@ -28,19 +25,11 @@ pub fn find_ffmpeg() -> Option<PathBuf> {
         return path.is_file().then_some(path);
     }
     let name = format!("ffmpeg{}", env::consts::EXE_SUFFIX);
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join(&name))
-        .find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|path| path.is_file())
 }
 
 /// Writes `clip` to `path`, replacing it, and returns the name of the encoder used.
-pub(crate) fn encode(
-    program: &Path,
-    clip: &Clip,
-    metadata: &Metadata,
-    path: &Path,
-    keep_going: &mut KeepGoing<'_>,
-) -> Result<String> {
+pub(crate) fn encode(program: &Path, clip: &Clip, metadata: &Metadata, path: &Path, keep_going: &mut KeepGoing<'_>) -> Result<String> {
     let (encoder, settings) = choose_encoder(program)?;
     let mut child = Command::new(program)
         .args(arguments(clip, metadata, encoder, settings))
@@ -64,9 +53,7 @@ pub(crate) fn encode(
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    let messages = messages
-        .and_then(|thread| thread.join().ok())
-        .unwrap_or_default();
+    let messages = messages.and_then(|thread| thread.join().ok()).unwrap_or_default();
     match fed {
         Err(Error::Interrupted) => Err(Error::Interrupted),
         // A broken pipe only says that ffmpeg stopped; its own message says why.
@@ -89,28 +76,14 @@ fn choose_encoder(program: &Path) -> Result<(&'static str, &'static [&'static st
     ENCODERS
         .into_iter()
         .find(|(name, _)| has(name))
-        .ok_or_else(|| {
-            failed(format!(
-                "`{}` has no H.264 encoder (libx264 or libopenh264)",
-                program.display()
-            ))
-        })
+        .ok_or_else(|| failed(format!("`{}` has no H.264 encoder (libx264 or libopenh264)", program.display())))
 }
 
 /// Everything but the output path: 8-bit 4:2:0 in BT.709 limited range, which every player shows.
 fn arguments(clip: &Clip, metadata: &Metadata, encoder: &str, settings: &[&str]) -> Vec<OsString> {
     let size = format!("{}x{}", even(clip.width()), even(clip.height()));
     let rate = clip.frame_rate().to_string();
-    let input = [
-        "-hide_banner",
-        "-loglevel",
-        "error",
-        "-y",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgba",
-    ];
+    let input = ["-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgba"];
     let colour = [
         "-vf",
         "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv420p",
@@ -125,22 +98,11 @@ fn arguments(clip: &Clip, metadata: &Metadata, encoder: &str, settings: &[&str])
     ];
     let mut arguments: Vec<OsString> = Vec::new();
     arguments.extend(input.map(Into::into));
-    arguments.extend(
-        [
-            "-s", &size, "-r", &rate, "-i", "pipe:0", "-an", "-c:v", encoder,
-        ]
-        .map(Into::into),
-    );
+    arguments.extend(["-s", &size, "-r", &rate, "-i", "pipe:0", "-an", "-c:v", encoder].map(Into::into));
     arguments.extend(settings.iter().map(Into::into));
     arguments.extend(colour.map(Into::into));
-    for (key, text) in [
-        ("description", &metadata.description),
-        ("comment", &metadata.comment),
-    ] {
-        arguments.extend([
-            "-metadata".into(),
-            format!("{key}={}", argument_text(text)).into(),
-        ]);
+    for (key, text) in [("description", &metadata.description), ("comment", &metadata.comment)] {
+        arguments.extend(["-metadata".into(), format!("{key}={}", argument_text(text)).into()]);
     }
     // The index in front, so that a browser can start before the file is complete.
     arguments.extend(["-movflags", "+faststart", "-f", "mp4"].map(Into::into));
@@ -149,9 +111,7 @@ fn arguments(clip: &Clip, metadata: &Metadata, encoder: &str, settings: &[&str])
 
 /// `text` without NUL, which no argument can hold, cut at [`MAX_TEXT_BYTES`].
 fn argument_text(text: &str) -> String {
-    let end = (0..=text.len().min(MAX_TEXT_BYTES))
-        .rev()
-        .find(|&end| text.is_char_boundary(end));
+    let end = (0..=text.len().min(MAX_TEXT_BYTES)).rev().find(|&end| text.is_char_boundary(end));
     text[..end.unwrap_or(0)].replace('\0', " ")
 }
 
@@ -187,10 +147,7 @@ fn even(side: u32) -> u32 {
 }
 
 fn failed(message: String) -> Error {
-    Error::Encoder {
-        format: "mp4",
-        message,
-    }
+    Error::Encoder { format: "mp4", message }
 }
 
 #[cfg(test)]
@@ -201,10 +158,7 @@ mod tests {
     fn odd_sides_repeat_their_last_pixels() {
         let pixel = |value: u8| [value; 4];
         let frame: Vec<u8> = [1, 2, 3].into_iter().flat_map(pixel).collect(); // 1 wide, 3 high
-        let expected: Vec<u8> = [1, 1, 2, 2, 3, 3, 3, 3]
-            .into_iter()
-            .flat_map(pixel)
-            .collect();
+        let expected: Vec<u8> = [1, 1, 2, 2, 3, 3, 3, 3].into_iter().flat_map(pixel).collect();
         assert_eq!(pad_to_even(&frame, 1, 3), expected, "1x3 becomes 2x4");
         assert_eq!(pad_to_even(&expected, 2, 4), expected, "even sizes stay");
     }
@@ -212,11 +166,7 @@ mod tests {
     #[test]
     fn long_text_is_cut_between_characters() {
         let text = "é".repeat(MAX_TEXT_BYTES);
-        assert_eq!(
-            argument_text(&format!("a{text}")).len(),
-            MAX_TEXT_BYTES - 1,
-            "cut before a split character"
-        );
+        assert_eq!(argument_text(&format!("a{text}")).len(), MAX_TEXT_BYTES - 1, "cut before a split character");
         assert_eq!(argument_text("a\0b"), "a b", "NUL cannot be an argument");
     }
 }

@@ -14,11 +14,7 @@ use std::{
 use crate::{Error, Result};
 
 pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    Error::File { action, path: path.to_owned(), source }
 }
 
 /// The names of a PNG sequence: `prefix`, then the frame number with at least `digits` digits, then `suffix`.
@@ -34,13 +30,8 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// A `…%04d….png` path, or a folder for `frame-%04d.png`.
     pub(crate) fn new(path: &Path) -> Result<Self> {
-        let unknown = || Error::UnknownFormat {
-            found: path.display().to_string(),
-        };
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let unknown = || Error::UnknownFormat { found: path.display().to_string() };
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let is_folder = path.is_dir() || !name.contains('%');
         let (folder, name) = if is_folder {
             (path.to_owned(), "frame-%04d.png".to_owned())
@@ -49,27 +40,13 @@ impl Pattern {
         };
         let (prefix, rest) = name.split_once('%').ok_or_else(unknown)?;
         let (width, suffix) = rest.split_once('d').ok_or_else(unknown)?;
-        let digits = if width.is_empty() {
-            1
-        } else {
-            width.parse().map_err(|_| unknown())?
-        };
+        let digits = if width.is_empty() { 1 } else { width.parse().map_err(|_| unknown())? };
         // More than 20 digits is no frame number, and a second % would be a second number.
         if digits > 20 || suffix.contains('%') || !suffix.to_ascii_lowercase().ends_with(".png") {
             return Err(unknown());
         }
-        let shown = if is_folder {
-            folder.clone()
-        } else {
-            path.to_owned()
-        };
-        Ok(Self {
-            folder,
-            prefix: prefix.to_owned(),
-            digits,
-            suffix: suffix.to_owned(),
-            shown,
-        })
+        let shown = if is_folder { folder.clone() } else { path.to_owned() };
+        Ok(Self { folder, prefix: prefix.to_owned(), digits, suffix: suffix.to_owned(), shown })
     }
 
     /// The folder the frames are in; empty for the current one.
@@ -84,12 +61,7 @@ impl Pattern {
 
     /// The file of frame `index`.
     pub(crate) fn path(&self, index: usize) -> PathBuf {
-        self.folder.join(format!(
-            "{}{index:0digits$}{}",
-            self.prefix,
-            self.suffix,
-            digits = self.digits
-        ))
+        self.folder.join(format!("{}{index:0digits$}{}", self.prefix, self.suffix, digits = self.digits))
     }
 }
 
@@ -127,16 +99,11 @@ pub(crate) struct Partial {
 impl Partial {
     pub(crate) fn create(target: &Path) -> Result<(Self, File)> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            ".kinora-{}-{}.partial",
-            process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!(".kinora-{}-{}.partial", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = target.with_file_name(name);
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
         // The reader knows the target, not the temporary name.
-        file.map(|file| (Self { path }, file))
-            .map_err(|source| file_error("write", target, source))
+        file.map(|file| (Self { path }, file)).map_err(|source| file_error("write", target, source))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -55,35 +55,27 @@ impl Output {
         let format = match format {
             Some(format) => format,
             None if to_stdout => {
-                return Err(Error::UnknownFormat {
-                    found: "-".to_owned(),
-                });
+                return Err(Error::UnknownFormat { found: "-".to_owned() });
             }
             None => Format::from_path(path)?,
         };
         let target = match format {
             Format::Mp4 | Format::PngSequence if to_stdout => {
-                return Err(Error::NeedsFile {
-                    format: format.name(),
-                });
+                return Err(Error::NeedsFile { format: format.name() });
             }
             _ if to_stdout => Target::Stdout,
             Format::PngSequence => Target::Sequence(Pattern::new(path)?),
-            // A symbolic link stays a link: its target is replaced.
-            _ => match fs::canonicalize(path) {
-                Ok(real) if real.is_file() => Target::File(real),
-                Ok(real) if !real.is_dir() => Target::Special(real),
+            _ => match fs::metadata(path) {
+                Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Target::Special(path.to_owned()),
+                // A symbolic link stays a link: its target is replaced.
+                Ok(_) if path.is_symlink() => Target::File(fs::canonicalize(path).map_err(|source| file_error("follow", path, source))?),
                 _ => Target::File(path.to_owned()),
             },
         };
         if format == Format::Mp4 {
             mp4_encoder()?;
         }
-        let output = Self {
-            target,
-            format,
-            overwrite,
-        };
+        let output = Self { target, format, overwrite };
         output.check()?;
         Ok(output)
     }
@@ -98,69 +90,37 @@ impl Output {
     ///
     /// # Errors
     /// See [`Error`]. After an error nothing of this clip is left on disk.
-    pub fn write(
-        &self,
-        clip: &Clip,
-        metadata: &Metadata,
-        keep_going: &mut KeepGoing<'_>,
-    ) -> Result<Written> {
+    pub fn write(&self, clip: &Clip, metadata: &Metadata, keep_going: &mut KeepGoing<'_>) -> Result<Written> {
         // Other programs ran since `open`, perhaps for minutes.
         self.check()?;
         let mut encoder = self.format.name().to_owned();
         let (path, size_bytes) = match &self.target {
             Target::Stdout => {
-                let mut out = Counted {
-                    inner: io::stdout().lock(),
-                    bytes: 0,
-                };
+                let mut out = Counted { inner: io::stdout().lock(), bytes: 0 };
                 encode(clip, self.format, metadata, &mut out, keep_going)?;
                 out.flush()?;
                 (Path::new("-"), out.bytes)
             }
             Target::Special(path) => {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(path)
-                    .map_err(|source| file_error("open", path, source))?;
-                let mut out = Counted {
-                    inner: BufWriter::new(file),
-                    bytes: 0,
-                };
-                encode(clip, self.format, metadata, &mut out, keep_going)
-                    .map_err(|error| at(path, error))?;
-                out.flush()
-                    .map_err(|source| file_error("write", path, source))?;
+                let file = OpenOptions::new().write(true).open(path).map_err(|source| file_error("open", path, source))?;
+                let mut out = Counted { inner: BufWriter::new(file), bytes: 0 };
+                encode(clip, self.format, metadata, &mut out, keep_going).map_err(|error| at(path, error))?;
+                out.flush().map_err(|source| file_error("write", path, source))?;
                 (path.as_path(), out.bytes)
             }
             Target::File(path) => {
                 let (partial, file) = Partial::create(path)?;
                 if self.format == Format::Mp4 {
                     drop(file);
-                    encoder = ffmpeg::encode(
-                        &mp4_encoder()?,
-                        clip,
-                        metadata,
-                        partial.path(),
-                        keep_going,
-                    )?;
+                    encoder = ffmpeg::encode(&mp4_encoder()?, clip, metadata, partial.path(), keep_going)?;
                 } else {
-                    write_file(path, file, |out| {
-                        encode(clip, self.format, metadata, out, keep_going)
-                    })?;
+                    write_file(path, file, |out| encode(clip, self.format, metadata, out, keep_going))?;
                 }
                 (path.as_path(), partial.commit(path)?)
             }
-            Target::Sequence(pattern) => (
-                pattern.shown(),
-                write_sequence(pattern, clip, metadata, keep_going)?,
-            ),
+            Target::Sequence(pattern) => (pattern.shown(), write_sequence(pattern, clip, metadata, keep_going)?),
         };
-        Ok(Written {
-            path: path.to_owned(),
-            format: self.format,
-            size_bytes,
-            encoder,
-        })
+        Ok(Written { path: path.to_owned(), format: self.format, size_bytes, encoder })
     }
 
     /// Nothing in the way, and the folder takes files.
@@ -171,20 +131,14 @@ impl Output {
             Target::Sequence(pattern) => pattern.path(0),
         };
         if first.is_dir() {
-            return Err(file_error(
-                "write",
-                &first,
-                io::ErrorKind::IsADirectory.into(),
-            ));
+            return Err(file_error("write", &first, io::ErrorKind::IsADirectory.into()));
         }
         if !self.overwrite && first.exists() {
             return Err(Error::Exists { path: first });
         }
         match &self.target {
             // The folder is made when the frames are there; its parent must take it.
-            Target::Sequence(pattern) if !pattern.folder().exists() => {
-                Partial::create(pattern.folder()).map(drop)
-            }
+            Target::Sequence(pattern) if !pattern.folder().exists() => Partial::create(pattern.folder()).map(drop),
             _ => Partial::create(&first).map(drop),
         }
     }
@@ -195,12 +149,7 @@ fn mp4_encoder() -> Result<PathBuf> {
 }
 
 /// Writes all frames under temporary names, then renames them all.
-fn write_sequence(
-    pattern: &Pattern,
-    clip: &Clip,
-    metadata: &Metadata,
-    keep_going: &mut KeepGoing<'_>,
-) -> Result<u64> {
+fn write_sequence(pattern: &Pattern, clip: &Clip, metadata: &Metadata, keep_going: &mut KeepGoing<'_>) -> Result<u64> {
     // Frames of an older, longer clip would play after ours.
     let after = pattern.path(clip.frames().len());
     if after.exists() {
@@ -214,9 +163,7 @@ fn write_sequence(
         }
         let path = pattern.path(index);
         let (partial, file) = Partial::create(&path)?;
-        write_file(&path, file, |out| {
-            png::encode_still(clip, index, metadata, out)
-        })?;
+        write_file(&path, file, |out| png::encode_still(clip, index, metadata, out))?;
         partials.push((partial, path));
     }
     let mut size_bytes = 0;
@@ -227,15 +174,10 @@ fn write_sequence(
     Ok(size_bytes)
 }
 
-fn write_file(
-    path: &Path,
-    file: File,
-    write: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<()> {
+fn write_file(path: &Path, file: File, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut out = BufWriter::new(file);
     write(&mut out).map_err(|error| at(path, error))?;
-    out.flush()
-        .map_err(|source| file_error("write", path, source))
+    out.flush().map_err(|source| file_error("write", path, source))
 }
 
 /// Names the file in an error of a writer that did not know it.

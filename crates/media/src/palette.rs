@@ -47,17 +47,12 @@ impl Palette {
         let mut boxes = vec![points.clone()];
         let mut spread: Vec<_> = boxes.iter().map(|points| widest_axis(points)).collect();
         while boxes.len() < max_colours.min(256) {
-            let Some(at) = (0..boxes.len())
-                .filter(|&i| spread[i].1 > 0.0)
-                .max_by(|&a, &b| spread[a].1.total_cmp(&spread[b].1))
-            else {
+            let Some(at) = (0..boxes.len()).filter(|&i| spread[i].1 > 0.0).max_by(|&a, &b| spread[a].1.total_cmp(&spread[b].1)) else {
                 break;
             };
             let axis = spread[at].0;
             let middle = mean(&boxes[at])[axis];
-            let (low, high): (Vec<Point>, Vec<Point>) = boxes[at]
-                .iter()
-                .partition(|point| point.colour[axis] <= middle);
+            let (low, high): (Vec<Point>, Vec<Point>) = boxes[at].iter().partition(|point| point.colour[axis] <= middle);
             spread[at] = widest_axis(&low);
             spread.push(widest_axis(&high));
             boxes[at] = low;
@@ -67,14 +62,8 @@ impl Palette {
         for _ in 0..REFINEMENTS {
             refine(&mut colours, &points);
         }
-        let colours = colours
-            .into_iter()
-            .map(|colour| colour.map(f32::round))
-            .collect();
-        Self {
-            colours,
-            mixes: HashMap::new(),
-        }
+        let colours = colours.into_iter().map(|colour| colour.map(f32::round)).collect();
+        Self { colours, mixes: HashMap::new() }
     }
 
     /// Number of colours.
@@ -84,26 +73,15 @@ impl Palette {
 
     /// The colours as `[r, g, b, r, g, b, …]`.
     pub(crate) fn rgb(&self) -> Vec<u8> {
-        self.colours
-            .iter()
-            .flatten()
-            .map(|&value| value as u8)
-            .collect()
+        self.colours.iter().flatten().map(|&value| value as u8).collect()
     }
 
     /// The palette index for a colour at a place: ordered dithering between the two nearest mixes, so
     /// the same colour at the same place always gives the same index.
     pub(crate) fn index_at(&mut self, rgb: [u8; 3], x: usize, y: usize) -> u8 {
         let colours = &self.colours;
-        let mix = *self
-            .mixes
-            .entry(rgb)
-            .or_insert_with(|| mix(colours, rgb.map(f32::from)));
-        if bayer_threshold(x, y) < mix.share {
-            mix.second
-        } else {
-            mix.first
-        }
+        let mix = *self.mixes.entry(rgb).or_insert_with(|| mix(colours, rgb.map(f32::from)));
+        if bayer_threshold(x, y) < mix.share { mix.second } else { mix.first }
     }
 }
 
@@ -112,9 +90,7 @@ impl Palette {
 fn histogram(frames: &[Vec<u8>]) -> Vec<Point> {
     let mut bins = vec![([0u64; 3], 0u64); 1 << (3 * BIN_BITS)];
     for pixel in frames.iter().flat_map(|frame| frame.chunks_exact(4)) {
-        let bin = pixel[..3].iter().fold(0, |bin, &value| {
-            bin << BIN_BITS | usize::from(value >> (8 - BIN_BITS))
-        });
+        let bin = pixel[..3].iter().fold(0, |bin, &value| bin << BIN_BITS | usize::from(value >> (8 - BIN_BITS)));
         let (sum, count) = &mut bins[bin];
         for (sum, &value) in sum.iter_mut().zip(pixel) {
             *sum += u64::from(value);
@@ -122,21 +98,13 @@ fn histogram(frames: &[Vec<u8>]) -> Vec<Point> {
         *count += 1;
     }
     let occupied = bins.into_iter().filter(|&(_, count)| count > 0);
-    occupied
-        .map(|(sum, count)| Point {
-            colour: sum.map(|sum| (sum as f64 / count as f64) as f32),
-            count: count as f32,
-        })
-        .collect()
+    occupied.map(|(sum, count)| Point { colour: sum.map(|sum| (sum as f64 / count as f64) as f32), count: count as f32 }).collect()
 }
 
 fn mean(points: &[Point]) -> [f32; 3] {
     let total: f64 = points.iter().map(|point| f64::from(point.count)).sum();
     std::array::from_fn(|axis| {
-        let sum: f64 = points
-            .iter()
-            .map(|point| f64::from(point.colour[axis]) * f64::from(point.count))
-            .sum();
+        let sum: f64 = points.iter().map(|point| f64::from(point.colour[axis]) * f64::from(point.count)).sum();
         (sum / total) as f32
     })
 }
@@ -148,24 +116,11 @@ fn widest_axis(points: &[Point]) -> (usize, f64) {
     (0..3)
         .map(|axis| {
             let deviation = |point: &Point| f64::from(point.colour[axis] - mean[axis]);
-            let sum: f64 = points
-                .iter()
-                .map(|point| deviation(point).powi(2) * f64::from(point.count))
-                .sum();
+            let sum: f64 = points.iter().map(|point| deviation(point).powi(2) * f64::from(point.count)).sum();
             // Closer than a thousandth of a level is one colour up to rounding: nothing to split.
-            (
-                axis,
-                if sum < 1e-6 * count {
-                    0.0
-                } else {
-                    sum * f64::from(WEIGHT[axis])
-                },
-            )
+            (axis, if sum < 1e-6 * count { 0.0 } else { sum * f64::from(WEIGHT[axis]) })
         })
-        .fold(
-            (0, 0.0),
-            |best, next| if next.1 > best.1 { next } else { best },
-        )
+        .fold((0, 0.0), |best, next| if next.1 > best.1 { next } else { best })
 }
 
 /// One k-means round: every colour moves to the mean of the points it is nearest to.
@@ -186,9 +141,7 @@ fn refine(colours: &mut [[f32; 3]], points: &[Point]) {
 }
 
 fn distance(a: [f32; 3], b: [f32; 3]) -> f32 {
-    (0..3)
-        .map(|i| WEIGHT[i] * (a[i] - b[i]) * (a[i] - b[i]))
-        .sum()
+    (0..3).map(|i| WEIGHT[i] * (a[i] - b[i]) * (a[i] - b[i])).sum()
 }
 
 fn nearest(colours: &[[f32; 3]], wanted: [f32; 3]) -> usize {
@@ -210,11 +163,7 @@ fn mix(colours: &[[f32; 3]], wanted: [f32; 3]) -> Mix {
     let first = nearest(colours, wanted);
     let error: [f32; 3] = std::array::from_fn(|i| wanted[i] - colours[first][i]);
     // At most 256 colours, so an index fits a byte.
-    let mut best = Mix {
-        first: first as u8,
-        second: first as u8,
-        share: 0.0,
-    };
+    let mut best = Mix { first: first as u8, second: first as u8, share: 0.0 };
     if error.iter().all(|e| e.abs() <= EXACT_LEVELS) {
         return best;
     }
@@ -231,11 +180,7 @@ fn mix(colours: &[[f32; 3]], wanted: [f32; 3]) -> Mix {
         let cost = distance(remaining, [0.0; 3]) + GRAIN * share * (1.0 - share) * apart;
         if cost < lowest {
             lowest = cost;
-            best = Mix {
-                second: index as u8,
-                share,
-                ..best
-            };
+            best = Mix { second: index as u8, share, ..best };
         }
     }
     best
@@ -244,9 +189,7 @@ fn mix(colours: &[[f32; 3]], wanted: [f32; 3]) -> Mix {
 /// The 8×8 Bayer matrix, in (0, 1): bit-reversed interleave of `x ^ y` and `y`.
 fn bayer_threshold(x: usize, y: usize) -> f32 {
     let (x, y) = (x & 7, y & 7);
-    let rank = (0..3).fold(0, |rank, bit| {
-        rank << 2 | ((x ^ y) >> bit & 1) << 1 | (y >> bit & 1)
-    });
+    let rank = (0..3).fold(0, |rank, bit| rank << 2 | ((x ^ y) >> bit & 1) << 1 | (y >> bit & 1));
     (rank as f32 + 0.5) / 64.0
 }
 
@@ -257,9 +200,7 @@ mod tests {
     #[test]
     fn few_colours_survive_exactly() {
         let colours = [[10, 20, 30], [10, 22, 30], [250, 0, 128], [255, 255, 255]];
-        let frame: Vec<u8> = (0..400)
-            .flat_map(|i: usize| [colours[i % 3][0], colours[i % 3][1], colours[i % 3][2], 255])
-            .collect();
+        let frame: Vec<u8> = (0..400).flat_map(|i: usize| [colours[i % 3][0], colours[i % 3][1], colours[i % 3][2], 255]).collect();
         let last: Vec<u8> = colours[3].iter().copied().chain([255]).collect();
         let mut palette = Palette::new(&[frame, last], 255);
         let rgb = palette.rgb();
@@ -273,37 +214,21 @@ mod tests {
 
     #[test]
     fn thresholds_visit_every_rank_once() {
-        let mut ranks: Vec<_> = (0..64)
-            .map(|i| (bayer_threshold(i % 8, i / 8) * 64.0 - 0.5) as usize)
-            .collect();
+        let mut ranks: Vec<_> = (0..64).map(|i| (bayer_threshold(i % 8, i / 8) * 64.0 - 0.5) as usize).collect();
         ranks.sort_unstable();
-        assert_eq!(
-            ranks,
-            (0..64).collect::<Vec<_>>(),
-            "ranks of the 8x8 matrix"
-        );
+        assert_eq!(ranks, (0..64).collect::<Vec<_>>(), "ranks of the 8x8 matrix");
     }
 
     #[test]
     fn dithering_keeps_the_mean_of_a_ramp() {
-        let frame: Vec<u8> = (0..=255u8)
-            .flat_map(|value| [value, value, value, 255])
-            .collect();
+        let frame: Vec<u8> = (0..=255u8).flat_map(|value| [value, value, value, 255]).collect();
         let mut palette = Palette::new(std::slice::from_ref(&frame), 8);
         assert_eq!(palette.len(), 8, "number of colours");
         let rgb = palette.rgb();
         for value in 20..236u8 {
-            let sum: f32 = (0..64)
-                .map(|i| {
-                    f32::from(rgb[3 * usize::from(palette.index_at([value; 3], i % 8, i / 8))])
-                })
-                .sum();
+            let sum: f32 = (0..64).map(|i| f32::from(rgb[3 * usize::from(palette.index_at([value; 3], i % 8, i / 8))])).sum();
             // The palette step is 32 levels; without dithering the mean would be off by up to 16.
-            assert!(
-                (sum / 64.0 - f32::from(value)).abs() <= 3.0,
-                "level {value} became {}",
-                sum / 64.0
-            );
+            assert!((sum / 64.0 - f32::from(value)).abs() <= 3.0, "level {value} became {}", sum / 64.0);
         }
     }
 }

@@ -7,19 +7,10 @@ use std::io::Write;
 
 use crate::{Clip, Error, Result, encode::KeepGoing, yuv::BT601};
 
-pub(crate) fn encode(
-    clip: &Clip,
-    out: &mut dyn Write,
-    keep_going: &mut KeepGoing<'_>,
-) -> Result<()> {
+pub(crate) fn encode(clip: &Clip, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
     let (width, height, rate) = (clip.width(), clip.height(), clip.frame_rate());
     // Ip: progressive, A1:1: square pixels.
-    writeln!(
-        out,
-        "YUV4MPEG2 W{width} H{height} F{}:{} Ip A1:1 C444 XCOLORRANGE=LIMITED",
-        rate.num(),
-        rate.den()
-    )?;
+    writeln!(out, "YUV4MPEG2 W{width} H{height} F{}:{} Ip A1:1 C444 XCOLORRANGE=LIMITED", rate.num(), rate.den())?;
     for (index, frame) in clip.frames().iter().enumerate() {
         if !keep_going(index) {
             return Err(Error::Interrupted);

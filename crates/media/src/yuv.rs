@@ -8,10 +8,7 @@ pub(crate) struct Matrix {
 }
 
 /// ITU-R BT.601-7 §2.5.1, what Y4M readers assume.
-pub(crate) const BT601: Matrix = Matrix {
-    red: 0.299,
-    blue: 0.114,
-};
+pub(crate) const BT601: Matrix = Matrix { red: 0.299, blue: 0.114 };
 
 impl Matrix {
     /// `[Y, Cb, Cr]` of one pixel: Y in 16..=235, Cb and Cr in 16..=240.
@@ -21,8 +18,7 @@ impl Matrix {
         let cb = (b - luma) / (2.0 * (1.0 - self.blue));
         let cr = (r - luma) / (2.0 * (1.0 - self.red));
         // In range by construction; `as` saturates anyway.
-        [16.0 + 219.0 * luma, 128.0 + 224.0 * cb, 128.0 + 224.0 * cr]
-            .map(|value| value.round() as u8)
+        [16.0 + 219.0 * luma, 128.0 + 224.0 * cb, 128.0 + 224.0 * cr].map(|value| value.round() as u8)
     }
 
     /// The three planes of a frame at full resolution, `[height, width]` each.
@@ -51,11 +47,7 @@ mod tests {
             ([0, 255, 0], [145, 54, 34]),
             ([0, 0, 255], [41, 240, 110]),
         ] {
-            assert_eq!(
-                BT601.convert(&[rgb[0], rgb[1], rgb[2], 255]),
-                expected,
-                "{rgb:?}"
-            );
+            assert_eq!(BT601.convert(&[rgb[0], rgb[1], rgb[2], 255]), expected, "{rgb:?}");
         }
     }
 }

@@ -14,16 +14,9 @@ fn clip(width: u32, height: u32, num_frames: u32, alpha: u8) -> Result<Clip, Err
             (_, true) => [30, 60, 200, alpha],
             _ => [(x * 255 / width) as u8, (y * 255 / height) as u8, 90, 255],
         };
-        (0..height)
-            .flat_map(|y| (0..width).flat_map(move |x| pixel(x, y)))
-            .collect()
+        (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y))).collect()
     };
-    Clip::new(
-        width,
-        height,
-        FrameRate::new(12, 1)?,
-        (0..num_frames).map(frame).collect(),
-    )
+    Clip::new(width, height, FrameRate::new(12, 1)?, (0..num_frames).map(frame).collect())
 }
 
 fn metadata() -> Metadata {
@@ -66,20 +59,13 @@ fn play_gif(file: &[u8]) -> Result<Played, gif::DecodingError> {
 }
 
 fn rgb(frame: &[u8]) -> Vec<u8> {
-    frame
-        .chunks_exact(4)
-        .flat_map(|pixel| pixel[..3].to_vec())
-        .collect()
+    frame.chunks_exact(4).flat_map(|pixel| pixel[..3].to_vec()).collect()
 }
 
 /// Peak signal-to-noise ratio in dB.
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len(), "sizes differ");
-    let squares: f64 = a
-        .iter()
-        .zip(b)
-        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
-        .sum();
+    let squares: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
     10.0 * (255.0 * 255.0 * a.len() as f64 / squares).log10()
 }
 
@@ -89,15 +75,8 @@ fn gif_plays_the_frames_that_went_in() -> Outcome {
         let clip = clip(width, height, num_frames, 255)?;
         let file = encoded(&clip, Format::Gif)?;
         let (canvases, delays) = play_gif(&file)?;
-        assert_eq!(
-            canvases.len(),
-            clip.frames().len(),
-            "frames of {width}x{height}"
-        );
-        let (found, expected) = (
-            delays.iter().sum::<u16>(),
-            (num_frames as f64 * 100.0 / 12.0).round(),
-        );
+        assert_eq!(canvases.len(), clip.frames().len(), "frames of {width}x{height}");
+        let (found, expected) = (delays.iter().sum::<u16>(), (num_frames as f64 * 100.0 / 12.0).round());
         assert_eq!(f64::from(found), expected, "playing time in 1/100 s");
         for (index, (canvas, frame)) in canvases.iter().zip(clip.frames()).enumerate() {
             let psnr = psnr(canvas, &rgb(frame));
@@ -105,11 +84,7 @@ fn gif_plays_the_frames_that_went_in() -> Outcome {
         }
         let comment = metadata().comment;
         // Sub-blocks of 255 bytes split the comment; its beginning is contiguous.
-        assert!(
-            file.windows(200)
-                .any(|window| window == &comment.as_bytes()[..200]),
-            "comment is missing"
-        );
+        assert!(file.windows(200).any(|window| window == &comment.as_bytes()[..200]), "comment is missing");
     }
     Ok(())
 }
@@ -122,11 +97,7 @@ fn gif_holds_noisy_backgrounds_still() -> Outcome {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8 % 3
     };
-    let frames = (0..9).map(|_| {
-        (0..40 * 40)
-            .flat_map(|_| [40 + noise(), 90 + noise(), 160 + noise(), 255])
-            .collect()
-    });
+    let frames = (0..9).map(|_| (0..40 * 40).flat_map(|_| [40 + noise(), 90 + noise(), 160 + noise(), 255]).collect());
     let clip = Clip::new(40, 40, FrameRate::new(12, 1)?, frames.collect())?;
     let (canvases, _) = play_gif(&encoded(&clip, Format::Gif)?)?;
     for (index, canvas) in canvases.iter().enumerate() {
@@ -142,34 +113,13 @@ fn apng_is_lossless_with_and_without_alpha() -> Outcome {
         let file = encoded(&clip, Format::Apng)?;
         let mut reader = png::Decoder::new(Cursor::new(&file)).read_info()?;
         let animation = reader.info().animation_control.ok_or("no animation")?;
-        assert_eq!(
-            (animation.num_frames, animation.num_plays),
-            (num_frames, 0),
-            "frames and plays"
-        );
-        let text: Vec<_> = reader
-            .info()
-            .utf8_text
-            .iter()
-            .map(|chunk| chunk.get_text())
-            .collect::<Result<_, _>>()?;
-        assert_eq!(
-            text,
-            [
-                metadata().description,
-                metadata().software,
-                metadata().comment
-            ],
-            "metadata"
-        );
+        assert_eq!((animation.num_frames, animation.num_plays), (num_frames, 0), "frames and plays");
+        let text: Vec<_> = reader.info().utf8_text.iter().map(|chunk| chunk.get_text()).collect::<Result<_, _>>()?;
+        assert_eq!(text, [metadata().description, metadata().software, metadata().comment], "metadata");
         for frame in clip.frames() {
             let mut buffer = vec![0; reader.output_buffer_size().ok_or("frame too large")?];
             reader.next_frame(&mut buffer)?;
-            let expected = if clip.is_opaque() {
-                rgb(frame)
-            } else {
-                frame.clone()
-            };
+            let expected = if clip.is_opaque() { rgb(frame) } else { frame.clone() };
             assert!(buffer == expected, "pixels changed");
             let control = reader.info().frame_control.ok_or("no frame control")?;
             assert_eq!((control.delay_num, control.delay_den), (1, 12), "delay");
@@ -183,16 +133,8 @@ fn y4m_has_one_header_and_three_planes_per_frame() -> Outcome {
     let clip = clip(5, 3, 2, 255)?;
     let file = encoded(&clip, Format::Y4m)?;
     let header = b"YUV4MPEG2 W5 H3 F12:1 Ip A1:1 C444 XCOLORRANGE=LIMITED\n";
-    assert!(
-        file.starts_with(header),
-        "header: {}",
-        String::from_utf8_lossy(&file[..60])
-    );
-    assert_eq!(
-        file.len(),
-        header.len() + 2 * (b"FRAME\n".len() + 3 * 15),
-        "size in bytes"
-    );
+    assert!(file.starts_with(header), "header: {}", String::from_utf8_lossy(&file[..60]));
+    assert_eq!(file.len(), header.len() + 2 * (b"FRAME\n".len() + 3 * 15), "size in bytes");
     let luma_of_square = file[header.len() + 6];
     assert_eq!(luma_of_square, 195, "BT.601 luma of (250, 220, 40)");
     Ok(())
@@ -203,27 +145,11 @@ fn formats_name_what_they_cannot_hold() -> Outcome {
     let fast = Clip::new(1, 1, FrameRate::from_f64(60.0)?, vec![vec![0; 4]])?;
     let error = encoded(&fast, Format::Gif).expect_err("60 frames/s");
     assert_eq!(error.code(), "format-limit", "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("frame rate is 60, the limit is 50"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("frame rate is 60, the limit is 50"), "{error}");
     let slow = Clip::new(1, 1, FrameRate::new(1, 60_000)?, vec![vec![0; 4]])?;
-    assert_eq!(
-        encoded(&slow, Format::Gif)
-            .expect_err("hours per frame")
-            .code(),
-        "format-limit",
-        "slow gif"
-    );
+    assert_eq!(encoded(&slow, Format::Gif).expect_err("hours per frame").code(), "format-limit", "slow gif");
     for format in [Format::Mp4, Format::PngSequence] {
-        assert_eq!(
-            encoded(&fast, format).expect_err("needs files").code(),
-            "needs-file",
-            "{}",
-            format.name()
-        );
+        assert_eq!(encoded(&fast, format).expect_err("needs files").code(), "needs-file", "{}", format.name());
     }
     Ok(())
 }
@@ -232,27 +158,11 @@ fn formats_name_what_they_cannot_hold() -> Outcome {
 fn stopping_and_failing_writers_are_errors() -> Outcome {
     let clip = clip(16, 16, 4, 255)?;
     for format in [Format::Gif, Format::Apng, Format::Y4m] {
-        let stopped = encode(&clip, format, &metadata(), &mut Vec::new(), &mut |index| {
-            index < 2
-        });
-        assert!(
-            matches!(stopped, Err(Error::Interrupted)),
-            "{}: {stopped:?}",
-            format.name()
-        );
+        let stopped = encode(&clip, format, &metadata(), &mut Vec::new(), &mut |index| index < 2);
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{}: {stopped:?}", format.name());
         let mut full = [0; 100];
-        let failed = encode(
-            &clip,
-            format,
-            &metadata(),
-            &mut full.as_mut_slice(),
-            &mut |_| true,
-        );
-        assert!(
-            matches!(failed, Err(Error::Write(_))),
-            "{}: {failed:?}",
-            format.name()
-        );
+        let failed = encode(&clip, format, &metadata(), &mut full.as_mut_slice(), &mut |_| true);
+        assert!(matches!(failed, Err(Error::Write(_))), "{}: {failed:?}", format.name());
     }
     Ok(())
 }
