@@ -2,7 +2,7 @@
 
 use crate::{
     licences, rules,
-    setup::{LAVAPIPE, SWIFTSHADER, SoftwareAdapter},
+    setup::{self, LAVAPIPE, SWIFTSHADER, SoftwareAdapter},
     shell::{Counts, Outcome, cargo, count_tests, run, step, works},
 };
 
@@ -43,6 +43,8 @@ fn tests() -> Outcome<Counts> {
     } else {
         &[("tests on this machine's adapter", None, &everything), ("examples in the documentation", None, &examples)]
     };
+    // The media tests decode with it what they encoded.
+    setup::ensure_program("ffmpeg")?;
     let mut counts = Counts::default();
     for (title, adapter, arguments) in runs {
         counts = counts.plus(step(title, || on(*adapter, arguments))?);

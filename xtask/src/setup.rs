@@ -63,6 +63,17 @@ pub(crate) fn ensure_adapter() -> Outcome {
     if driver_exists() { Ok(()) } else { Err("still no Vulkan driver after installing mesa-vulkan-drivers".into()) }
 }
 
+/// A program that some test needs, by the Debian package of the same name.
+pub(crate) fn ensure_program(name: &str) -> Outcome {
+    if works(name, &["-version"]) {
+        return Ok(());
+    }
+    if !cfg!(target_os = "linux") {
+        return Err(format!("missing: {name}. Install it and put it on the PATH").into());
+    }
+    install(&[name])
+}
+
 fn ensure_loader() -> Outcome {
     let known = works("sh", &["-c", "ldconfig -p 2>/dev/null | grep -q libvulkan.so.1 || /sbin/ldconfig -p | grep -q libvulkan.so.1"]);
     if known || !cfg!(target_os = "linux") { Ok(()) } else { install(&["libvulkan1"]) }

@@ -23,7 +23,7 @@ pub(crate) fn doctor() -> Result<Report, Failure> {
     lines.extend(adapters.iter().enumerate().map(|(index, adapter)| format!("adapter {index}  {}", adapter_line(adapter))));
     lines.push(match &ffmpeg {
         Some(path) => format!("ffmpeg     {}", path.display()),
-        None => "ffmpeg     not found: .mp4 cannot be written, .gif and .apng can".to_owned(),
+        None => "ffmpeg     not found or without H.264: .mp4 files will be large".to_owned(),
     });
     lines.extend(models.iter().map(|(name, path)| format!("model      {name} in {}", path.display())));
     if models.is_empty() {

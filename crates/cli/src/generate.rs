@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use kinora_media::{Clip, FrameRate, Metadata, Output, find_ffmpeg};
+use kinora_media::{Clip, FrameRate, Metadata, Output};
 use serde_json::{Value, json};
 
 use crate::{
@@ -134,13 +134,12 @@ fn random_seed() -> u64 {
     std::hash::RandomState::new().build_hasher().finish() & 0xffff_ffff
 }
 
-/// A name from the prompt and the seed that is not taken yet, in the best format this machine writes.
+/// A name from the prompt and the seed that is not taken yet.
 fn default_path(prompt: &str, seed: u64) -> PathBuf {
-    let extension = if find_ffmpeg().is_some() { "mp4" } else { "gif" };
     let name = file_name(prompt);
     let numbered = |n: u32| match n {
-        1 => PathBuf::from(format!("{name}-{seed}.{extension}")),
-        n => PathBuf::from(format!("{name}-{seed}-{n}.{extension}")),
+        1 => PathBuf::from(format!("{name}-{seed}.mp4")),
+        n => PathBuf::from(format!("{name}-{seed}-{n}.mp4")),
     };
     (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
 }

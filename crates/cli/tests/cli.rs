@@ -86,7 +86,7 @@ fn usage_errors_exit_2_and_keep_standard_output_empty() -> Outcome {
         vec!["generate", "a", "--frobnicate"],
         vec!["generate", "a", "-o", "a.webm"],
         vec!["generate", "a", "-o", "-"],
-        vec!["generate", "a", "-o", "-", "--format", "mp4"],
+        vec!["generate", "a", "-o", "-", "--format", "png"],
         vec!["generate", "a", "-o", "-", "--format", "gif", "--json", "--quiet"],
         vec!["generate", "--prompt-file", "missing.txt"],
         vec!["eval", "--model", "m"],

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, io::Write, path::Path};
 
-use crate::{Clip, Error, Result, gif, png, y4m};
+use crate::{Clip, Error, Result, gif, mp4, png, y4m};
 
 /// Asked once per frame, with the frame's index, before it is written; `false` stops the encoder
 /// with [`Error::Interrupted`].
@@ -12,7 +12,7 @@ pub type KeepGoing<'a> = dyn FnMut(usize) -> bool + 'a;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// H.264 through ffmpeg, or AV1 by the built-in encoder if this build has it.
+    /// H.264 in MP4: small through ffmpeg, or nearly uncompressed by the built-in encoder.
     Mp4,
     /// Looping GIF with one palette for all frames.
     Gif,
@@ -81,17 +81,18 @@ pub struct Metadata {
     pub comment: String,
 }
 
-/// Writes `clip` to `out` in a format that is one stream: GIF, APNG or Y4M.
+/// Writes `clip` to `out` in a format that is one stream. MP4 comes from the built-in encoder here.
 ///
 /// # Errors
-/// A clip the format cannot hold, a format that needs files of its own ([`crate::Output`] writes
-/// those), a failing writer, or a stop asked for by `keep_going`.
+/// A clip the format cannot hold, [`Format::PngSequence`], which is several files ([`crate::Output`]
+/// writes those), a failing writer, or a stop asked for by `keep_going`.
 pub fn encode(clip: &Clip, format: Format, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
     match format {
         Format::Gif => gif::encode(clip, metadata, out, keep_going),
         Format::Apng => png::encode_animation(clip, metadata, out, keep_going),
         Format::Y4m => y4m::encode(clip, out, keep_going),
-        Format::Mp4 | Format::PngSequence => Err(Error::NeedsFile { format: format.name() }),
+        Format::Mp4 => mp4::encode(clip, metadata, out, keep_going),
+        Format::PngSequence => Err(Error::NeedsFile { format: format.name() }),
     }
 }
 

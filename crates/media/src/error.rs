@@ -86,9 +86,6 @@ pub enum Error {
         /// The encoder's own message.
         message: String,
     },
-    /// MP4 was asked for and nothing here can write it.
-    #[error("cannot write MP4: no `ffmpeg` on the PATH and this build has no built-in video encoder")]
-    FfmpegMissing,
     /// The format cannot be written to a stream.
     #[error("{format} cannot be written to standard output: it needs a file")]
     NeedsFile {
@@ -111,7 +108,6 @@ impl Error {
             Self::Exists { .. } => "output-exists",
             Self::File { .. } | Self::Write(_) => "output-failed",
             Self::Encoder { .. } => "encoder-failed",
-            Self::FfmpegMissing => "no-encoder",
             Self::NeedsFile { .. } => "needs-file",
             Self::Interrupted => "interrupted",
         }
@@ -125,9 +121,8 @@ impl Error {
             Self::Limit { remedy, .. } => remedy,
             Self::Exists { .. } => "choose another name or give --overwrite",
             Self::File { .. } => "check that the folder exists, is writable and has space",
-            Self::Encoder { format: "mp4", .. } => "try .gif or .apng, which need no other program",
-            Self::FfmpegMissing => "install ffmpeg, or write .gif or .apng, which need no other program",
-            Self::NeedsFile { .. } => "give a file name, or stream y4m, gif or apng",
+            Self::Encoder { format: "mp4", .. } => "set KINORA_FFMPEG= (empty) to use the built-in encoder, or write .gif or .apng",
+            Self::NeedsFile { .. } => "give a file name or a pattern like frame-%04d.png",
             Self::FrameRate { .. } => "12 to 30 frames per second suit most clips",
             _ => return None,
         })

@@ -17,66 +17,69 @@ const ENCODERS: [(&str, &[&str]); 2] = [("libx264", &["-preset", "medium", "-crf
 /// Longest text passed on the command line, in bytes; Windows allows 32,767 for all of it.
 const MAX_TEXT_BYTES: usize = 8_000;
 
-/// The ffmpeg that MP4 output would use: `$KINORA_FFMPEG` if set, else the first on the `PATH`.
+/// The ffmpeg that MP4 output would use: `$KINORA_FFMPEG` if set, else the first on the `PATH`; `None`
+/// if there is none or it has no H.264 encoder.
 #[must_use]
 pub fn find_ffmpeg() -> Option<PathBuf> {
-    if let Some(path) = env::var_os("KINORA_FFMPEG") {
-        let path = PathBuf::from(path);
-        return path.is_file().then_some(path);
-    }
-    let name = format!("ffmpeg{}", env::consts::EXE_SUFFIX);
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|path| path.is_file())
+    Ffmpeg::find().map(|ffmpeg| ffmpeg.program)
 }
 
-/// Writes `clip` to `path`, replacing it, and returns the name of the encoder used.
-pub(crate) fn encode(program: &Path, clip: &Clip, metadata: &Metadata, path: &Path, keep_going: &mut KeepGoing<'_>) -> Result<String> {
-    let (encoder, settings) = choose_encoder(program)?;
-    let mut child = Command::new(program)
-        .args(arguments(clip, metadata, encoder, settings))
-        .arg(path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(format!("`{}` does not start: {error}", program.display())))?;
+/// An installed ffmpeg that can encode H.264.
+pub(crate) struct Ffmpeg {
+    program: PathBuf,
+    encoder: &'static str,
+    settings: &'static [&'static str],
+}
 
-    // Read its messages while frames are written, or both sides could wait for each other.
-    let messages = child.stderr.take().map(|mut stderr| {
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        })
-    });
-    let fed = feed(&mut child, clip, keep_going);
-    if matches!(fed, Err(Error::Interrupted)) {
-        let _ = child.kill();
+impl Ffmpeg {
+    pub(crate) fn find() -> Option<Self> {
+        let name = format!("ffmpeg{}", env::consts::EXE_SUFFIX);
+        let program = match env::var_os("KINORA_FFMPEG") {
+            Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
+            None => env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|path| path.is_file()),
+        }?;
+        let listed = Command::new(&program).args(["-hide_banner", "-encoders"]).stdin(Stdio::null()).output().ok()?;
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        let has = |name: &str| listed.split_whitespace().any(|word| word == name);
+        let (encoder, settings) = ENCODERS.into_iter().find(|(name, _)| has(name))?;
+        Some(Self { program, encoder, settings })
     }
-    let status = child.wait().map_err(|error| failed(error.to_string()))?;
-    let messages = messages.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    match fed {
-        Err(Error::Interrupted) => Err(Error::Interrupted),
-        // A broken pipe only says that ffmpeg stopped; its own message says why.
-        Err(_) | Ok(()) if !status.success() => {
-            let message = messages.lines().last().unwrap_or("no message").trim();
-            Err(failed(format!("ffmpeg ended with {status}: {message}")))
+
+    /// Writes `clip` to `path`, replacing it, and returns the name of the encoder used.
+    pub(crate) fn encode(&self, clip: &Clip, metadata: &Metadata, path: &Path, keep_going: &mut KeepGoing<'_>) -> Result<String> {
+        let mut child = Command::new(&self.program)
+            .args(arguments(clip, metadata, self.encoder, self.settings))
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(format!("`{}` does not start: {error}", self.program.display())))?;
+
+        // Read its messages while frames are written, or both sides could wait for each other.
+        let messages = child.stderr.take().map(|mut stderr| {
+            thread::spawn(move || {
+                let mut text = String::new();
+                let _ = stderr.read_to_string(&mut text);
+                text
+            })
+        });
+        let fed = feed(&mut child, clip, keep_going);
+        if matches!(fed, Err(Error::Interrupted)) {
+            let _ = child.kill();
         }
-        other => other.map(|()| format!("{encoder} (ffmpeg)")),
+        let status = child.wait().map_err(|error| failed(error.to_string()))?;
+        let messages = messages.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        match fed {
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            // A broken pipe only says that ffmpeg stopped; its own message says why.
+            Err(_) | Ok(()) if !status.success() => {
+                let message = messages.lines().last().unwrap_or("no message").trim();
+                Err(failed(format!("ffmpeg ended with {status}: {message}")))
+            }
+            other => other.map(|()| format!("{} (ffmpeg)", self.encoder)),
+        }
     }
-}
-
-fn choose_encoder(program: &Path) -> Result<(&'static str, &'static [&'static str])> {
-    let listed = Command::new(program)
-        .args(["-hide_banner", "-encoders"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| failed(format!("`{}` does not start: {error}", program.display())))?;
-    let listed = String::from_utf8_lossy(&listed.stdout);
-    let has = |name: &str| listed.split_whitespace().any(|word| word == name);
-    ENCODERS
-        .into_iter()
-        .find(|(name, _)| has(name))
-        .ok_or_else(|| failed(format!("`{}` has no H.264 encoder (libx264 or libopenh264)", program.display())))
 }
 
 /// Everything but the output path: 8-bit 4:2:0 in BT.709 limited range, which every player shows.

@@ -2,11 +2,11 @@
 //!
 //! The encoders write to any [`std::io::Write`] and need neither GPU, threads nor processes, so they
 //! also serve the browser. [`Output`] adds what a command line needs: the format chosen by the file
-//! name, files that appear whole or not at all, and MP4 through an installed ffmpeg.
+//! name, files that appear whole or not at all, and smaller MP4 through an installed ffmpeg.
 //!
 //! | format | by name | colour | metadata | limits |
 //! |---|---|---|---|---|
-//! | [`Format::Mp4`] | `.mp4` | H.264 4:2:0, BT.709 limited | `comment` | odd sizes grow by one pixel |
+//! | [`Format::Mp4`] | `.mp4` | H.264 4:2:0, BT.709 limited | description, comment | odd sides grow by one pixel; large without ffmpeg |
 //! | [`Format::Gif`] | `.gif` | 255 colours, ordered dithering | comment block | 65,535 px, 50 frames/s |
 //! | [`Format::Apng`] | `.apng`, `.png` | lossless sRGB | iTXt | — |
 //! | [`Format::PngSequence`] | `name-%04d.png`, a folder | lossless sRGB | iTXt | — |
@@ -29,6 +29,8 @@ mod error;
 mod ffmpeg;
 mod files;
 mod gif;
+mod h264;
+mod mp4;
 mod output;
 mod palette;
 mod png;

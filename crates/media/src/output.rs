@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Clip, Error, Format, Metadata, Result,
     encode::{KeepGoing, encode},
-    ffmpeg,
+    ffmpeg::Ffmpeg,
     files::{MadeFolder, Partial, Pattern, file_error},
     png,
 };
@@ -40,7 +40,7 @@ pub struct Written {
     pub format: Format,
     /// Size of all files together, in bytes.
     pub size_bytes: u64,
-    /// The program part that encoded it, e.g. `libx264 (ffmpeg)`.
+    /// What encoded it: `built-in`, or for example `libx264 (ffmpeg)`.
     pub encoder: String,
 }
 
@@ -49,7 +49,7 @@ impl Output {
     /// `-` is standard output and needs `format`.
     ///
     /// # Errors
-    /// An unknown format, a file in the way, a missing or read-only folder, MP4 without an encoder.
+    /// An unknown format, a file in the way, a missing or read-only folder.
     pub fn open(path: &Path, format: Option<Format>, overwrite: bool) -> Result<Self> {
         let to_stdout = path == Path::new("-");
         let format = match format {
@@ -60,7 +60,7 @@ impl Output {
             None => Format::from_path(path)?,
         };
         let target = match format {
-            Format::Mp4 | Format::PngSequence if to_stdout => {
+            Format::PngSequence if to_stdout => {
                 return Err(Error::NeedsFile { format: format.name() });
             }
             _ if to_stdout => Target::Stdout,
@@ -72,9 +72,6 @@ impl Output {
                 _ => Target::File(path.to_owned()),
             },
         };
-        if format == Format::Mp4 {
-            mp4_encoder()?;
-        }
         let output = Self { target, format, overwrite };
         output.check()?;
         Ok(output)
@@ -93,7 +90,7 @@ impl Output {
     pub fn write(&self, clip: &Clip, metadata: &Metadata, keep_going: &mut KeepGoing<'_>) -> Result<Written> {
         // Other programs ran since `open`, perhaps for minutes.
         self.check()?;
-        let mut encoder = self.format.name().to_owned();
+        let mut encoder = "built-in".to_owned();
         let (path, size_bytes) = match &self.target {
             Target::Stdout => {
                 let mut out = Counted { inner: io::stdout().lock(), bytes: 0 };
@@ -110,11 +107,12 @@ impl Output {
             }
             Target::File(path) => {
                 let (partial, file) = Partial::create(path)?;
-                if self.format == Format::Mp4 {
-                    drop(file);
-                    encoder = ffmpeg::encode(&mp4_encoder()?, clip, metadata, partial.path(), keep_going)?;
-                } else {
-                    write_file(path, file, |out| encode(clip, self.format, metadata, out, keep_going))?;
+                match (self.format == Format::Mp4).then(Ffmpeg::find).flatten() {
+                    Some(ffmpeg) => {
+                        drop(file);
+                        encoder = ffmpeg.encode(clip, metadata, partial.path(), keep_going)?;
+                    }
+                    None => write_file(path, file, |out| encode(clip, self.format, metadata, out, keep_going))?,
                 }
                 (path.as_path(), partial.commit(path)?)
             }
@@ -142,10 +140,6 @@ impl Output {
             _ => Partial::create(&first).map(drop),
         }
     }
-}
-
-fn mp4_encoder() -> Result<PathBuf> {
-    ffmpeg::find_ffmpeg().ok_or(Error::FfmpegMissing)
 }
 
 /// Writes all frames under temporary names, then renames them all.

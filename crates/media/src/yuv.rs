@@ -7,6 +7,11 @@ pub(crate) struct Matrix {
     blue: f32,
 }
 
+/// ITU-R BT.709-6 §3.2, what players assume of MP4.
+pub(crate) const BT709: Matrix = Matrix { red: 0.2126, blue: 0.0722 };
+/// Primaries, transfer and matrix of such video as ISO/IEC 23091-2 numbers them: BT.709, sRGB, BT.709.
+pub(crate) const COLOUR_CODES: [u8; 3] = [1, 13, 1];
+
 /// ITU-R BT.601-7 §2.5.1, what Y4M readers assume.
 pub(crate) const BT601: Matrix = Matrix { red: 0.299, blue: 0.114 };
 

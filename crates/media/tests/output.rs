@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use kinora_media::{Clip, Error, Format, FrameRate, Metadata, Output, find_ffmpeg};
+use kinora_media::{Clip, Error, Format, FrameRate, Metadata, Output, encode, find_ffmpeg};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -36,7 +36,7 @@ impl Drop for Folder {
 }
 
 fn clip(width: u32, height: u32, num_frames: usize) -> Result<Clip, Error> {
-    let frame = |t: usize| (0..width * height).flat_map(|i| [(i % 251) as u8, 40 * t as u8, 128, 255]).collect();
+    let frame = |t: usize| (0..width * height).flat_map(|i| [60 + (i % 4) as u8, 40 * t as u8, 128, 255]).collect();
     Clip::new(width, height, FrameRate::new(12, 1)?, (0..num_frames).map(frame).collect())
 }
 
@@ -89,11 +89,7 @@ fn a_shorter_sequence_does_not_mix_with_an_older_one() -> Outcome {
 fn a_stopped_run_leaves_nothing() -> Outcome {
     let folder = Folder::new("stopped")?;
     let clip = clip(16, 16, 5)?;
-    let mut names = vec!["a.gif", "a.apng", "a.y4m", "f-%d.png", "new/"];
-    if find_ffmpeg().is_some() {
-        names.push("a.mp4");
-    }
-    for name in names {
+    for name in ["a.gif", "a.apng", "a.y4m", "a.mp4", "f-%d.png", "new/"] {
         for stop_at in [0, 3] {
             let output = Output::open(&folder.0.join(name), None, false)?;
             let stopped = output.write(&clip, &Metadata::default(), &mut |index| index < stop_at);
@@ -157,36 +153,86 @@ fn devices_are_written_in_place_and_links_stay_links() -> Outcome {
     Ok(())
 }
 
-/// With ffmpeg the file is decoded again; without it the error names ffmpeg and the alternatives.
-#[test]
-fn mp4_plays_or_says_what_is_missing() -> Outcome {
-    let folder = Folder::new("mp4")?;
-    let path = folder.0.join("a.mp4");
-    let clip = clip(37, 21, 6)?;
-    let Some(ffmpeg) = find_ffmpeg() else {
-        let error = Output::open(&path, None, false).expect_err("no encoder");
-        assert_eq!(error.code(), "no-encoder", "{error}");
-        assert!(error.to_string().contains("ffmpeg") && error.hint().is_some_and(|hint| hint.contains(".gif")), "{error}");
-        return Ok(());
-    };
-    let written = write(&path, &clip)?;
-    assert!(written.encoder.contains("ffmpeg"), "{}", written.encoder);
-    let decode = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"];
-    let decoded = Command::new(&ffmpeg).arg("-i").arg(&path).args(decode).output()?;
-    assert!(decoded.status.success(), "{}", String::from_utf8_lossy(&decoded.stderr));
-    assert_eq!(decoded.stdout.len(), 6 * 38 * 22 * 3, "six frames, sides grown to even");
-    // The green level of frame t is 40·t everywhere: checks colour and order.
-    for (t, frame) in decoded.stdout.chunks_exact(38 * 22 * 3).enumerate() {
-        let mean = frame.iter().skip(1).step_by(3).map(|&g| f64::from(g)).sum::<f64>() / (38.0 * 22.0);
+/// Frames of an MP4 file as ffmpeg decodes them, RGB, and what it says about the file.
+fn decode_mp4(path: &Path) -> Result<(Vec<u8>, String), Box<dyn std::error::Error>> {
+    let ffmpeg = find_ffmpeg().ok_or("these tests decode with ffmpeg: install it")?;
+    let decode = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", "accurate_rnd+full_chroma_int", "-"];
+    let decoded = Command::new(&ffmpeg).arg("-i").arg(path).args(decode).output()?;
+    let complaints = String::from_utf8_lossy(&decoded.stderr);
+    assert!(decoded.status.success() && complaints.is_empty(), "{complaints}");
+    let probe = Command::new(&ffmpeg).arg("-hide_banner").arg("-i").arg(path).output()?;
+    Ok((decoded.stdout, String::from_utf8_lossy(&probe.stderr).into_owned()))
+}
+
+/// The green level of frame t of [`clip`] is 40·t everywhere: checks colour and order.
+fn check_frames(rgb: &[u8], width: usize, height: usize) {
+    for (t, frame) in rgb.chunks_exact(width * height * 3).enumerate() {
+        let mean = frame.iter().skip(1).step_by(3).map(|&g| f64::from(g)).sum::<f64>() / (width * height) as f64;
         assert!((mean - 40.0 * t as f64).abs() < 6.0, "green of frame {t} is {mean:.1}");
     }
-    let probe = Command::new(&ffmpeg).arg("-hide_banner").arg("-i").arg(&path).output()?;
-    let probe = String::from_utf8_lossy(&probe.stderr).into_owned();
+}
+
+#[test]
+fn mp4_through_ffmpeg_plays() -> Outcome {
+    let folder = Folder::new("mp4")?;
+    let path = folder.0.join("a.mp4");
+    let written = write(&path, &clip(37, 21, 6)?)?;
+    assert!(written.encoder.contains("ffmpeg"), "{}", written.encoder);
+    let (rgb, probe) = decode_mp4(&path)?;
+    assert_eq!(rgb.len(), 6 * 38 * 22 * 3, "six frames, sides grown to even");
+    check_frames(&rgb, 38, 22);
     for expected in ["h264", "yuv420p(tv, bt709", "12 fps", "{\"seed\":7}"] {
         assert!(probe.contains(expected), "`{expected}` not in\n{probe}");
     }
     for (width, height) in [(1, 1), (2, 1), (3, 200)] {
-        write(&folder.0.join(format!("{width}x{height}.mp4")), &self::clip(width, height, 1)?)?;
+        write(&folder.0.join(format!("{width}x{height}.mp4")), &clip(width, height, 1)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn mp4_of_the_built_in_encoder_plays() -> Outcome {
+    let folder = Folder::new("builtin")?;
+    for (width, height, num_frames) in [(1, 1, 1), (16, 16, 2), (37, 21, 6), (64, 80, 6), (130, 2, 3)] {
+        let clip = clip(width, height, num_frames)?;
+        let metadata = Metadata { comment: "{\"seed\":7}".to_owned(), ..Metadata::default() };
+        let mut file = Vec::new();
+        encode(&clip, Format::Mp4, &metadata, &mut file, &mut |_| true)?;
+        let path = folder.0.join(format!("{width}x{height}.mp4"));
+        fs::write(&path, &file)?;
+        let (rgb, probe) = decode_mp4(&path)?;
+        let (width, height) = (width.next_multiple_of(2) as usize, height.next_multiple_of(2) as usize);
+        assert_eq!(rgb.len(), num_frames * width * height * 3, "{width}x{height}: frames\n{probe}");
+        check_frames(&rgb, width, height);
+        for expected in ["h264", "yuv420p(tv, bt709/bt709/iec61966-2-1", "12 fps", "{\"seed\":7}"] {
+            assert!(probe.contains(expected), "`{expected}` not in\n{probe}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn still_areas_cost_nothing_in_the_built_in_mp4() -> Outcome {
+    // Half of the picture never changes, the other half is noise; near the border they share chroma.
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let frame = |_| (0..64 * 64).flat_map(|i| if i % 64 < 32 { [200, 100, 50, 255] } else { [noise(), noise(), noise(), 255] }).collect();
+    let frames: Vec<Vec<u8>> = (0..9).map(frame).collect();
+    let clip = Clip::new(64, 64, FrameRate::new(24_000, 1001)?, frames)?;
+    let mut file = Vec::new();
+    encode(&clip, Format::Mp4, &Metadata::default(), &mut file, &mut |_| true)?;
+    let raw = 64 * 64 * 3 / 2;
+    assert!((raw + 4 * raw..raw + 5 * raw).contains(&file.len()), "one whole frame and eight halves, found {} bytes", file.len());
+    let folder = Folder::new("still")?;
+    fs::write(folder.0.join("a.mp4"), &file)?;
+    let (rgb, probe) = decode_mp4(&folder.0.join("a.mp4"))?;
+    assert!(probe.contains("23.98 fps"), "{probe}");
+    let last = &rgb[8 * 64 * 64 * 3..];
+    for (at, (pixel, expected)) in last.chunks_exact(3).zip(clip.frames()[8].chunks_exact(4)).enumerate().filter(|(at, _)| at % 64 < 24) {
+        assert!(pixel.iter().zip(expected).all(|(a, b)| a.abs_diff(*b) <= 3), "pixel {at} of the last frame: {pixel:?}, {expected:?}");
     }
     Ok(())
 }
