@@ -2,6 +2,7 @@
 
 mod ci;
 mod licences;
+mod new_kernel;
 mod rules;
 mod setup;
 mod shell;
@@ -16,6 +17,7 @@ cargo xtask <task> [arguments]
   bench [flags]            build and measure kernels; flags as in `kinora bench --help`
   test                     everything CI checks, cheap checks first
   golden [parts]           make the PyTorch fixtures in tests/golden again
+  new-kernel FOLDER/NAME   write the files of a new kernel, ready to be changed
 ";
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         "bench" => tasks::bench(&arguments),
         "test" if arguments.is_empty() => ci::test(),
         "golden" => tasks::golden(&arguments),
+        "new-kernel" => new_kernel::new_kernel(&arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
