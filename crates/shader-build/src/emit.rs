@@ -1,0 +1,144 @@
+//! The Rust side of the kernels: one module each.
+
+use std::fmt::Write as _;
+
+use crate::Kernel;
+use crate::reflect::{Access, Interface};
+use crate::table::{Axis, Values};
+
+/// Rust source for all kernels. It expects `Kernel` and `Access` in `crate::kernel`.
+pub(crate) fn emit(kernels: &[Kernel<'_>]) -> String {
+    let mut out = String::from("// Generated from shaders/ by kinora-shader-build.\n");
+    for kernel in kernels {
+        // Writing to a String cannot fail.
+        let _ = module(&mut out, kernel);
+    }
+    out
+}
+
+fn module(out: &mut String, kernel: &Kernel<'_>) -> std::fmt::Result {
+    let row = kernel.row;
+    let Some(first) = kernel.variants.first() else { return Ok(()) };
+    writeln!(out, "\n/// Kernel `shaders/{}.wesl`, where its bindings and grid are described.", row.path)?;
+    writeln!(
+        out,
+        "#[allow(missing_docs, dead_code, reason = \"documented in the shader; not every item has a user\")]\n\
+         pub mod {} {{\nuse crate::kernel::{{Access, Kernel}};",
+        row.name()
+    )?;
+    for (name, value) in &row.constants {
+        writeln!(out, "pub const {name}: u32 = {value};")?;
+    }
+    params(out, &first.interface)?;
+    let axes = &row.axes;
+    for axis in axes {
+        axis_type(out, axis)?;
+    }
+    let count = kernel.variants.len();
+    if axes.is_empty() {
+        writeln!(out, "pub static KERNEL: &Kernel = &KERNELS[0];")?;
+    } else {
+        variant_type(out, axes, count)?;
+    }
+    writeln!(out, "static KERNELS: [Kernel; {count}] = [")?;
+    for variant in &kernel.variants {
+        let bindings: Vec<String> =
+            variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
+        writeln!(
+            out,
+            "Kernel {{ name: {:?}, source: include_str!({:?}), bindings: &[{}], workgroup: {:?} }},",
+            variant.label,
+            format!("wgsl/{}", variant.file),
+            bindings.join(", "),
+            variant.interface.workgroup
+        )?;
+    }
+    writeln!(out, "];\n}}")
+}
+
+fn params(out: &mut String, interface: &Interface) -> std::fmt::Result {
+    debug_assert!(interface.bindings.iter().any(|b| b.access == Access::Uniform), "checked by the lints");
+    writeln!(
+        out,
+        "#[repr(C)]\n#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]\npub struct Params {{"
+    )?;
+    for field in &interface.params {
+        writeln!(out, "pub {}: {},", field.name, field.rust)?;
+    }
+    writeln!(out, "}}\nconst _: () = assert!(size_of::<Params>() == {});", interface.params_bytes)?;
+    for field in &interface.params {
+        let (name, offset) = (&field.name, field.offset);
+        writeln!(out, "const _: () = assert!(core::mem::offset_of!(Params, {name}) == {offset});")?;
+    }
+    Ok(())
+}
+
+fn axis_type(out: &mut String, axis: &Axis) -> std::fmt::Result {
+    let name = camel_case(&axis.name);
+    let derive = "#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]";
+    match &axis.values {
+        Values::Bool => Ok(()),
+        Values::Text(values) => {
+            let values: Vec<String> = values.iter().map(|v| camel_case(v)).collect();
+            writeln!(out, "{derive}\npub enum {name} {{ {} }}", values.join(", "))
+        }
+        Values::Number(values) => {
+            let names: Vec<String> = values.iter().map(|v| format!("N{v}")).collect();
+            writeln!(out, "{derive}\npub enum {name} {{ {} }}\nimpl {name} {{", names.join(", "))?;
+            writeln!(out, "pub const VALUES: &[u32] = &{values:?};")?;
+            writeln!(out, "pub const fn new(value: u32) -> Option<Self> {{ match value {{")?;
+            for value in values {
+                writeln!(out, "{value} => Some(Self::N{value}),")?;
+            }
+            writeln!(out, "_ => None }} }}\n}}")
+        }
+    }
+}
+
+fn variant_type(out: &mut String, axes: &[Axis], count: usize) -> std::fmt::Result {
+    writeln!(out, "#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]\npub struct Variant {{")?;
+    for axis in axes {
+        let ty = if matches!(axis.values, Values::Bool) { "bool".to_owned() } else { camel_case(&axis.name) };
+        writeln!(out, "pub {}: {ty},", axis.name)?;
+    }
+    // The last axis varies fastest, as in `Row::selections`.
+    let index = axes.iter().fold("0".to_owned(), |index, axis| {
+        format!("({index}) * {} + self.{} as usize", axis.values.len(), axis.name)
+    });
+    writeln!(
+        out,
+        "}}\nimpl Variant {{\npub fn kernel(self) -> &'static Kernel {{ &KERNELS[{index}] }}\n\
+         pub const ALL: &[Self] = &["
+    )?;
+    for i in 0..count {
+        let mut rest = i;
+        let mut fields: Vec<String> = axes
+            .iter()
+            .rev()
+            .map(|axis| {
+                let choice = rest % axis.values.len();
+                rest /= axis.values.len();
+                let ty = camel_case(&axis.name);
+                let value = match &axis.values {
+                    Values::Bool => (choice == 1).to_string(),
+                    Values::Text(values) => format!("{ty}::{}", camel_case(&values[choice])),
+                    Values::Number(values) => format!("{ty}::N{}", values[choice]),
+                };
+                format!("{}: {value}", axis.name)
+            })
+            .collect();
+        fields.reverse();
+        writeln!(out, "Self {{ {} }},", fields.join(", "))?;
+    }
+    writeln!(out, "];\n}}")
+}
+
+fn camel_case(snake: &str) -> String {
+    snake
+        .split('_')
+        .map(|word| {
+            let mut letters = word.chars();
+            letters.next().map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
+        })
+        .collect()
+}
