@@ -1,5 +1,8 @@
 //! Softmax attention over packed sequences.
 
+use crate::generated::flash_gpu;
+use crate::gpu::Family;
+use crate::lower::{Binding, Lowering};
 use crate::op::{Attention, Op};
 use crate::plan::Elem;
 use crate::tensor::Tensor;
@@ -69,4 +72,47 @@ impl<'p> Tensor<'p> {
     }
 }
 
-pub(super) fn lower(_op: &Attention, _cx: &mut crate::lower::Lowering<'_>) {}
+pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
+    match cx.family {
+        Family::Soft => {}
+        Family::Gpu => lower_gpu(op, cx),
+    }
+}
+
+/// Queries a workgroup of `flash_gpu` takes.
+const GPU_QUERIES: u32 = 64;
+
+fn lower_gpu(op: &Attention, cx: &mut Lowering<'_>) {
+    let d = cx.output_shape().channels() / op.heads;
+    // As `Tile` in the shader: first query row, queries, position of the first in its sequence, first key row, keys.
+    let mut tiles = Vec::new();
+    for &[query, queries, key, keys] in &op.sequences {
+        for position in (0..queries).step_by(GPU_QUERIES as usize) {
+            tiles.extend([query + position, GPU_QUERIES.min(queries - position), position, key, keys]);
+        }
+    }
+    let tile_count = tiles.len() / 5;
+    let bias = cx.step.inputs.get(3 + usize::from(op.mask)).filter(|_| op.bias).map(|bias| bias.shape);
+    let params = flash_gpu::Params {
+        tiles: tile_count as u32,
+        d4: (d / 4) as u32,
+        scale: op.scale,
+        q_row_stride4: cx.stride4(0),
+        q_base4: cx.base4(0),
+        k_row_stride4: cx.stride4(1),
+        k_base4: cx.base4(1),
+        v_row_stride4: cx.stride4(2),
+        v_base4: cx.base4(2),
+        y_row_stride4: cx.output_shape().channels4() as u32,
+        bias_rows: bias.map_or(0, |b| b.dims()[1] as u32),
+        bias_row_stride: bias.map_or(0, |b| 4 * b.channels4() as u32),
+        ..Default::default()
+    };
+    let head = if d <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
+    let kernel = flash_gpu::Variant { head, mask: op.mask, bias: op.bias }.kernel();
+    let pairs: f64 = op.sequences.iter().map(|s| f64::from(s[1]) * f64::from(s[3])).sum();
+    let flops = 4.0 * pairs * cx.output_shape().channels() as f64;
+    let inputs = (0..cx.step.inputs.len()).map(|i| cx.input(i));
+    let bindings = inputs.chain([Binding::Data(tiles), cx.output()]).collect();
+    cx.dispatch(kernel, tile_count * op.heads, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
+}
