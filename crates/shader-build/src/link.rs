@@ -64,6 +64,9 @@ pub(crate) fn link(
     let root: ModulePath = format!("package::{}", row.path.replace('/', "::"))
         .parse()
         .map_err(|e| format!("`{}` is no module path: {e}", row.path))?;
-    let linked = wesl.compile(&root).map_err(|e| e.to_string())?;
+    let mut linked = wesl.compile(&root).map_err(|e| e.to_string())?.syntax;
+    // Library items come in the order of a hash map too. WGSL gives order no meaning, but the text is
+    // the key of drivers' pipeline caches.
+    linked.global_declarations.sort_by_cached_key(ToString::to_string);
     Ok(linked.to_string())
 }
