@@ -1,1 +1,47 @@
-//! Kinora kernels.
+//! Kernels for video diffusion transformers on WebGPU: a plan is recorded once through [`Tensor`], fused, given memory
+//! and replayed every denoising step, on a GPU or by the CPU twins. Knows no model.
+//!
+//! Notation: B batch · F H W frames, height, width · L tokens · T text tokens · D width · N heads · d head size ·
+//! C channels · R rows (all axes but the last) · `[N, K]` linear weights. Shapes are written outermost first; the last
+//! axis is stored zero-padded to a multiple of four.
+//!
+//! ```
+//! use kinora_kernels::{Cadence, Executable, Device, Plan, Shape, Weight, WeightFormat};
+//!
+//! let plan = Plan::new();
+//! let x = plan.input("x", &[2, 3], Cadence::Once);
+//! let w = Weight::from_f32("w", Shape::new(&[1, 3]), &[1.0, 2.0, 3.0], WeightFormat::F32);
+//! plan.output("y", x.linear(&w, None));
+//! let mut run = Executable::new(&Device::cpu(), plan.finish()?)?;
+//! run.write("x", &[1.0, 1.0, 1.0, 0.0, 1.0, 0.0])?;
+//! pollster::block_on(run.run())?;
+//! assert_eq!(pollster::block_on(run.read("y"))?, [6.0, 2.0]);
+//! # Ok::<(), kinora_kernels::Error>(())
+//! ```
+
+mod error;
+mod executable;
+pub mod fuse;
+pub mod generated;
+mod gpu;
+mod kernel;
+mod lower;
+pub mod memory;
+pub mod op;
+mod ops;
+mod plan;
+pub mod reference;
+mod replay;
+mod shape;
+mod tensor;
+mod weight;
+
+pub use error::{Error, Result};
+pub use executable::{CancelToken, Device, Executable};
+pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, adapters};
+pub use kernel::{Access, Kernel};
+pub use ops::{AttentionOptions, Conv3dOptions, PatchOrder, dense_sequences};
+pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
+pub use shape::{Shape, pad_rows, unpad_rows};
+pub use tensor::Tensor;
+pub use weight::{DiskType, PANEL, SharedBytes, Weight, WeightFormat};

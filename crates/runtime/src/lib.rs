@@ -1,1 +1,19 @@
-//! Kinora runtime.
+//! Kinora runtime: from a model folder and a prompt to frames.
+//!
+//! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
+
+pub mod decode;
+pub mod error;
+pub mod eval;
+pub mod manifest;
+pub mod models;
+pub mod nn;
+pub mod pipeline;
+pub mod sampling;
+pub mod shape;
+pub mod text;
+pub mod weights;
+
+pub use error::{Error, Result};
+pub use kinora_kernels::{AdapterInfo, AdapterSelect, CancelToken, Device, Family, WeightFormat, adapters};
+pub use pipeline::{Event, GenerateRequest, Generated, VideoPipeline};

@@ -1,0 +1,106 @@
+//! Errors of recording, compiling and running plans.
+
+use std::panic::Location;
+
+/// A failure in the kernels crate.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operator was recorded on tensors that do not fit.
+    #[error("{op}: expected {expected}, found {found} (recorded at {at})")]
+    Shape {
+        /// The operator.
+        op: &'static str,
+        /// What it needs.
+        expected: String,
+        /// What it was given.
+        found: String,
+        /// The line of the model that recorded it.
+        at: &'static Location<'static>,
+    },
+    /// No adapter fits the request.
+    #[error("no GPU adapter {wanted}; found: {found}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters that exist.
+        found: String,
+    },
+    /// The device cannot hold or bind something of this size.
+    #[error("{what} needs {needed} bytes in one buffer; this device allows {limit}; {remedy}")]
+    Limit {
+        /// The tensor or weight.
+        what: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+        /// What to change.
+        remedy: &'static str,
+    },
+    /// The driver could not allocate.
+    #[error("the GPU is out of memory: {detail}")]
+    OutOfMemory {
+        /// The driver's message.
+        detail: String,
+    },
+    /// The device was lost or refused a command.
+    #[error("the GPU device failed: {detail}")]
+    Device {
+        /// The driver's message.
+        detail: String,
+    },
+    /// Reading or writing a tensor with data that does not fit it.
+    #[error("tensor `{name}`: expected {expected}, found {found}")]
+    Data {
+        /// The input or output.
+        name: String,
+        /// What the plan declares.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// The run was ended by its [`CancelToken`](crate::CancelToken).
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// A layer produced NaN or an infinity.
+    #[error("{layer} produced {count} values that are not finite (of {of})")]
+    NonFinite {
+        /// The label of the first step with such a value.
+        layer: String,
+        /// How many.
+        count: usize,
+        /// Out of how many.
+        of: usize,
+    },
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A stable kebab-case identifier of the kind of error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Shape { .. } => "shape",
+            Self::NoAdapter { .. } => "no-adapter",
+            Self::Limit { .. } => "limit",
+            Self::OutOfMemory { .. } => "out-of-memory",
+            Self::Device { .. } => "device",
+            Self::Data { .. } => "data",
+            Self::Cancelled => "cancelled",
+            Self::NonFinite { .. } => "non-finite",
+        }
+    }
+
+    /// What the caller can do about it, where something can be done.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoAdapter { .. } => Some("install a Vulkan driver (Debian: mesa-vulkan-drivers), or use the CPU executor"),
+            Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
+            Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
+            Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),
+            Self::Shape { .. } | Self::Limit { .. } | Self::Data { .. } | Self::Cancelled => None,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A plan ready to run on a device: write inputs, run the prelude once and the steps many times, read outputs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterSelect, Family, Gpu};
+use crate::memory::execution_order;
+use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
+use crate::reference::{Data, run_step};
+use crate::replay::Replay;
+use crate::shape::{pad_rows, unpad_rows};
+
+/// Where plans run. Cloning is cheap and shares the device.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The CPU twins.
+    Cpu,
+    /// A GPU.
+    Gpu(Arc<Gpu>),
+}
+
+impl Device {
+    /// The CPU twins: slow, exact, always there.
+    pub fn cpu() -> Self {
+        Self::Cpu
+    }
+
+    /// Opens a GPU; `family` overrides the kernels chosen for the adapter.
+    pub async fn gpu(select: &AdapterSelect, family: Option<Family>) -> Result<Self> {
+        Ok(Self::Gpu(Arc::new(Gpu::open(select, family).await?)))
+    }
+
+    /// Adapter and kernel family, for logs and test messages.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "CPU twins".into(),
+            Self::Gpu(gpu) => format!("{} ({:?} kernels)", gpu.info().name, gpu.family()),
+        }
+    }
+}
+
+/// A switch that ends a run between two submissions. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks every run with this token to end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+enum Backend {
+    Cpu { values: Vec<Option<Data>> },
+    Gpu(Replay),
+}
+
+/// A plan with its memory on a device.
+#[derive(Debug)]
+pub struct Executable {
+    graph: Graph,
+    order: Vec<usize>,
+    cancel: CancelToken,
+    backend: Backend,
+}
+
+impl Executable {
+    /// Allocates memory, uploads weights and compiles kernels for a finished plan.
+    pub fn new(device: &Device, graph: Graph) -> Result<Self> {
+        let backend = match device {
+            Device::Cpu => Backend::Cpu { values: host_values(&graph) },
+            Device::Gpu(gpu) => Backend::Gpu(Replay::new(gpu.clone(), &graph)?),
+        };
+        Ok(Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend })
+    }
+
+    /// Makes runs end with [`Error::Cancelled`] once `token` is cancelled.
+    #[must_use]
+    pub fn with_cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = token;
+        self
+    }
+
+    /// The plan.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Dispatches the prelude and each step submit; 0 on the CPU.
+    pub fn dispatches(&self, cadence: Cadence) -> usize {
+        match &self.backend {
+            Backend::Cpu { .. } => 0,
+            Backend::Gpu(replay) => replay.dispatches(cadence),
+        }
+    }
+
+    /// Writes a float input or state, dense and row-major.
+    pub fn write(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let id = self.writable(name, Elem::F32, values.len())?;
+        let stored = pad_rows(values, self.graph.values[id].shape);
+        match &mut self.backend {
+            Backend::Cpu { values } => values[id] = Some(Data::F32(stored)),
+            Backend::Gpu(replay) => replay.write(id, bytemuck::cast_slice(&stored)),
+        }
+        Ok(())
+    }
+
+    /// Writes an index input.
+    pub fn write_indices(&mut self, name: &str, values: &[u32]) -> Result<()> {
+        let id = self.writable(name, Elem::U32, values.len())?;
+        let stored = pad_rows(values, self.graph.values[id].shape);
+        match &mut self.backend {
+            Backend::Cpu { values } => values[id] = Some(Data::U32(stored)),
+            Backend::Gpu(replay) => replay.write(id, &stored),
+        }
+        Ok(())
+    }
+
+    fn writable(&self, name: &str, elem: Elem, len: usize) -> Result<ValueId> {
+        let error = |expected: String, found: String| Error::Data { name: name.into(), expected, found };
+        let id = self.graph.writable(name).ok_or_else(|| error("an input of the plan".into(), "no such input".into()))?;
+        let value = &self.graph.values[id];
+        if value.elem != elem || value.shape.elements() != len {
+            return Err(error(format!("{:?} {}", value.elem, value.shape), format!("{len} values of {elem:?}")));
+        }
+        Ok(id)
+    }
+
+    /// Runs what does not change between steps.
+    pub async fn run_prelude(&mut self) -> Result<()> {
+        self.run_cadence(Cadence::Once).await
+    }
+
+    /// Runs what changes between steps.
+    pub async fn run_step(&mut self) -> Result<()> {
+        self.run_cadence(Cadence::EveryStep).await
+    }
+
+    /// Runs the whole plan once.
+    pub async fn run(&mut self) -> Result<()> {
+        self.run_prelude().await?;
+        self.run_step().await
+    }
+
+    async fn run_cadence(&mut self, cadence: Cadence) -> Result<()> {
+        match &mut self.backend {
+            Backend::Gpu(replay) => replay.run(cadence, &|| !self.cancel.is_cancelled()).await,
+            Backend::Cpu { values } => {
+                for &index in self.order.iter().filter(|&&i| self.graph.cadence(&self.graph.steps[i]) == cadence) {
+                    if self.cancel.is_cancelled() {
+                        return Err(Error::Cancelled);
+                    }
+                    run_on_host(&self.graph, index, values);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until everything submitted has run.
+    pub async fn idle(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(()),
+            Backend::Gpu(replay) => replay.idle().await,
+        }
+    }
+
+    /// A float output, dense and row-major.
+    pub async fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let operand = self.readable(name, Elem::F32)?;
+        self.read_floats(operand).await
+    }
+
+    /// A `u32` output, dense and row-major.
+    pub async fn read_u32(&self, name: &str) -> Result<Vec<u32>> {
+        let operand = self.readable(name, Elem::U32)?;
+        let shape = self.graph.values[operand.value].shape;
+        match &self.backend {
+            Backend::Cpu { values } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::u32).unwrap_or_default(), shape)),
+            Backend::Gpu(replay) => Ok(unpad_rows(&replay.read(operand, shape.bytes()).await?, shape)),
+        }
+    }
+
+    async fn read_floats(&self, operand: Operand) -> Result<Vec<f32>> {
+        let shape = self.graph.values[operand.value].shape;
+        match &self.backend {
+            Backend::Cpu { values } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::f32).unwrap_or_default(), shape)),
+            Backend::Gpu(replay) => {
+                let bits = replay.read(operand, shape.bytes()).await?;
+                Ok(unpad_rows(bytemuck::cast_slice(&bits), shape))
+            }
+        }
+    }
+
+    fn readable(&self, name: &str, elem: Elem) -> Result<Operand> {
+        let error = |expected: String, found: String| Error::Data { name: name.into(), expected, found };
+        let operand = self.graph.readable(name).ok_or_else(|| error("an output of the plan".into(), "no such output".into()))?;
+        let found = self.graph.values[operand.value].elem;
+        if found != elem {
+            return Err(error(format!("{elem:?}"), format!("{found:?}")));
+        }
+        Ok(operand)
+    }
+
+    /// Fails if a kernel wrote outside its buffers; needs a device opened [`with_guards`](Gpu::with_guards).
+    pub async fn check_guards(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(()),
+            Backend::Gpu(replay) => replay.check_guards().await,
+        }
+    }
+
+    /// Runs the plan again, one step at a time, and returns the first whose result is not finite as
+    /// [`Error::NonFinite`]. For use after an output turned out to hold NaN or an infinity; the inputs must still be set.
+    pub async fn find_non_finite(&mut self) -> Result<()> {
+        for index in self.order.clone() {
+            let step = &self.graph.steps[index];
+            let cadence = self.graph.cadence(step);
+            match &mut self.backend {
+                Backend::Gpu(replay) => replay.run_single(cadence, index).await?,
+                Backend::Cpu { values } => run_on_host(&self.graph, index, values),
+            }
+            let value = step.output;
+            if self.graph.values[value].elem == Elem::F32 {
+                let shape = self.graph.values[value].shape;
+                let values = self.read_floats(Operand { value, shape, column: 0 }).await?;
+                let count = values.iter().filter(|v| !v.is_finite()).count();
+                if count > 0 {
+                    return Err(Error::NonFinite { layer: self.graph.steps[index].label.clone(), count, of: values.len() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn host_values(graph: &Graph) -> Vec<Option<Data>> {
+    let value = |v: &crate::plan::Value| match (&v.source, v.elem) {
+        (Source::Constant(bits), Elem::F32) => Some(Data::F32(bits.iter().map(|b| f32::from_bits(*b)).collect())),
+        (Source::Constant(bits), Elem::U32) => Some(Data::U32(bits.to_vec())),
+        (Source::Input(_) | Source::State(_), elem) => Some(Data::zeros(v.shape, elem)),
+        (Source::Step(_), _) => None,
+    };
+    graph.values.iter().map(value).collect()
+}
+
+fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>]) {
+    let step = &graph.steps[index];
+    let result = run_step(graph, step, values);
+    if step.op.in_place() {
+        values[step.inputs[0].value] = Some(result.clone());
+    }
+    values[step.output] = Some(result);
+}

@@ -1,0 +1,25 @@
+//! The record of one compiled-in WGSL kernel variant. Does not know pipelines or devices.
+
+/// How a kernel uses one binding. Binding numbers are the positions in [`Kernel::bindings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The uniform `Params` struct, always binding 0.
+    Uniform,
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+}
+
+/// One linked and validated WGSL kernel variant.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Kernel and variant, e.g. `gemm_soft[f16,bias]`; unique, used as cache key and GPU label.
+    pub name: &'static str,
+    /// Plain WGSL with the entry point `main`.
+    pub source: &'static str,
+    /// Bindings of group 0 in order.
+    pub bindings: &'static [Access],
+    /// Threads per workgroup.
+    pub workgroup: [u32; 3],
+}

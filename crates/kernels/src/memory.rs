@@ -1,0 +1,91 @@
+//! Which values share a buffer. WebGPU forbids one buffer to be read and written within a dispatch, whatever the
+//! ranges, so whole buffers are shared, not ranges of one arena.
+
+use crate::plan::{Cadence, Graph, Source, ValueId};
+
+/// The buffer of every value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Bytes of each buffer.
+    pub buffers: Vec<u64>,
+    /// Index into `buffers` for each value that is used, in the order of the plan's values.
+    pub slot: Vec<Option<usize>>,
+}
+
+impl MemoryPlan {
+    /// Assigns buffers so that no two values that are alive at the same time share one.
+    pub fn new(graph: &Graph) -> Self {
+        let order = execution_order(graph);
+        let last_use = last_uses(graph, &order);
+        let mut plan = Self { buffers: Vec::new(), slot: vec![None; graph.values.len()] };
+        for (id, value) in graph.values.iter().enumerate() {
+            let read = graph.steps.iter().flat_map(|s| &s.inputs).chain(graph.outputs.iter().map(|(_, o)| o)).any(|o| o.value == id);
+            if read && !matches!(value.source, Source::Step(_)) {
+                plan.slot[id] = Some(plan.add(value.shape.bytes()));
+            }
+        }
+        let mut free: Vec<usize> = Vec::new();
+        for (at, &index) in order.iter().enumerate() {
+            let step = &graph.steps[index];
+            let bytes = graph.values[step.output].shape.bytes();
+            plan.slot[step.output] = if step.op.in_place() { plan.slot[step.inputs[0].value] } else { Some(plan.take(&mut free, bytes)) };
+            for (value, last) in last_use.iter().enumerate() {
+                let ends_here = *last == Some(at) && matches!(graph.values[value].source, Source::Step(_));
+                if let Some(slot) = plan.slot[value].filter(|_| ends_here) {
+                    free.push(slot);
+                }
+            }
+        }
+        plan
+    }
+
+    /// Bytes of all buffers together.
+    pub fn total_bytes(&self) -> u64 {
+        self.buffers.iter().sum()
+    }
+
+    fn add(&mut self, bytes: u64) -> usize {
+        self.buffers.push(bytes);
+        self.buffers.len() - 1
+    }
+
+    /// The smallest free buffer that is large enough, else the largest one grown, else a new one.
+    fn take(&mut self, free: &mut Vec<usize>, bytes: u64) -> usize {
+        let fitting = (0..free.len()).filter(|&i| self.buffers[free[i]] >= bytes).min_by_key(|&i| self.buffers[free[i]]);
+        let chosen = fitting.or_else(|| (0..free.len()).max_by_key(|&i| self.buffers[free[i]]));
+        match chosen {
+            Some(i) => {
+                let slot = free.swap_remove(i);
+                self.buffers[slot] = self.buffers[slot].max(bytes);
+                slot
+            }
+            None => self.add(bytes),
+        }
+    }
+}
+
+/// Indices of the steps: the prelude first, then the replayed part.
+pub fn execution_order(graph: &Graph) -> Vec<usize> {
+    let of = |cadence| (0..graph.steps.len()).filter(move |&i| graph.cadence(&graph.steps[i]) == cadence);
+    of(Cadence::Once).chain(of(Cadence::EveryStep)).collect()
+}
+
+/// For each value the position in `order` after which its buffer may be reused; `None` if never read by a step or if it
+/// must survive the plan: outputs, and what the prelude makes for the replayed part.
+fn last_uses(graph: &Graph, order: &[usize]) -> Vec<Option<usize>> {
+    let mut last = vec![None; graph.values.len()];
+    let mut pinned = vec![false; graph.values.len()];
+    for (at, &index) in order.iter().enumerate() {
+        let step = &graph.steps[index];
+        last[step.output] = Some(at);
+        for input in &step.inputs {
+            last[input.value] = Some(at);
+            pinned[input.value] |= graph.values[input.value].cadence != graph.cadence(step);
+        }
+        pinned[step.output] |= step.op.in_place();
+    }
+    for (_, operand) in &graph.outputs {
+        pinned[operand.value] = true;
+    }
+    (0..last.len()).map(|v: ValueId| last[v].filter(|_| !pinned[v])).collect()
+}

@@ -1,0 +1,248 @@
+//! The closed set of operations a plan consists of. Each has a recording method (`ops/`), a CPU twin (`reference/`)
+//! and a lowering to kernels (`ops/`); the `match`es over [`Op`] have no wildcard arm, so a missing one does not compile.
+
+use crate::weight::Weight;
+
+/// A pointwise function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// `x`.
+    #[default]
+    None,
+    /// `x · (1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2`.
+    GeluTanh,
+    /// `x · (1 + erf(x/√2)) / 2`.
+    GeluErf,
+    /// `x / (1 + exp(−x))`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// How positions outside the input are read by a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Padding {
+    /// As zero.
+    #[default]
+    Zero,
+    /// As the nearest position inside.
+    Replicate,
+}
+
+/// `y = x · wᵀ + bias`, then at most one of: an activation; `+ residual`; `· gate[index] + residual`.
+///
+/// Inputs: `x [.., K]`, then `residual [.., N]` if set, then `table`, `index [R]` if gated.
+#[derive(Clone, Debug)]
+pub struct Gemm {
+    /// `[N, K]`.
+    pub weight: Weight,
+    /// `[N]`.
+    pub bias: Option<Weight>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Whether a second input is added at the end.
+    pub residual: bool,
+    /// First column of the gate in the modulation table.
+    pub gate: Option<usize>,
+}
+
+/// Softmax attention over packed sequences, `softmax(scale · q kᵀ + bias + mask) v` per head.
+///
+/// Inputs: `q [Rq, N·d]`, `k`, `v [Rk, N·d]`, then `mask [Rk]` if set, then `bias [N, Lq, Lk]` if set.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// N.
+    pub heads: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Per sequence: first query row, query rows, first key row, key rows.
+    pub sequences: Vec<[u32; 4]>,
+    /// Whether an additive key mask follows.
+    pub mask: bool,
+    /// Whether an additive bias per head, query and key follows (shared by all sequences).
+    pub bias: bool,
+}
+
+/// 3-D convolution over channels-last frames.
+///
+/// Inputs: `x [B, F, H, W, Cin]`, then `residual [B, F', H', W', Cout]` if set.
+#[derive(Clone, Debug)]
+pub struct Conv3d {
+    /// `[Cout, Cin, kt, kh, kw]`.
+    pub weight: Weight,
+    /// `[Cout]`.
+    pub bias: Option<Weight>,
+    /// Steps in time, height and width.
+    pub stride: [usize; 3],
+    /// Positions before the first in time, height and width.
+    pub front: [usize; 3],
+    /// Positions after the last.
+    pub back: [usize; 3],
+    /// How time outside the clip is read.
+    pub time_padding: Padding,
+    /// How space outside a frame is read.
+    pub space_padding: Padding,
+    /// Whether a second input is added at the end.
+    pub residual: bool,
+}
+
+/// What a norm subtracts and divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Divide by the root mean square.
+    Rms,
+    /// Subtract the mean, divide by the standard deviation.
+    Layer,
+}
+
+/// Columns of a modulation table: `y · (1 + table[index][scale..]) + table[index][shift..]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModulationColumns {
+    /// First column of the shift.
+    pub shift: usize,
+    /// First column of the scale.
+    pub scale: usize,
+}
+
+/// Norm of each group of channels of each row, with everything that may follow it in the same pass.
+///
+/// Inputs: `x [.., C]`, then `table`, `index [R]` if modulated, then `rope [L, C/groups]` if rotated.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// RMS or layer norm.
+    pub kind: NormKind,
+    /// Number of equal groups of channels normalised separately (2 for stacked queries and keys).
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// `[C]`.
+    pub gain: Option<Weight>,
+    /// `[C]`.
+    pub bias: Option<Weight>,
+    /// Adaptive scale and shift.
+    pub modulation: Option<ModulationColumns>,
+    /// Whether a rotary embedding follows.
+    pub rope: bool,
+    /// Whether SiLU follows.
+    pub silu: bool,
+}
+
+/// A pointwise operation of two tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryOp {
+    /// `a + b`.
+    Add,
+    /// `a · b`.
+    Mul,
+}
+
+/// How rows of the second operand follow those of the first: row `(r / divide) mod rows(b)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    /// Consecutive rows of `a` that see the same row of `b`.
+    pub divide: usize,
+}
+
+/// One loop of a [`Reindex`]: strides in stored scalars, 0 repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// Iterations.
+    pub extent: usize,
+    /// Step in the stored input.
+    pub input_stride: usize,
+    /// Step in the stored output.
+    pub output_stride: usize,
+}
+
+/// A copy `y[Σ iₖ·outₖ] = x[base + Σ iₖ·inₖ]` over up to eight axes, each output element written once.
+///
+/// Patches, pixel shuffles, slices, transposes and repeats are all this one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reindex {
+    /// Name of the method that recorded it.
+    pub what: &'static str,
+    /// Loops, outermost first; the last runs over the output's channels.
+    pub axes: Vec<Axis>,
+    /// First scalar of the stored input.
+    pub input_base: usize,
+}
+
+/// One operation of a plan.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Linear layer with epilogue.
+    Gemm(Gemm),
+    /// Attention over packed sequences.
+    Attention(Attention),
+    /// 3-D convolution.
+    Conv3d(Conv3d),
+    /// Norm with affine, modulation, rotary embedding or SiLU.
+    Norm(Norm),
+    /// `x · (1 + scale) + shift` by row index. Inputs: `x`, `table`, `index`.
+    Modulate(ModulationColumns),
+    /// `residual + gate · x` by row index. Inputs: `x`, `residual`, `table`, `index`.
+    GatedAdd {
+        /// First column of the gate in the table.
+        gate: usize,
+    },
+    /// Rotary embedding of interleaved pairs. Inputs: `x [R, C]`, `rope [L, Cr]` of (cos, sin) pairs; row `r mod L`,
+    /// column `c mod Cr`.
+    Rope,
+    /// Pointwise with broadcasting of the second input.
+    Binary(BinaryOp, Broadcast),
+    /// `act(scale · x + offset)`.
+    Unary {
+        /// The function.
+        activation: Activation,
+        /// Factor before it.
+        scale: f32,
+        /// Added before it.
+        offset: f32,
+    },
+    /// Strided copy.
+    Reindex(Reindex),
+    /// Concatenation along the last axis. Inputs: two tensors with equal rows.
+    Concat,
+    /// `y[r] = table[index[r]]`. Inputs: `table [T, C]`, `index [R]`.
+    GatherRows,
+    /// Mean of each `group` neighbouring channels.
+    GroupMean {
+        /// Channels averaged into one.
+        group: usize,
+    },
+    /// `x += dt[r] · (u + guidance · (c − u))`, in place. Inputs: `x [R, C]`, `velocity [R or 2R, C]` (conditional rows
+    /// first), `dt [R, 1]`, `guidance [1, 1]`.
+    GuidedEulerStep,
+    /// Pixels in −1..1 to 8-bit RGBA in one `u32`, 0 where one is not finite. Input: `[.., 3]`.
+    Rgba,
+}
+
+impl Op {
+    /// The operation's one name, used in plans, errors and labels.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gemm(_) => "gemm",
+            Self::Attention(_) => "flash_attention",
+            Self::Conv3d(_) => "conv3d",
+            Self::Norm(Norm { kind: NormKind::Rms, .. }) => "rms_norm",
+            Self::Norm(Norm { kind: NormKind::Layer, .. }) => "layer_norm",
+            Self::Modulate(_) => "modulate",
+            Self::GatedAdd { .. } => "gated_add",
+            Self::Rope => "rope",
+            Self::Binary(BinaryOp::Add, _) => "add",
+            Self::Binary(BinaryOp::Mul, _) => "mul",
+            Self::Unary { .. } => "unary",
+            Self::Reindex(r) => r.what,
+            Self::Concat => "concat",
+            Self::GatherRows => "gather_rows",
+            Self::GroupMean { .. } => "group_mean",
+            Self::GuidedEulerStep => "guided_euler_step",
+            Self::Rgba => "rgba",
+        }
+    }
+
+    /// Whether the output takes over the buffer of the first input.
+    pub fn in_place(&self) -> bool {
+        matches!(self, Self::GuidedEulerStep)
+    }
+}

@@ -1,0 +1,88 @@
+//! Linear layers.
+
+use crate::generated::gemm_soft;
+use crate::gpu::Family;
+use crate::lower::{Binding, Lowering};
+use crate::op::{Activation, Gemm, Op};
+use crate::plan::Elem;
+use crate::tensor::Tensor;
+use crate::weight::{Weight, WeightFormat};
+
+impl<'p> Tensor<'p> {
+    /// Linear layer `y = x · wᵀ + bias`.
+    ///
+    /// | tensor   | shape     | access |
+    /// |----------|-----------|--------|
+    /// | `self`   | `[.., K]` | read   |
+    /// | `weight` | `[N, K]`  | read   |
+    /// | `bias`   | `[N]`     | read   |
+    /// | result   | `[.., N]` | write  |
+    #[track_caller]
+    pub fn linear(self, weight: &Weight, bias: Option<&Weight>) -> Self {
+        let dims = weight.shape();
+        if dims.rank() != 2 || dims.channels() != self.channels() {
+            self.plan().fail("gemm", format!("weight `{}` [N, {}]", weight.name(), self.channels()), dims.to_string());
+        }
+        let n = dims.dims()[0];
+        if let Some(bias) = bias.filter(|b| b.shape().elements() != n) {
+            self.plan().fail("gemm", format!("bias `{}` [{n}]", bias.name()), bias.shape().to_string());
+        }
+        let gemm = Gemm { weight: weight.clone(), bias: bias.cloned(), activation: Activation::None, residual: false, gate: None };
+        self.plan().record(Op::Gemm(gemm), vec![self.operand()], self.shape().with_channels(n), Elem::F32)
+    }
+}
+
+pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
+    let (shape, x) = (cx.output_shape(), cx.shape(0));
+    let (rows, n4, k4) = (shape.rows(), shape.channels4(), x.channels4());
+    let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
+    // Residual, gate table and gate index are inputs 1 to 3, as many as there are.
+    let extra = (1..cx.step.inputs.len()).map(|i| cx.input(i));
+    let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(extra).chain([cx.output()]).collect();
+    let flops = 2.0 * (rows * shape.channels() * x.channels()) as f64;
+    match cx.family {
+        Family::Soft => {
+            let panels = n4.div_ceil(4);
+            let lane_cols = soft_lane_columns(rows.div_ceil(gemm_soft::ROWS as usize), panels);
+            let params = gemm_soft::Params {
+                rows: rows as u32,
+                k4: k4 as u32,
+                n4: n4 as u32,
+                lane_cols: lane_cols as u32,
+                x_row_stride4: cx.stride4(0),
+                x_base4: cx.base4(0),
+                gate_row_stride4: if op.gate.is_some() { cx.stride4(2) } else { 0 },
+                gate_base4: (op.gate.unwrap_or(0) / 4) as u32,
+                ..Default::default()
+            };
+            let items = rows.div_ceil(gemm_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
+            cx.dispatch(soft_variant(op).kernel(), items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
+        }
+        Family::Gpu => {}
+    }
+}
+
+/// Panels side by side in the eight lanes of a workgroup: the arrangement that leaves the fewest lanes idle, and of
+/// those the widest, which shares loads of x.
+fn soft_lane_columns(row_blocks: usize, panels: usize) -> usize {
+    let groups = |cols: usize| row_blocks.div_ceil(8 / cols) * panels.div_ceil(cols);
+    [8, 4, 2, 1].into_iter().min_by_key(|&cols| groups(cols)).unwrap_or(8)
+}
+
+fn soft_variant(op: &Gemm) -> gemm_soft::Variant {
+    use gemm_soft::{Epilogue, Weights};
+    let weights = match op.weight.format() {
+        WeightFormat::F32 => Weights::F32,
+        WeightFormat::F16 => Weights::F16,
+    };
+    let epilogue = match (op.gate, op.residual, op.activation) {
+        (Some(_), ..) => Epilogue::Gate,
+        (None, true, _) => Epilogue::Residual,
+        (None, false, Activation::None) => Epilogue::None,
+        (None, false, Activation::GeluTanh) => Epilogue::GeluTanh,
+        (None, false, Activation::GeluErf) => Epilogue::GeluErf,
+        (None, false, Activation::Silu) => Epilogue::Silu,
+        (None, false, Activation::Relu) => Epilogue::Relu,
+    };
+    gemm_soft::Variant { weights, bias: op.bias.is_some(), epilogue }
+}

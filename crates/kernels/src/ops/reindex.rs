@@ -1,0 +1,211 @@
+//! Operators that only move values: patches, pixel shuffles, repeats, slices. All are one strided copy.
+
+use crate::generated::{reindex, zero_padding};
+use crate::lower::Lowering;
+use crate::op::{Axis, Op, Reindex};
+use crate::plan::Elem;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// The order of a patch's positions inside the channels; the original channel is always outermost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchOrder {
+    /// (c, time, height, width): token packing and pixel shuffles of LTX-Video.
+    TimeHeightWidth,
+    /// (c, time, width, height): patchify of `AutoencoderKLLTXVideo`.
+    TimeWidthHeight,
+}
+
+/// Stored strides of the axes of a contiguous tensor; the last is 1.
+fn strides(shape: Shape) -> Vec<usize> {
+    let dims = shape.dims();
+    let mut out = vec![1; dims.len()];
+    let mut step = shape.channels4() * 4;
+    for axis in (0..dims.len() - 1).rev() {
+        out[axis] = step;
+        step *= dims[axis];
+    }
+    out
+}
+
+/// Drops axes of one iteration and joins neighbours that are one run on both sides.
+fn simplify(axes: &[Axis]) -> Vec<Axis> {
+    let mut out: Vec<Axis> = Vec::new();
+    for &axis in axes.iter().filter(|a| a.extent != 1) {
+        match out.last_mut() {
+            Some(outer)
+                if outer.input_stride == axis.input_stride * axis.extent && outer.output_stride == axis.output_stride * axis.extent =>
+            {
+                *outer = Axis { extent: outer.extent * axis.extent, ..axis };
+            }
+            _ => out.push(axis),
+        }
+    }
+    if out.is_empty() {
+        out.push(Axis { extent: 1, input_stride: 1, output_stride: 1 });
+    }
+    out
+}
+
+impl<'p> Tensor<'p> {
+    #[track_caller]
+    fn reindex(self, what: &'static str, shape: Shape, axes: &[Axis]) -> Self {
+        let axes = simplify(axes);
+        if axes.len() > 8 {
+            self.plan().fail(what, "at most eight loops", format!("{}", axes.len()));
+        }
+        let op = Reindex { what, axes, input_base: self.operand().column };
+        self.plan().record(Op::Reindex(op), vec![self.operand()], shape, Elem::F32)
+    }
+
+    /// The same values with rows stored one after another: turns a view of some columns into a tensor of its own.
+    #[track_caller]
+    pub fn contiguous(self) -> Self {
+        if self.is_contiguous() {
+            return self;
+        }
+        let input_row = self.plan().value_shape(self.operand().value).channels4() * 4;
+        let rows = Axis { extent: self.rows(), input_stride: input_row, output_stride: self.shape().channels4() * 4 };
+        let columns = Axis { extent: self.channels(), input_stride: 1, output_stride: 1 };
+        self.reindex("contiguous", self.shape(), &[rows, columns])
+    }
+
+    /// Moves blocks of `[pt, ph, pw]` positions into the channels:
+    /// `[B, F, H, W, C]` → `[B, F/pt, H/ph, W/pw, C·pt·ph·pw]`. The inverse of [`pixel_shuffle_3d`](Self::pixel_shuffle_3d).
+    #[track_caller]
+    pub fn pixel_unshuffle_3d(self, patch: [usize; 3], order: PatchOrder) -> Self {
+        let dims = self.shape();
+        let [pt, ph, pw] = patch;
+        let &[b, f, h, w, c] = dims.dims() else {
+            self.plan().fail("pixel_unshuffle_3d", "[B, F, H, W, C]", dims.to_string());
+            return self;
+        };
+        if patch.contains(&0) || f % pt != 0 || h % ph != 0 || w % pw != 0 {
+            self.plan().fail("pixel_unshuffle_3d", format!("extents divisible by {patch:?}"), dims.to_string());
+            return self;
+        }
+        self.need_contiguous("pixel_unshuffle_3d");
+        let out = Shape::new(&[b, f / pt, h / ph, w / pw, c * pt * ph * pw]);
+        let (small, big) = (strides(out), strides(dims));
+        self.reindex("pixel_unshuffle_3d", out, &shuffle_axes(out, &big, &small, c, patch, order, false))
+    }
+
+    /// Moves channels into blocks of `[pt, ph, pw]` positions:
+    /// `[B, F, H, W, C·pt·ph·pw]` → `[B, F·pt, H·ph, W·pw, C]`.
+    #[track_caller]
+    pub fn pixel_shuffle_3d(self, patch: [usize; 3], order: PatchOrder) -> Self {
+        let dims = self.shape();
+        let [pt, ph, pw] = patch;
+        let &[b, f, h, w, packed] = dims.dims() else {
+            self.plan().fail("pixel_shuffle_3d", "[B, F, H, W, C]", dims.to_string());
+            return self;
+        };
+        if patch.contains(&0) || packed % (pt * ph * pw) != 0 {
+            self.plan().fail("pixel_shuffle_3d", format!("channels divisible by the product of {patch:?}"), dims.to_string());
+            return self;
+        }
+        self.need_contiguous("pixel_shuffle_3d");
+        let c = packed / (pt * ph * pw);
+        let out = Shape::new(&[b, f * pt, h * ph, w * pw, c]);
+        let (small, big) = (strides(dims), strides(out));
+        self.reindex("pixel_shuffle_3d", out, &shuffle_axes(dims, &big, &small, c, patch, order, true))
+    }
+
+    /// The channels `times` times over: channel `i·C + c` is channel `c`.
+    #[track_caller]
+    pub fn repeat_channels(self, times: usize) -> Self {
+        self.need_contiguous("repeat_channels");
+        let c = self.channels();
+        let out = self.shape().with_channels(c * times);
+        let rows = Axis { extent: self.rows(), input_stride: self.shape().channels4() * 4, output_stride: out.channels4() * 4 };
+        let repeats = Axis { extent: times, input_stride: 0, output_stride: c };
+        self.reindex("repeat_channels", out, &[rows, repeats, Axis { extent: c, input_stride: 1, output_stride: 1 }])
+    }
+
+    /// The frames with these indices, in this order: `[B, F, H, W, C]` → `[B, indices, H, W, C]`.
+    #[track_caller]
+    pub fn take_frames(self, indices: &[usize]) -> Self {
+        let dims = self.shape();
+        let &[b, f, h, w, c] = dims.dims() else {
+            self.plan().fail("take_frames", "[B, F, H, W, C]", dims.to_string());
+            return self;
+        };
+        if indices.is_empty() || indices.iter().any(|&i| i >= f) {
+            self.plan().fail("take_frames", format!("indices below {f}"), format!("{indices:?}"));
+            return self;
+        }
+        let pixels = h * w;
+        let rows: Vec<u32> = (0..b)
+            .flat_map(|b| indices.iter().map(move |i| b * f + i))
+            .flat_map(|frame| (0..pixels).map(move |p| (frame * pixels + p) as u32))
+            .collect();
+        let flat = self.reshape(&[b * f * pixels, c]);
+        flat.gather_rows(self.plan().index_constant(&rows)).reshape(&[b, indices.len(), h, w, c])
+    }
+}
+
+/// Loops over (b, f, pt, h, ph, w, pw, c) of a pixel (un)shuffle between a small grid with many channels and a big one.
+fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [usize; 3], order: PatchOrder, to_big: bool) -> Vec<Axis> {
+    let [pt, ph, pw] = patch;
+    let (channel_t, channel_h, channel_w) = match order {
+        PatchOrder::TimeHeightWidth => (ph * pw, pw, 1),
+        PatchOrder::TimeWidthHeight => (ph * pw, 1, ph),
+    };
+    let d = grid.dims();
+    let loops = [
+        (d[0], big[0], small[0]),
+        (d[1], big[1] * pt, small[1]),
+        (pt, big[1], channel_t),
+        (d[2], big[2] * ph, small[2]),
+        (ph, big[2], channel_h),
+        (d[3], big[3] * pw, small[3]),
+        (pw, big[3], channel_w),
+        (c, 1, pt * ph * pw),
+    ];
+    let axis = |(extent, big, small)| {
+        if to_big {
+            Axis { extent, input_stride: small, output_stride: big }
+        } else {
+            Axis { extent, input_stride: big, output_stride: small }
+        }
+    };
+    loops.into_iter().map(axis).collect()
+}
+
+pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    if shape.channels() % 4 != 0 {
+        let params = zero_padding::Params {
+            rows: shape.rows() as u32,
+            channels: shape.channels() as u32,
+            channels4: shape.channels4() as u32,
+            ..Default::default()
+        };
+        let bindings = vec![cx.output()];
+        let items = shape.rows().div_ceil(64);
+        cx.dispatch(zero_padding::KERNEL, items, shape.rows() as f64, bindings, |first, end| zero_padding::Params { first, end, ..params });
+    }
+    let scalars: usize = op.axes.iter().map(|a| a.extent).product();
+    let unused = Axis { extent: 1, input_stride: 0, output_stride: 0 };
+    // Loop 7 of the kernel is the innermost.
+    let axis = |k: usize| (k + op.axes.len()).checked_sub(8).map_or(unused, |i| op.axes[i]);
+    let four = |start: usize, field: fn(Axis) -> usize| std::array::from_fn(|k| field(axis(start + k)) as u32);
+    let params = reindex::Params {
+        extents_outer: four(0, |a| a.extent),
+        extents_inner: four(4, |a| a.extent),
+        in_outer: four(0, |a| a.input_stride),
+        in_inner: four(4, |a| a.input_stride),
+        out_outer: four(0, |a| a.output_stride),
+        out_inner: four(4, |a| a.output_stride),
+        scalars: scalars as u32,
+        base: op.input_base as u32,
+        first: 0,
+        end: 0,
+    };
+    let bindings = vec![cx.input(0), cx.output()];
+    cx.dispatch(reindex::KERNEL, scalars.div_ceil(64), 8.0 * scalars as f64, bindings, |first, end| reindex::Params {
+        first,
+        end,
+        ..params
+    });
+}

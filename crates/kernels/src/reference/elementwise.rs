@@ -1,0 +1,118 @@
+//! Twins of the pointwise, copying and sampling kernels.
+
+use super::{Operands, rows_mut};
+use crate::op::{Activation, BinaryOp, Broadcast, Reindex};
+use crate::shape::Shape;
+
+/// An activation in f64.
+pub fn activate(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::None => x,
+        Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
+        Activation::GeluErf => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Relu => x.max(0.0),
+    }
+}
+
+pub(super) fn unary(activation: Activation, scale: f32, offset: f32, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let x = inputs.rows(0);
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        for (out, value) in out.iter_mut().zip(x.row(r)) {
+            *out = activate(activation, f64::from(*value) * f64::from(scale) + f64::from(offset)) as f32;
+        }
+    }
+}
+
+pub(super) fn binary(op: BinaryOp, broadcast: Broadcast, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (a, b) = (inputs.rows(0), inputs.rows(1));
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        let other = b.row(r / broadcast.divide % b.len());
+        for (out, (a, b)) in out.iter_mut().zip(a.row(r).iter().zip(other)) {
+            *out = match op {
+                BinaryOp::Add => a + b,
+                BinaryOp::Mul => a * b,
+            };
+        }
+    }
+}
+
+pub(super) fn gated_add(gate: usize, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (x, residual, table, index) = (inputs.rows(0), inputs.rows(1), inputs.rows(2), inputs.indices(3));
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        let gates = &table.row(index[r] as usize)[gate..];
+        for (c, out) in out.iter_mut().enumerate() {
+            *out = (f64::from(residual.row(r)[c]) + f64::from(gates[c]) * f64::from(x.row(r)[c])) as f32;
+        }
+    }
+}
+
+pub(super) fn reindex(op: &Reindex, inputs: &Operands<'_>, y: &mut [f32]) {
+    let x = inputs.stored(0);
+    let total: usize = op.axes.iter().map(|a| a.extent).product();
+    for i in 0..total {
+        let (mut rest, mut from, mut to) = (i, op.input_base, 0);
+        for axis in op.axes.iter().rev() {
+            from += rest % axis.extent * axis.input_stride;
+            to += rest % axis.extent * axis.output_stride;
+            rest /= axis.extent;
+        }
+        y[to] = x[from];
+    }
+}
+
+pub(super) fn concat(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (a, b) = (inputs.rows(0), inputs.rows(1));
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        let (left, right) = out.split_at_mut(a.channels());
+        left.copy_from_slice(a.row(r));
+        right.copy_from_slice(b.row(r));
+    }
+}
+
+pub(super) fn gather_rows(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (table, index) = (inputs.rows(0), inputs.indices(1));
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        out.copy_from_slice(table.row(index[r] as usize));
+    }
+}
+
+pub(super) fn group_mean(group: usize, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let x = inputs.rows(0);
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        for (out, values) in out.iter_mut().zip(x.row(r).chunks_exact(group)) {
+            *out = (values.iter().map(|v| f64::from(*v)).sum::<f64>() / group as f64) as f32;
+        }
+    }
+}
+
+pub(super) fn guided_euler_step(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (x, velocity, dt) = (inputs.rows(0), inputs.rows(1), inputs.rows(2).row(0));
+    let guidance = f64::from(inputs.rows(3).row(0)[0]);
+    let rows = x.len();
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        for (c, out) in out.iter_mut().enumerate() {
+            let conditional = f64::from(velocity.row(r)[c]);
+            let guided = if velocity.len() == rows {
+                conditional
+            } else {
+                let unconditional = f64::from(velocity.row(r + rows)[c]);
+                unconditional + guidance * (conditional - unconditional)
+            };
+            *out = (f64::from(x.row(r)[c]) + f64::from(dt[r]) * guided) as f32;
+        }
+    }
+}
+
+pub(super) fn rgba(inputs: &Operands<'_>, shape: Shape) -> Vec<u32> {
+    let x = inputs.rows(0);
+    let (pixels, stride) = (shape.channels(), shape.channels4() * 4);
+    let mut out = vec![0; shape.rows() * stride];
+    for r in 0..x.len() {
+        let byte = |v: f32| ((v * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u32;
+        let p = x.row(r);
+        let finite = p.iter().all(|v| v.is_finite());
+        out[r / pixels * stride + r % pixels] = if finite { byte(p[0]) | byte(p[1]) << 8 | byte(p[2]) << 16 | 0xff00_0000 } else { 0 };
+    }
+    out
+}

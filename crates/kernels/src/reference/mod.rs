@@ -1,0 +1,150 @@
+//! CPU twins: every operation as plain loops with f64 accumulators. They are the oracle of the kernels and, through
+//! [`Executable`](crate::Executable), an executor without a GPU.
+
+mod attention;
+mod conv3d;
+mod elementwise;
+mod gemm;
+mod norm;
+
+pub use elementwise::activate;
+
+use crate::op::Op;
+use crate::plan::{Elem, Graph, Operand, Step};
+use crate::shape::Shape;
+use crate::weight::Weight;
+
+/// A stored tensor on the host: rows padded to a multiple of four values.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Floats.
+    F32(Vec<f32>),
+    /// Indices or pixels.
+    U32(Vec<u32>),
+}
+
+impl Data {
+    /// Zeros for a stored tensor.
+    pub fn zeros(shape: Shape, elem: Elem) -> Self {
+        let len = shape.rows() * shape.channels4() * 4;
+        match elem {
+            Elem::F32 => Self::F32(vec![0.0; len]),
+            Elem::U32 => Self::U32(vec![0; len]),
+        }
+    }
+
+    /// The floats; empty for indices.
+    pub fn f32(&self) -> &[f32] {
+        if let Self::F32(v) = self { v } else { &[] }
+    }
+
+    /// The indices; empty for floats.
+    pub fn u32(&self) -> &[u32] {
+        if let Self::U32(v) = self { v } else { &[] }
+    }
+}
+
+/// Rows of floats inside a stored tensor.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
+    column: usize,
+    rows: usize,
+    channels: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Row `r` without its padding.
+    pub fn row(&self, r: usize) -> &'a [f32] {
+        let start = r * self.stride + self.column;
+        &self.data[start..start + self.channels]
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Values per row.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+}
+
+/// The operands of one step on the host.
+pub struct Operands<'a> {
+    graph: &'a Graph,
+    values: &'a [Option<Data>],
+    inputs: &'a [Operand],
+}
+
+impl<'a> Operands<'a> {
+    /// Floats of input `i`.
+    pub fn rows(&self, i: usize) -> Rows<'a> {
+        let operand = self.inputs[i];
+        let stride = self.graph.values[operand.value].shape.channels4() * 4;
+        Rows { data: self.stored(i), stride, column: operand.column, rows: operand.shape.rows(), channels: operand.shape.channels() }
+    }
+
+    /// Indices of input `i`.
+    pub fn indices(&self, i: usize) -> &'a [u32] {
+        let operand = self.inputs[i];
+        let all = self.values[operand.value].as_ref().map(Data::u32).unwrap_or_default();
+        &all[..operand.shape.elements()]
+    }
+
+    /// All stored floats of input `i`, with padding and neighbouring columns.
+    pub fn stored(&self, i: usize) -> &'a [f32] {
+        self.values[self.inputs[i].value].as_ref().map(Data::f32).unwrap_or_default()
+    }
+
+    /// The shape of input `i`.
+    pub fn shape(&self, i: usize) -> Shape {
+        self.inputs[i].shape
+    }
+}
+
+/// Runs one step on the host. Every input must have been computed or written.
+pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
+    let shape = graph.values[step.output].shape;
+    let inputs = Operands { graph, values, inputs: &step.inputs };
+    let mut out = Data::zeros(shape, graph.values[step.output].elem);
+    match (&step.op, &mut out) {
+        (Op::Rgba, out) => *out = Data::U32(elementwise::rgba(&inputs, shape)),
+        (_, Data::U32(_)) => {}
+        (op, Data::F32(y)) => run_float(op, &inputs, shape, y),
+    }
+    out
+}
+
+fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut Vec<f32>) {
+    match op {
+        Op::Gemm(gemm) => gemm::gemm(gemm, inputs, shape, y),
+        Op::Attention(attention) => attention::flash_attention(attention, inputs, shape, y),
+        Op::Conv3d(conv) => conv3d::conv3d(conv, inputs, shape, y),
+        Op::Norm(norm) => norm::norm(norm, inputs, shape, y),
+        Op::Modulate(columns) => norm::modulate(*columns, inputs, shape, y),
+        Op::GatedAdd { gate } => elementwise::gated_add(*gate, inputs, shape, y),
+        Op::Rope => norm::rope(inputs, shape, y),
+        Op::Binary(op, broadcast) => elementwise::binary(*op, *broadcast, inputs, shape, y),
+        &Op::Unary { activation, scale, offset } => elementwise::unary(activation, scale, offset, inputs, shape, y),
+        Op::Reindex(reindex) => elementwise::reindex(reindex, inputs, y),
+        Op::Concat => elementwise::concat(inputs, shape, y),
+        Op::GatherRows => elementwise::gather_rows(inputs, shape, y),
+        Op::GroupMean { group } => elementwise::group_mean(*group, inputs, shape, y),
+        Op::GuidedEulerStep => elementwise::guided_euler_step(inputs, shape, y),
+        Op::Rgba => {}
+    }
+}
+
+/// The values of an optional vector, or `fill` for each channel.
+fn vector(weight: Option<&Weight>, channels: usize, fill: f32) -> Vec<f32> {
+    weight.map_or_else(|| vec![fill; channels], Weight::values)
+}
+
+/// The stored rows of an output, without their padding.
+fn rows_mut(y: &mut [f32], shape: Shape) -> impl Iterator<Item = &mut [f32]> {
+    let channels = shape.channels();
+    y.chunks_exact_mut(shape.channels4() * 4).map(move |row| &mut row[..channels])
+}

@@ -1,0 +1,237 @@
+//! A plan on the GPU: buffers, bind groups and uniforms are made once, then every run only submits dispatches.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Pipeline};
+use crate::lower::{Binding, Dispatch, lower};
+use crate::memory::{MemoryPlan, execution_order};
+use crate::plan::{Cadence, Graph, Operand, Source, ValueId};
+
+/// Floating-point operations per submission; see `lower::work_limit` for where the figures come from.
+const SUBMISSION_FLOPS_SOFT: f64 = 1.5e9;
+const SUBMISSION_FLOPS_GPU: f64 = 5e10;
+
+struct Command {
+    pipeline: Arc<Pipeline>,
+    bindings: wgpu::BindGroup,
+    groups: [u32; 2],
+    flops: f64,
+    step: usize,
+}
+
+/// The part of a buffer that holds values; guard words surround it on a guarded device.
+struct Memory {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Memory {
+    fn resource(&self) -> wgpu::BindingResource<'_> {
+        let size = std::num::NonZeroU64::new(self.bytes);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
+    }
+}
+
+/// A plan with its buffers and commands on a GPU.
+pub(crate) struct Replay {
+    gpu: Arc<Gpu>,
+    buffers: Vec<Memory>,
+    slot: Vec<Option<usize>>,
+    prelude: Vec<Command>,
+    step: Vec<Command>,
+}
+
+impl Replay {
+    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph) -> Result<Self> {
+        let memory = MemoryPlan::new(graph);
+        let buffers = memory.buffers.iter().map(|bytes| allocate(&gpu, *bytes)).collect::<Result<Vec<_>>>()?;
+        let mut replay = Self { gpu, buffers, slot: memory.slot, prelude: Vec::new(), step: Vec::new() };
+        for (id, value) in graph.values.iter().enumerate() {
+            if let Source::Constant(bits) = &value.source {
+                replay.write(id, bits);
+            }
+        }
+        let work = execution_order(graph);
+        let lowered: Vec<(usize, Dispatch)> =
+            work.iter().flat_map(|&i| lower(graph, &graph.steps[i], replay.gpu.family()).into_iter().map(move |d| (i, d))).collect();
+        let uniforms = replay.uniforms(&lowered)?;
+        for (at, (step, dispatch)) in lowered.iter().enumerate() {
+            let command = replay.command(*step, dispatch, &uniforms, at)?;
+            match graph.cadence(&graph.steps[*step]) {
+                Cadence::Once => replay.prelude.push(command),
+                Cadence::EveryStep => replay.step.push(command),
+            }
+        }
+        replay.gpu.check()?;
+        Ok(replay)
+    }
+
+    /// All parameter blocks in one uniform buffer, each at a multiple of the alignment.
+    fn uniforms(&self, lowered: &[(usize, Dispatch)]) -> Result<wgpu::Buffer> {
+        let mut bytes = vec![0; lowered.len().max(1) * UNIFORM_SLOT];
+        for (slot, (_, dispatch)) in bytes.chunks_exact_mut(UNIFORM_SLOT).zip(lowered) {
+            slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let descriptor = wgpu::BufferDescriptor { label: Some("params"), size: bytes.len() as u64, usage, mapped_at_creation: false };
+        let buffer = self.gpu.device.create_buffer(&descriptor);
+        self.gpu.queue.write_buffer(&buffer, 0, &bytes);
+        Ok(buffer)
+    }
+
+    fn command(&self, step: usize, dispatch: &Dispatch, uniforms: &wgpu::Buffer, at: usize) -> Result<Command> {
+        let pipeline = self.gpu.pipeline(dispatch.kernel);
+        let params = wgpu::BufferBinding {
+            buffer: uniforms,
+            offset: (at * UNIFORM_SLOT) as u64,
+            size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
+        };
+        let storage = dispatch.bindings.iter().map(|b| self.binding(dispatch, b)).collect::<Result<Vec<_>>>()?;
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
+        entries.extend(storage.iter().enumerate().map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: m.resource() }));
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(dispatch.kernel.name), layout: &pipeline.layout, entries: &entries };
+        let bindings = self.gpu.device.create_bind_group(&descriptor);
+        Ok(Command { pipeline, bindings, groups: fold(dispatch.items), flops: dispatch.flops, step })
+    }
+
+    fn binding(&self, dispatch: &Dispatch, binding: &Binding) -> Result<Memory> {
+        let whole = |buffer: wgpu::Buffer| Memory { offset: 0, bytes: buffer.size(), buffer };
+        match binding {
+            Binding::Value(id) => self.memory(*id).map(|m| Memory { buffer: m.buffer.clone(), ..*m }),
+            Binding::Weight(weight) => self.gpu.weight(weight).map(whole),
+            Binding::Fill { value, len } => self.gpu.fill(*value, *len).map(whole),
+            Binding::Data(words) => self.gpu.upload(dispatch.kernel.name, bytemuck::cast_slice(words)).map(whole),
+        }
+    }
+
+    fn memory(&self, id: ValueId) -> Result<&Memory> {
+        let slot = self.slot.get(id).copied().flatten();
+        let missing = || Error::Device { detail: format!("value %{id} of the plan has no buffer") };
+        slot.and_then(|s| self.buffers.get(s)).ok_or_else(missing)
+    }
+
+    /// Writes the stored form of a value; values no step reads have no buffer and are ignored.
+    pub(crate) fn write(&self, id: ValueId, stored: &[u32]) {
+        if let Ok(memory) = self.memory(id) {
+            self.gpu.queue.write_buffer(&memory.buffer, memory.offset, bytemuck::cast_slice(stored));
+        }
+    }
+
+    pub(crate) async fn read(&self, operand: Operand, bytes: u64) -> Result<Vec<u32>> {
+        let memory = self.memory(operand.value)?;
+        let bytes = self.gpu.download(&memory.buffer, memory.offset, bytes).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Fails if a kernel wrote outside the memory it was given. Only a guarded device has guard words to check.
+    pub(crate) async fn check_guards(&self) -> Result<()> {
+        for (i, memory) in self.buffers.iter().enumerate() {
+            if memory.offset == 0 {
+                continue;
+            }
+            for start in [0, memory.offset + memory.bytes] {
+                let words: Vec<u32> = bytemuck::pod_collect_to_vec(&self.gpu.download(&memory.buffer, start, GUARD_BYTES).await?);
+                if words.iter().any(|w| *w != POISON) {
+                    return Err(Error::Device { detail: format!("a kernel wrote outside buffer {i} ({} bytes)", memory.bytes) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits the commands of one cadence in portions, at most two in flight; `go_on` is asked before each.
+    pub(crate) async fn run(&self, cadence: Cadence, go_on: &dyn Fn() -> bool) -> Result<()> {
+        let commands = self.commands(cadence);
+        let limit = match self.gpu.family() {
+            crate::gpu::Family::Soft => SUBMISSION_FLOPS_SOFT,
+            crate::gpu::Family::Gpu => SUBMISSION_FLOPS_GPU,
+        };
+        let mut start = 0;
+        while start < commands.len() {
+            let (mut end, mut flops) = (start, 0.0);
+            while end < commands.len() && (end == start || flops + commands[end].flops <= limit) {
+                flops += commands[end].flops;
+                end += 1;
+            }
+            if !go_on() {
+                return Err(Error::Cancelled);
+            }
+            self.submit(&commands[start..end]);
+            if end < commands.len() {
+                self.gpu.idle().await?;
+            }
+            start = end;
+        }
+        self.gpu.check()
+    }
+
+    fn commands(&self, cadence: Cadence) -> &[Command] {
+        match cadence {
+            Cadence::Once => &self.prelude,
+            Cadence::EveryStep => &self.step,
+        }
+    }
+
+    fn submit(&self, commands: &[Command]) {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for command in commands {
+            pass.set_pipeline(&command.pipeline.pipeline);
+            pass.set_bind_group(0, &command.bindings, &[]);
+            pass.dispatch_workgroups(command.groups[0], command.groups[1], 1);
+        }
+        drop(pass);
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+
+    /// Runs the dispatches of one step of the plan and waits: to look at its result before its buffer is reused.
+    pub(crate) async fn run_single(&self, cadence: Cadence, step: usize) -> Result<()> {
+        let commands = self.commands(cadence);
+        let first = commands.iter().position(|c| c.step == step).unwrap_or(commands.len());
+        let count = commands[first..].iter().take_while(|c| c.step == step).count();
+        self.submit(&commands[first..first + count]);
+        self.gpu.idle().await
+    }
+
+    /// Number of dispatches per cadence.
+    pub(crate) fn dispatches(&self, cadence: Cadence) -> usize {
+        self.commands(cadence).len()
+    }
+
+    /// Waits for everything submitted.
+    pub(crate) async fn idle(&self) -> Result<()> {
+        self.gpu.idle().await
+    }
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Replay({} + {} dispatches, {} buffers)", self.prelude.len(), self.step.len(), self.buffers.len())
+    }
+}
+
+/// Guard bytes before and after a buffer of a guarded device; a multiple of every required offset alignment.
+const GUARD_BYTES: u64 = 256;
+
+/// Contents of guarded memory before anything is written: a NaN that a kernel which reads too much spreads.
+const POISON: u32 = 0x7fc0_dead;
+
+fn allocate(gpu: &Gpu, bytes: u64) -> Result<Memory> {
+    let bytes = bytes.max(16);
+    if !gpu.guarded() {
+        return Ok(Memory { buffer: gpu.storage("activations", bytes)?, offset: 0, bytes });
+    }
+    let words = vec![POISON; ((bytes + 2 * GUARD_BYTES) / 4) as usize];
+    Ok(Memory { buffer: gpu.upload("guarded activations", bytemuck::cast_slice(&words))?, offset: GUARD_BYTES, bytes })
+}
+
+/// Bytes between two parameter blocks: WebGPU's largest required alignment of uniform offsets.
+const UNIFORM_SLOT: usize = 256;
+
+/// A grid of at least `items` workgroups with at most 65 535 in a dimension.
+fn fold(items: u32) -> [u32; 2] {
+    let rows = items.div_ceil(65_535).max(1);
+    [items.div_ceil(rows).max(1), rows]
+}

@@ -1,0 +1,223 @@
+//! Constant parameters of a model: where their values come from and how a kernel wants them stored.
+//!
+//! A model never sees a format: it hands a [`Weight`] to an operator, and the executor packs and uploads it once.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use half::{bf16, f16};
+
+use crate::shape::Shape;
+
+/// Columns of a GEMM or convolution weight that are stored side by side (see `shaders/README.md`).
+pub const PANEL: usize = 16;
+
+/// The storage format of matrix and convolution weights on the device. Vectors are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum WeightFormat {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats in pairs inside `u32`, so that no adapter feature is needed.
+    F16,
+}
+
+/// The element type of a weight in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskType {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl DiskType {
+    /// Bytes per value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Shared file contents: a memory map natively, a byte vector in a browser.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+#[derive(Clone)]
+struct Part {
+    bytes: SharedBytes,
+    range: Range<usize>,
+    disk: DiskType,
+}
+
+/// A constant tensor of a model. Cloning is cheap.
+#[derive(Clone)]
+pub struct Weight(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    name: String,
+    shape: Shape,
+    format: WeightFormat,
+    parts: Vec<Part>,
+}
+
+impl Weight {
+    /// A weight over little-endian values at `range` of `bytes`; `None` if the range does not hold `shape`.
+    pub fn from_bytes(
+        name: impl Into<String>,
+        shape: Shape,
+        disk: DiskType,
+        bytes: SharedBytes,
+        range: Range<usize>,
+        format: WeightFormat,
+    ) -> Option<Self> {
+        let fits = range.len() == shape.elements() * disk.bytes() && range.end <= (*bytes).as_ref().len();
+        fits.then(|| Self::build(name.into(), shape, format, vec![Part { bytes, range, disk }]))
+    }
+
+    /// A weight computed by the host.
+    ///
+    /// # Panics
+    /// If the number of values is not that of `shape`: a bug of the caller.
+    pub fn from_f32(name: impl Into<String>, shape: Shape, values: &[f32], format: WeightFormat) -> Self {
+        assert_eq!(values.len(), shape.elements(), "values of a weight of shape {shape}");
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let range = 0..bytes.len();
+        Self::build(name.into(), shape, format, vec![Part { bytes: Arc::new(bytes), range, disk: DiskType::F32 }])
+    }
+
+    /// Weights of equal inner shape, one after another along the first axis: several projections of one input as one.
+    pub fn stack(weights: &[Self]) -> Option<Self> {
+        let first = weights.first()?;
+        let shape = first.shape();
+        let inner = &shape.dims()[1..];
+        if weights.iter().any(|w| w.shape().dims()[1..] != *inner || w.format() != first.format()) {
+            return None;
+        }
+        let mut dims = vec![weights.iter().map(|w| w.shape().dims()[0]).sum()];
+        dims.extend_from_slice(inner);
+        let name = weights.iter().map(Self::name).collect::<Vec<_>>().join("+");
+        let parts = weights.iter().flat_map(|w| w.0.parts.iter().cloned()).collect();
+        Some(Self::build(name, Shape::new(&dims), first.format(), parts))
+    }
+
+    fn build(name: String, shape: Shape, format: WeightFormat, parts: Vec<Part>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), name, shape, format, parts }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakWeight {
+        WeakWeight(Arc::downgrade(&self.0))
+    }
+
+    /// A number no other weight of this process has.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The key in the checkpoint.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// `[N, K]` for a linear layer, `[Cout, Cin, kt, kh, kw]` for a convolution, `[C]` for a vector.
+    pub fn shape(&self) -> Shape {
+        self.0.shape
+    }
+
+    /// How the device stores it.
+    pub fn format(&self) -> WeightFormat {
+        self.0.format
+    }
+
+    /// The values as the kernel sees them: rounded to f16 if that is the storage format of a matrix.
+    pub fn values(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.shape().elements());
+        for part in &self.0.parts {
+            let bytes = &(*part.bytes).as_ref()[part.range.clone()];
+            match part.disk {
+                DiskType::F32 => out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+                DiskType::F16 => out.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
+                DiskType::Bf16 => out.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+            }
+        }
+        if self.format() == WeightFormat::F16 && self.shape().rank() > 1 {
+            out.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+        }
+        out
+    }
+
+    /// Bytes of a vector as stored: f32, zero-padded to a multiple of four values.
+    pub fn vector_bytes(&self) -> Vec<u8> {
+        let mut values = self.values();
+        values.resize(values.len().next_multiple_of(4), 0.0);
+        bytemuck::cast_slice(&values).to_vec()
+    }
+
+    /// Bytes of a matrix or convolution as stored: `[ceil(N / 16)][K'][16]`, where K' runs over the taps with the
+    /// input channels innermost, each tap's channels zero-padded to a multiple of four.
+    pub fn panel_bytes(&self) -> Vec<u8> {
+        let dims = self.shape();
+        let (n, cin) = (dims.dims()[0], dims.dims()[1]);
+        let taps: usize = dims.dims()[2..].iter().product();
+        let (cin4, panels) = (cin.next_multiple_of(4), n.div_ceil(PANEL));
+        let values = self.values();
+        let mut packed = vec![0.0f32; panels * taps * cin4 * PANEL];
+        for (row, w) in values.chunks_exact(cin * taps).enumerate() {
+            let base = (row / PANEL) * taps * cin4 * PANEL + row % PANEL;
+            for (k, value) in w.iter().enumerate() {
+                let (c, tap) = (k / taps, k % taps);
+                packed[base + (tap * cin4 + c) * PANEL] = *value;
+            }
+        }
+        match self.format() {
+            WeightFormat::F32 => bytemuck::cast_slice(&packed).to_vec(),
+            WeightFormat::F16 => packed.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        }
+    }
+}
+
+/// A handle that does not keep a weight alive.
+pub(crate) struct WeakWeight(Weak<Inner>);
+
+impl WeakWeight {
+    pub(crate) fn alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl std::fmt::Debug for Weight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{} {:?}", self.name(), self.shape(), self.format())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_hold_taps_outside_channels() {
+        let shape = Shape::new(&[2, 3, 1, 1, 2]);
+        let weight = Weight::from_f32("w", shape, &(0..12).map(|v| v as f32).collect::<Vec<_>>(), WeightFormat::F32);
+        let bytes = weight.panel_bytes();
+        let packed: &[f32] = bytemuck::cast_slice(&bytes);
+        assert_eq!(packed.len(), 2 * 4 * PANEL, "two taps of four padded channels");
+        // w[row 1, channel 2, tap 1] = 6 + 2·2 + 1
+        assert_eq!(packed[(4 + 2) * PANEL + 1], 11.0, "row is the column of the panel");
+        assert_eq!(packed[3 * PANEL], 0.0, "padding channel");
+    }
+
+    #[test]
+    fn stacking_concatenates_rows() {
+        let part = |v: f32| Weight::from_f32("p", Shape::new(&[1, 2]), &[v, v], WeightFormat::F16);
+        let stacked = Weight::stack(&[part(1.0), part(2.0)]).expect("equal inner shapes");
+        assert_eq!(stacked.shape(), Shape::new(&[2, 2]), "rows add up");
+        assert_eq!(stacked.values(), [1.0, 1.0, 2.0, 2.0], "in order");
+    }
+}

@@ -1,0 +1,156 @@
+//! Norms, pointwise, copying and sampling kernels against their twins, on every adapter and with both families.
+
+mod support;
+
+use kinora_kernels::op::ModulationColumns;
+use kinora_kernels::{Cadence, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
+use support::{assert_matches_twin, noise};
+
+fn vector(name: &str, len: usize) -> Weight {
+    Weight::from_f32(name, Shape::new(&[len]), &noise(len, 77), WeightFormat::F32)
+}
+
+/// Records `y = build(x)` for `x` of the given extents and compares devices with the twin.
+fn check(dims: &[usize], terms: usize, build: impl for<'p> Fn(Tensor<'p>) -> Tensor<'p>) {
+    let plan = Plan::new();
+    let x = plan.input("x", dims, Cadence::Once);
+    plan.output("y", build(x));
+    assert_matches_twin(&plan.finish().expect("valid"), terms, &[]);
+}
+
+#[test]
+fn norms_match_their_twins_for_ragged_rows() {
+    for [rows, c] in [[1, 4], [3, 3], [7, 5], [65, 30], [130, 260], [2, 1536]] {
+        check(&[rows, c], c, |x| x.rms_norm(None, 1e-6));
+        check(&[rows, c], c, |x| x.layer_norm(None, None, 1e-5));
+        check(&[rows, c], c, |x| x.rms_norm(Some(&vector("g", c)), 1e-6).silu());
+        check(&[rows, c], c, |x| x.layer_norm(Some(&vector("g", c)), Some(&vector("b", c)), 1e-12));
+    }
+}
+
+#[test]
+fn stacked_queries_and_keys_are_normed_apart_and_rotated() {
+    for (rows, d) in [(6, 8), (66, 64), (10, 256)] {
+        let plan = Plan::new();
+        let x = plan.input("x", &[rows, 3 * d], Cadence::Once);
+        let angles = plan.input("angles", &[rows / 2, d], Cadence::Once);
+        let qk = x.columns(0, 2 * d).grouped_rms_norm(2, Some(&vector("g", 2 * d)), 1e-5);
+        plan.output("y", qk.rope(angles));
+        let graph = plan.finish().expect("valid");
+        assert_eq!(graph.steps.len(), 1, "norm and rope are one step:\n{graph}");
+        assert_matches_twin(&graph, d, &[]);
+    }
+}
+
+#[test]
+fn modulation_follows_the_index_of_each_row() {
+    for fused in [true, false] {
+        let plan = Plan::new();
+        let (rows, d) = (37, 20);
+        let x = plan.input("x", &[rows, d], Cadence::Once);
+        let table = plan.input("table", &[3, 3 * d], Cadence::Once);
+        let index = plan.index_input("index", rows, Cadence::EveryStep);
+        let h = x.layer_norm(None, None, 1e-6).modulate(table, index, ModulationColumns { shift: d, scale: 0 });
+        plan.output("y", h.gated_add(x, table, index, 2 * d));
+        let graph = if fused { plan.finish() } else { plan.finish_without_fusion() }.expect("valid");
+        let indices: Vec<u32> = (0..rows as u32).map(|i| i * 7 % 3).collect();
+        assert_matches_twin(&graph, d, &indices);
+    }
+}
+
+#[test]
+fn pointwise_kernels_match_their_twins() {
+    for dims in [[1, 1], [5, 3], [64, 64], [129, 7]] {
+        check(&dims, 1, |x| x.affine(3.0, 0.5).silu());
+        check(&dims, 1, |x| x.affine(6.0, 0.0).gelu_tanh());
+        check(&dims, 1, |x| x.affine(6.0, 0.0).gelu_erf());
+        check(&dims, 1, |x| x + x * x);
+    }
+    check(&[6, 5], 1, |x| x * x.plan().input("row", &[1, 5], Cadence::Once));
+    check(&[6, 5], 1, |x| x + x.plan().input("cycle", &[3, 5], Cadence::Once));
+    check(&[6, 5], 1, |x| x.add_per_batch(x.plan().input("batch", &[2, 5], Cadence::Once)));
+}
+
+#[test]
+fn activations_stay_finite_far_out() {
+    for scale in [100.0, 1e4] {
+        check(&[3, 8], 1, |x| x.affine(scale, 0.0).silu());
+        check(&[3, 8], 1, |x| x.affine(scale, 0.0).gelu_tanh());
+        check(&[3, 8], 1, |x| x.affine(scale, 0.0).gelu_erf());
+    }
+}
+
+#[test]
+fn more_than_65535_workgroups_fold_into_two_dimensions() {
+    check(&[1_100_000, 4], 4, |x| x.affine(2.0, 1.0));
+    check(&[280_000, 3], 4, |x| x.rms_norm(None, 1e-6));
+}
+
+#[test]
+fn patches_are_moved_exactly() {
+    for (dims, patch) in [([1, 1, 4, 4, 3], [1, 4, 4]), ([2, 4, 6, 2, 5], [2, 3, 1]), ([1, 3, 4, 6, 8], [1, 2, 2])] {
+        for order in [PatchOrder::TimeHeightWidth, PatchOrder::TimeWidthHeight] {
+            check(&dims, 1, |x| x.pixel_unshuffle_3d(patch, order));
+            check(&dims, 1, |x| x.pixel_unshuffle_3d(patch, order).pixel_shuffle_3d(patch, order));
+        }
+    }
+    check(&[1, 2, 3, 2, 5], 1, |x| x.repeat_channels(3));
+    check(&[1, 3, 3, 2, 5], 1, |x| x.take_frames(&[0, 0, 2]));
+    check(&[7, 12], 1, |x| x.columns(4, 8).contiguous());
+}
+
+#[test]
+fn shuffling_back_gives_the_input() {
+    let plan = Plan::new();
+    let x = plan.input("x", &[2, 2, 4, 6, 3], Cadence::Once);
+    let patch = [2, 2, 3];
+    plan.output("y", x.pixel_unshuffle_3d(patch, PatchOrder::TimeWidthHeight).pixel_shuffle_3d(patch, PatchOrder::TimeWidthHeight));
+    let graph = plan.finish().expect("valid");
+    assert_eq!(support::run(&kinora_kernels::Device::cpu(), &graph, &[]), noise(288, 1), "the identity");
+}
+
+#[test]
+fn joining_and_averaging_channels_match_their_twins() {
+    for (a, b) in [(3, 5), (4, 8), (128, 15), (1, 1)] {
+        check(&[9, a], 1, |x| x.concat(x.plan().input("b", &[9, b], Cadence::Once)));
+    }
+    for (c, group) in [(12, 3), (8, 8), (30, 5)] {
+        check(&[5, c], group, |x| x.group_mean(group));
+    }
+}
+
+#[test]
+fn the_guided_step_updates_the_state() {
+    for branches in [1, 2] {
+        let plan = Plan::new();
+        let x = plan.state("x", &[10, 6]);
+        let velocity = plan.input("v", &[branches * 10, 6], Cadence::EveryStep);
+        let dt = plan.input("dt", &[10], Cadence::EveryStep);
+        let guidance = plan.input("guidance", &[1], Cadence::EveryStep);
+        plan.output("y", x.guided_euler_step(velocity, dt, guidance));
+        assert_matches_twin(&plan.finish().expect("valid"), 4, &[]);
+    }
+}
+
+#[test]
+fn pixels_become_bytes() {
+    let plan = Plan::new();
+    let x = plan.input("x", &[2, 3, 5, 3], Cadence::Once);
+    plan.output("y", x.affine(1.5, 0.0).rgba());
+    let graph = plan.finish().expect("valid");
+    let read = |device: &kinora_kernels::Device| {
+        let mut exec = kinora_kernels::Executable::new(device, graph.clone()).expect("fits");
+        let mut x = noise(90, 5);
+        (x[4], x[11], x[50]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+        exec.write("x", &x).expect("declared");
+        pollster::block_on(async {
+            exec.run().await.expect("runs");
+            exec.read_u32("y").await.expect("declared")
+        })
+    };
+    let expected = read(&kinora_kernels::Device::cpu());
+    assert_eq!(expected.iter().filter(|p| **p >> 24 == 0).count(), 3, "pixels that are not finite are transparent");
+    for device in support::devices() {
+        assert_eq!(read(device), expected, "{}", device.name());
+    }
+}

@@ -1,0 +1,38 @@
+//! Latents to frames: the last stage of a generation.
+
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Plan};
+
+use crate::error::{Error, Result};
+use crate::models::ltx::{Vae, tokens::channels_last};
+use crate::nn::embed::TIMESTEP_FEATURES;
+use crate::shape::LatentShape;
+
+/// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
+const DECODE_TIMESTEP: f32 = 0.0;
+
+/// Normalised latents `[1, C, F, H, W]` to RGBA bytes of each frame, row-major.
+///
+/// # Errors
+/// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`].
+pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
+    let [f, h, w] = shape.grid;
+    let plan = Plan::new();
+    let z = plan.input("latents", &[1, f, h, w, shape.channels], Cadence::Once);
+    let features = vae.decoder.timestep_features(&[DECODE_TIMESTEP]).map(|values| plan.constant(&[1, TIMESTEP_FEATURES], &values));
+    let pixels = plan.scope("decoder", || vae.decoder.forward(&plan, vae.stats.denormalize(&plan, z), features));
+    let &[_, frames, height, width, colours] = pixels.shape().dims() else {
+        return Err(Error::InvalidConfig { file: "vae".into(), problem: format!("the decoder makes {}", pixels.shape()) });
+    };
+    let pixels = pixels.reshape(&[frames, height, width, colours]);
+    plan.output("rgba", pixels.rgba());
+    let mut exec = Executable::new(device, plan.finish()?)?.with_cancel(cancel.clone());
+    exec.write("latents", &channels_last(latents, [shape.channels, f, h, w]))?;
+    exec.run().await?;
+    let rgba = exec.read_u32("rgba").await?;
+    let failed = rgba.iter().filter(|pixel| **pixel >> 24 == 0).count();
+    if failed > 0 {
+        exec.find_non_finite().await?;
+        return Err(Error::NonFinite { at: "frames".into(), count: failed, total: rgba.len() });
+    }
+    Ok(rgba.chunks_exact(height * width).map(|frame| bytemuck::cast_slice(frame).to_vec()).collect())
+}

@@ -1,0 +1,93 @@
+//! Embeddings: sinusoidal timestep features and rows of token tables, both computed on the host.
+
+use std::ops::Range;
+
+use kinora_kernels::{SharedBytes, Tensor};
+
+use super::{Linear, Weights};
+use crate::error::{Error, Result};
+use crate::weights::{DType, TensorView};
+
+/// Number of sinusoidal features of a timestep.
+pub const TIMESTEP_FEATURES: usize = 256;
+
+/// Sinusoidal features `[T, 256]`: cosines, then sines, of `t · 10000^(−i/128)` (the embedding of DDPM, cosines first).
+///
+/// Rounded to f32 where the reference rounds: exponent, frequency, angle.
+pub fn timestep_features(timesteps: &[f32]) -> Vec<f32> {
+    const HALF: usize = TIMESTEP_FEATURES / 2;
+    let frequency = |i: usize| {
+        let exponent = -(10000f64.ln() as f32) * i as f32 / HALF as f32;
+        f64::from(exponent).exp() as f32
+    };
+    let mut out = Vec::with_capacity(timesteps.len() * TIMESTEP_FEATURES);
+    for t in timesteps {
+        let angle = |i| f64::from(t * frequency(i));
+        out.extend((0..HALF).map(|i| angle(i).cos() as f32));
+        out.extend((0..HALF).map(|i| angle(i).sin() as f32));
+    }
+    out
+}
+
+/// The MLP over sinusoidal features, `linear_2(silu(linear_1(x)))`.
+pub struct TimestepEmbedder {
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl TimestepEmbedder {
+    /// `linear_1` and `linear_2` of this scope.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::WrongShape`].
+    pub fn load(w: &Weights<'_>, width: usize) -> Result<Self> {
+        Ok(Self { linear_1: w.linear("linear_1", TIMESTEP_FEATURES, width)?, linear_2: w.linear("linear_2", width, width)? })
+    }
+
+    /// `[T, 256]` → `[T, D]`.
+    pub fn forward<'p>(&self, features: Tensor<'p>) -> Tensor<'p> {
+        self.linear_2.forward(self.linear_1.forward(features).silu())
+    }
+}
+
+/// A table of rows looked up by id on the host, straight from the file: the device never holds a vocabulary.
+pub struct Embedding {
+    name: String,
+    width: usize,
+    dtype: DType,
+    bytes: SharedBytes,
+    range: Range<usize>,
+}
+
+impl Weights<'_> {
+    /// The table `name [rows, width]`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDType`].
+    pub fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
+        let (view, bytes, range) = self.stored(name, &[rows, width])?;
+        Ok(Embedding { name: view.name.into(), width, dtype: view.dtype, bytes, range })
+    }
+}
+
+impl Embedding {
+    /// The rows of `ids`, `[ids, D]`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for an id beyond the table.
+    pub fn rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let row_bytes = self.width * self.dtype.size_bytes();
+        let table = (*self.bytes).as_ref().get(self.range.clone()).unwrap_or_default();
+        let mut out = Vec::with_capacity(ids.len() * self.width);
+        for &id in ids {
+            let start = id as usize * row_bytes;
+            let bytes = table.get(start..start + row_bytes).ok_or_else(|| Error::InvalidRequest {
+                parameter: format!("token id for `{}`", self.name),
+                found: id.to_string(),
+                expected: format!("an id below {}", table.len() / row_bytes.max(1)),
+            })?;
+            out.extend(TensorView { name: &self.name, dtype: self.dtype, shape: &[self.width], bytes }.to_f32());
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,68 @@
+//! Feed-forward layers.
+
+use kinora_kernels::Tensor;
+use kinora_kernels::op::Activation;
+
+use super::Linear;
+
+/// Applies a pointwise function.
+pub fn activate(x: Tensor<'_>, activation: Activation) -> Tensor<'_> {
+    match activation {
+        Activation::None => x,
+        Activation::GeluTanh => x.gelu_tanh(),
+        Activation::GeluErf => x.gelu_erf(),
+        Activation::Silu => x.silu(),
+        Activation::Relu => x.relu(),
+    }
+}
+
+/// The function that configurations of transformers call `name`.
+pub fn activation_from_name(name: &str) -> Option<Activation> {
+    match name {
+        "relu" => Some(Activation::Relu),
+        "gelu" => Some(Activation::GeluErf),
+        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+        "silu" | "swish" => Some(Activation::Silu),
+        _ => None,
+    }
+}
+
+/// `down(act(up(x)))`.
+pub struct Mlp {
+    up: Linear,
+    activation: Activation,
+    down: Linear,
+}
+
+impl Mlp {
+    /// Puts the layer together.
+    pub fn new(up: Linear, activation: Activation, down: Linear) -> Self {
+        Self { up, activation, down }
+    }
+
+    /// `[.., K]` → `[.., N]`.
+    pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+        self.down.forward(activate(self.up.forward(x), self.activation))
+    }
+}
+
+/// `down(act(gate(x)) · up(x))` (GLU variants, arXiv 2002.05202).
+pub struct GatedMlp {
+    gate: Linear,
+    activation: Activation,
+    up: Linear,
+    down: Linear,
+}
+
+impl GatedMlp {
+    /// Puts the layer together.
+    pub fn new(gate: Linear, activation: Activation, up: Linear, down: Linear) -> Self {
+        Self { gate, activation, up, down }
+    }
+
+    /// `[.., K]` → `[.., N]`.
+    pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+        let gate = activate(self.gate.forward(x), self.activation);
+        self.down.forward(gate * self.up.forward(x))
+    }
+}

@@ -1,0 +1,224 @@
+//! [`VideoPipeline`]: a model folder, and a prompt to frames.
+
+use std::path::Path;
+
+use kinora_kernels::{CancelToken, Device, WeightFormat};
+
+use crate::decode::decode_rgba;
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::models::Model;
+use crate::models::ltx::{self, tokens};
+use crate::models::text::TextEncoder;
+use crate::sampling::denoise::{Denoise, TextStates};
+use crate::sampling::noise;
+use crate::sampling::schedule::{Levels, ScheduleConfig};
+use crate::shape::{Compression, LatentShape};
+use crate::text::Tokenizer;
+
+/// What to generate. Sizes are in pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateRequest {
+    /// What the clip shows.
+    pub prompt: String,
+    /// What it must not show; used with a guidance above 1.
+    pub negative: String,
+    /// Width.
+    pub width: usize,
+    /// Height.
+    pub height: usize,
+    /// Number of frames.
+    pub frames: usize,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Classifier-free guidance; 1 follows the prompt alone, with half the work.
+    pub guidance: f32,
+    /// Replaces the schedule's shift.
+    pub shift: Option<f64>,
+    /// Chooses the noise.
+    pub seed: u64,
+    /// Starting noise `[1, C, F, H, W]`, row-major, instead of the seed's.
+    pub latents: Option<Vec<f32>>,
+}
+
+/// How far a generation is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The prompt was read.
+    Text {
+        /// Its tokens.
+        tokens: usize,
+        /// Whether it was longer than the model reads.
+        truncated: bool,
+    },
+    /// A denoising step is done.
+    Step {
+        /// Which, from 1.
+        step: usize,
+        /// Of how many.
+        steps: usize,
+    },
+    /// The latents are being decoded to this many frames.
+    Decode {
+        /// Frames.
+        frames: usize,
+    },
+}
+
+/// A finished clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Frames per second.
+    pub fps: f32,
+    /// RGBA bytes of each frame, row-major.
+    pub frames: Vec<Vec<u8>>,
+    /// The final latents `[1, C, F, H, W]`, row-major, as the transformer left them.
+    pub latents: Vec<f32>,
+    /// Their extents.
+    pub latents_shape: [usize; 5],
+}
+
+/// A loaded text-to-video model.
+pub struct VideoPipeline {
+    device: Device,
+    manifest: Manifest,
+    schedule: ScheduleConfig,
+    tokenizer: Tokenizer,
+    text_encoder: TextEncoder,
+    transformer: ltx::Transformer,
+    vae: ltx::Vae,
+    compression: Compression,
+}
+
+impl VideoPipeline {
+    /// Loads a model folder in diffusers layout. Matrices and convolutions are stored on the device as `format`.
+    ///
+    /// # Errors
+    /// Those of missing, corrupt or unsupported files; each names the file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(device: Device, folder: &Path, format: WeightFormat) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
+        }
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read_to_string(&path).map_err(|e| Error::io("read", path, e))
+        };
+        let file = |name: &str| folder.join(name).display().to_string();
+        let manifest = Manifest::parse(&read("model_index.json")?, &file("model_index.json"))?;
+        let schedule = ScheduleConfig::from_json(read("scheduler/scheduler_config.json")?.as_bytes(), &file("scheduler/scheduler_config.json"))?;
+        let open = |component: &str| Model::open(&folder.join(component), format);
+        let wrong = |component: &str, known: &str| {
+            Error::UnknownClass { class: "another class".into(), file: file(&format!("{component}/config.json")), known: known.into() }
+        };
+        let Model::LtxTransformer(transformer) = open("transformer")? else { return Err(wrong("transformer", "LTXVideoTransformer3DModel")) };
+        let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
+        let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
+        let tokenizer = Tokenizer::from_file(folder.join("tokenizer/tokenizer.json"))?;
+        let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
+        Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression })
+    }
+
+    /// The defaults and limits of the model.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// A request for `prompt` with the model's defaults.
+    pub fn request(&self, prompt: impl Into<String>) -> GenerateRequest {
+        let m = &self.manifest;
+        GenerateRequest {
+            prompt: prompt.into(),
+            negative: String::new(),
+            width: m.default_width,
+            height: m.default_height,
+            frames: m.default_frames,
+            steps: m.default_steps,
+            guidance: m.default_guidance,
+            shift: None,
+            seed: 0,
+            latents: None,
+        }
+    }
+
+    /// Prompt to frames: encode the text, denoise, decode. Ends with [`Error::Cancelled`] soon after `cancel` is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
+    pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
+        let shape = self.check(request)?;
+        let schedule = self.schedule(request, &shape)?;
+        let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
+        let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
+
+        let grid = shape.tokens(self.compression.packing);
+        let noise = match &request.latents {
+            Some(latents) => latents.clone(),
+            None => noise::normal(request.seed, 0, shape.elements()),
+        };
+        let coordinates = if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) };
+        let denoise = Denoise {
+            transformer: &self.transformer,
+            schedule: &schedule,
+            prompts: &[prompt],
+            negatives: negative.as_slice(),
+            guidance: request.guidance,
+            rope: &self.transformer.rope(grid, Some(self.rope_scale())),
+            coordinates: &coordinates,
+            given: &[],
+        };
+        let packed = tokens::pack(&noise, shape.extents(), self.compression.packing);
+        let on_step = &mut |step, steps| on_event(Event::Step { step, steps });
+        let denoised = denoise.run(&self.device, &packed, cancel, on_step).await?;
+        let latents = tokens::unpack(&denoised, shape.extents(), self.compression.packing);
+
+        on_event(Event::Decode { frames: request.frames });
+        let frames = decode_rgba(&self.vae, &self.device, &latents, shape, cancel).await?;
+        let fps = self.manifest.fps;
+        Ok(Generated { width: request.width, height: request.height, fps, frames, latents, latents_shape: shape.dims() })
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
+        let channels = self.vae.config.latent_channels;
+        let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
+        if !request.guidance.is_finite() {
+            let expected = "a finite number, 1 for none".into();
+            return Err(Error::InvalidRequest { parameter: "guidance".into(), found: request.guidance.to_string(), expected });
+        }
+        if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
+            let expected = format!("{:?}", shape.dims());
+            return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
+        }
+        Ok(shape)
+    }
+
+    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<crate::sampling::schedule::Schedule> {
+        let mut config = self.schedule.clone();
+        if let Some(shift) = request.shift {
+            config.shift = shift;
+            config.use_dynamic_shifting = false;
+        }
+        let tokens = shape.tokens(self.compression.packing).iter().product();
+        config.schedule(&Levels::ramp(request.steps), config.mu(tokens))
+    }
+
+    /// Seconds and pixels from one token to the next.
+    fn rope_scale(&self) -> [f32; 3] {
+        self.manifest.rope_interpolation_scale.unwrap_or_else(|| {
+            let [t, h, w] = self.compression.latent.map(|n| n as f32);
+            [t / self.manifest.fps, h, w]
+        })
+    }
+
+    async fn encode_text(&self, text: &str, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<TextStates> {
+        let encoding = self.tokenizer.encode(text, self.manifest.max_text_tokens);
+        on_event(Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+        // Without padding there is nothing to mask, here and in the transformer.
+        let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
+        Ok(TextStates { states, mask: Vec::new() })
+    }
+}

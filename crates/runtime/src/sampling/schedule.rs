@@ -1,0 +1,326 @@
+//! The noise schedule of flow matching with Euler steps: diffusers' `FlowMatchEulerDiscreteScheduler`.
+//!
+//! A schedule is a falling list of noise levels σ, from about 1 (noise) to 0 (video). The model predicts
+//! the velocity v = noise − video at timestep 1000·σ, and a step is x ← x + (σ' − σ)·v.
+
+use serde::Deserialize;
+
+use super::beta;
+use crate::error::{Error, Result};
+
+/// The class name in `scheduler_config.json`.
+const CLASS: &str = "FlowMatchEulerDiscreteScheduler";
+
+/// `scheduler_config.json`: how steps are spaced. Absent fields have the reference's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ScheduleConfig {
+    /// Timesteps are σ times this number.
+    pub num_train_timesteps: u32,
+    /// Moves steps towards noise (above 1) or towards the video: σ ← s·σ / (1 + (s − 1)·σ).
+    pub shift: f64,
+    /// Shift by `mu`, which depends on the number of tokens, instead of by `shift`.
+    pub use_dynamic_shifting: bool,
+    /// `mu` for a clip of `base_image_seq_len` tokens.
+    pub base_shift: Option<f64>,
+    /// `mu` for a clip of `max_image_seq_len` tokens.
+    pub max_shift: Option<f64>,
+    /// Number of tokens that gets `base_shift`.
+    pub base_image_seq_len: u32,
+    /// Number of tokens that gets `max_shift`.
+    pub max_image_seq_len: u32,
+    /// Count noise levels from 0 up to 1.
+    pub invert_sigmas: bool,
+    /// Stretch the schedule so that its last σ before zero has this value.
+    pub shift_terminal: Option<f64>,
+    /// Space the levels as Karras et al. (2022) with ρ = 7.
+    pub use_karras_sigmas: bool,
+    /// Space the levels evenly in their logarithm.
+    pub use_exponential_sigmas: bool,
+    /// Space the levels by quantiles of Beta(0.6, 0.6).
+    pub use_beta_sigmas: bool,
+    /// What `mu` means: its exponential, or itself, takes the place of `shift`.
+    pub time_shift_type: TimeShift,
+}
+
+/// The whole file: the configuration and what only decides whether it can be used.
+#[derive(Deserialize)]
+struct ScheduleFile {
+    #[serde(rename = "_class_name")]
+    class_name: Option<String>,
+    #[serde(default)]
+    stochastic_sampling: bool,
+    #[serde(flatten)]
+    config: ScheduleConfig,
+}
+
+/// How `mu` shifts the schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeShift {
+    /// Shift by e^mu.
+    Exponential,
+    /// Shift by mu.
+    Linear,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            num_train_timesteps: 1000,
+            shift: 1.0,
+            use_dynamic_shifting: false,
+            base_shift: Some(0.5),
+            max_shift: Some(1.15),
+            base_image_seq_len: 256,
+            max_image_seq_len: 4096,
+            invert_sigmas: false,
+            shift_terminal: None,
+            use_karras_sigmas: false,
+            use_exponential_sigmas: false,
+            use_beta_sigmas: false,
+            time_shift_type: TimeShift::Exponential,
+        }
+    }
+}
+
+/// Which noise levels to start from, before shifting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Levels {
+    /// So many, evenly spaced over the range that training used.
+    Steps(usize),
+    /// These, shifted as the configuration says.
+    Sigmas(Vec<f32>),
+    /// These timesteps, handed to the model as they are; their σ are shifted.
+    Timesteps(Vec<f32>),
+    /// These σ, shifted, with these timesteps for the model.
+    SigmasAndTimesteps(Vec<f32>, Vec<f32>),
+}
+
+impl Levels {
+    /// 1, 1 − 1/n, …, 1/n: what the LTX pipelines start from.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "step counts are small; σ are f32")]
+    pub fn ramp(steps: usize) -> Self {
+        Self::Sigmas(linspace(1.0, 1.0 / steps as f64, steps).into_iter().map(|s| s as f32).collect())
+    }
+}
+
+/// The levels of one denoising run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// σ before each step and after the last one: one more than there are steps.
+    pub sigmas: Vec<f32>,
+    /// What the model is told in each step.
+    pub timesteps: Vec<f32>,
+    num_train_timesteps: f32,
+}
+
+impl Schedule {
+    /// Number of model evaluations.
+    #[must_use]
+    pub const fn num_steps(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// The Euler step widths σ' − σ, negative where noise is removed.
+    pub fn dts(&self) -> impl Iterator<Item = f32> {
+        self.sigmas.windows(2).map(|pair| pair[1] - pair[0])
+    }
+
+    /// The step width of each token when tokens are at timesteps of their own.
+    ///
+    /// A token moves from its σ to the next lower level of the schedule; one that is already clean
+    /// (timestep 0) stays. The sign is that of [`dts`](Self::dts); the reference's `step` with
+    /// `per_token_timesteps` has the opposite one and is given −v.
+    #[must_use]
+    pub fn token_dts(&self, timesteps: &[f32]) -> Vec<f32> {
+        let width = |&timestep: &f32| {
+            let sigma = timestep / self.num_train_timesteps;
+            let lower = self.sigmas.iter().filter(|&&s| s < sigma - 1e-6).fold(0.0_f32, |a, &b| a.max(b));
+            lower - sigma
+        };
+        timesteps.iter().map(width).collect()
+    }
+}
+
+impl ScheduleConfig {
+    /// Reads `scheduler_config.json`; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::UnknownClass`] for another scheduler, [`Error::InvalidConfig`] for values that
+    /// contradict each other or are not supported.
+    pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
+        let invalid = |problem: String| Error::InvalidConfig { file: file.into(), problem };
+        let ScheduleFile { class_name, stochastic_sampling, config } = serde_json::from_slice(json).map_err(|e| invalid(e.to_string()))?;
+        if let Some(class) = class_name.filter(|class| class != CLASS) {
+            return Err(Error::UnknownClass { class, file: file.into(), known: CLASS.into() });
+        }
+        let spacings = [config.use_karras_sigmas, config.use_exponential_sigmas, config.use_beta_sigmas];
+        if spacings.iter().filter(|&&on| on).count() > 1 {
+            return Err(invalid("at most one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas may be true".into()));
+        }
+        if stochastic_sampling {
+            return Err(invalid("stochastic_sampling is true; only deterministic Euler steps are supported".into()));
+        }
+        if config.num_train_timesteps == 0 || !(config.shift.is_finite() && config.shift > 0.0) {
+            return Err(invalid(format!(
+                "num_train_timesteps {} and shift {} must both be above zero",
+                config.num_train_timesteps, config.shift
+            )));
+        }
+        if config.shift_terminal.is_some_and(|t| !(0.0..1.0).contains(&t)) {
+            return Err(invalid(format!("shift_terminal {:?} must lie in [0, 1)", config.shift_terminal)));
+        }
+        Ok(config)
+    }
+
+    /// The dynamic shift for a clip of so many tokens: on the line through the two configured points.
+    ///
+    /// `None` without dynamic shifting.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+    pub fn mu(&self, tokens: usize) -> Option<f64> {
+        let (base, max) = (self.base_shift.unwrap_or(0.5), self.max_shift.unwrap_or(1.15));
+        let (from, to) = (f64::from(self.base_image_seq_len), f64::from(self.max_image_seq_len));
+        let slope = (max - base) / (to - from);
+        self.use_dynamic_shifting.then_some(tokens as f64 * slope + (base - slope * from))
+    }
+
+    /// The schedule of a run. `mu` is required with dynamic shifting and ignored without.
+    ///
+    /// Rounds to f32 exactly where the reference does: given levels are f32 from the start, evenly
+    /// spaced ones f64 to the end.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for no steps, levels outside [0, 1], lists of different lengths, a
+    /// missing `mu`, or a schedule that does not exist (one step cannot end at `shift_terminal`).
+    #[expect(clippy::cast_possible_truncation, reason = "the tables are f32, as in the reference")]
+    pub fn schedule(&self, levels: &Levels, mu: Option<f64>) -> Result<Schedule> {
+        let train = f64::from(self.num_train_timesteps);
+        self.check(levels)?;
+        let widen = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (mut sigmas, single, timesteps) = match levels {
+            Levels::Steps(n) => {
+                let [first, last] = self.training_range();
+                (linspace(first * train, last * train, *n).iter().map(|t| t / train).collect(), false, None)
+            }
+            Levels::Sigmas(s) => (widen(s), true, None),
+            Levels::Timesteps(t) => (widen(t).iter().map(|t| single_precision(t / train)).collect(), true, Some(t)),
+            Levels::SigmasAndTimesteps(s, t) => (widen(s), true, Some(t)),
+        };
+        let round = if single { single_precision } else { |x| x };
+        self.shift(&mut sigmas, mu, round)?;
+        self.stretch(&mut sigmas, round);
+        self.space(&mut sigmas);
+
+        let mut sigmas: Vec<f32> = sigmas.into_iter().map(|s| s as f32).collect();
+        if self.invert_sigmas {
+            sigmas.iter_mut().for_each(|s| *s = 1.0 - *s);
+        }
+        let own = timesteps.filter(|_| !self.invert_sigmas);
+        let timesteps = own.cloned().unwrap_or_else(|| sigmas.iter().map(|s| s * train as f32).collect());
+        sigmas.push(if self.invert_sigmas { 1.0 } else { 0.0 });
+        if sigmas.iter().any(|s| !s.is_finite()) {
+            return Err(request("steps", format!("{levels:?}"), "at least 2 steps, since the schedule must end at shift_terminal"));
+        }
+        Ok(Schedule { sigmas, timesteps, num_train_timesteps: train as f32 })
+    }
+
+    fn check(&self, levels: &Levels) -> Result<()> {
+        let train = f64::from(self.num_train_timesteps);
+        let unit = |values: &[f32], top: f64| values.iter().all(|&v| (0.0..=top).contains(&f64::from(v)));
+        let (count, valid) = match levels {
+            Levels::Steps(n) => (*n, true),
+            Levels::Sigmas(s) => (s.len(), unit(s, 1.0)),
+            Levels::Timesteps(t) => (t.len(), unit(t, train)),
+            Levels::SigmasAndTimesteps(s, t) => (s.len(), s.len() == t.len() && unit(s, 1.0) && unit(t, train)),
+        };
+        // More steps than training had levels is a slip, and the bound keeps absurd requests from allocating.
+        if count == 0 || count > self.num_train_timesteps as usize {
+            let expected = format!("1 to {}", self.num_train_timesteps);
+            return Err(request("steps", count.to_string(), &expected));
+        }
+        if !valid {
+            let expected = format!("as many σ in [0, 1] as timesteps in [0, {train}]");
+            return Err(request("levels", format!("{levels:?}"), &expected));
+        }
+        Ok(())
+    }
+
+    /// First and last σ of training: with a static shift, shifted already.
+    fn training_range(&self) -> [f64; 2] {
+        let train = f64::from(self.num_train_timesteps);
+        [1.0, single_precision(1.0 / train)].map(|sigma| {
+            if self.use_dynamic_shifting {
+                return sigma;
+            }
+            let r = single_precision;
+            r(r(r(self.shift) * sigma) / r(1.0 + r(r(self.shift - 1.0) * sigma)))
+        })
+    }
+
+    fn shift(&self, sigmas: &mut [f64], mu: Option<f64>, r: fn(f64) -> f64) -> Result<()> {
+        if !self.use_dynamic_shifting {
+            for s in sigmas {
+                *s = r(r(r(self.shift) * *s) / r(1.0 + r(r(self.shift - 1.0) * *s)));
+            }
+            return Ok(());
+        }
+        let mu = mu
+            .filter(|mu| mu.is_finite())
+            .ok_or_else(|| request("mu", format!("{mu:?}"), "a finite number, since use_dynamic_shifting is true"))?;
+        let factor = r(match self.time_shift_type {
+            TimeShift::Exponential => libm::exp(mu),
+            TimeShift::Linear => mu,
+        });
+        for s in sigmas {
+            *s = r(factor / r(factor + r(r(1.0 / *s) - 1.0)));
+        }
+        Ok(())
+    }
+
+    fn stretch(&self, sigmas: &mut [f64], r: fn(f64) -> f64) {
+        let (Some(terminal), Some(&last)) = (self.shift_terminal.filter(|&t| t != 0.0), sigmas.last()) else {
+            return;
+        };
+        let scale = r(r(1.0 - last) / r(1.0 - terminal));
+        for s in sigmas {
+            *s = r(1.0 - r(r(1.0 - *s) / scale));
+        }
+    }
+
+    /// Replaces the levels between the first and the last by another spacing.
+    fn space(&self, sigmas: &mut Vec<f64>) {
+        let (Some(&max), Some(&min)) = (sigmas.first(), sigmas.last()) else { return };
+        let count = sigmas.len();
+        if self.use_karras_sigmas {
+            const RHO: f64 = 7.0;
+            let root = |s| libm::pow(s, 1.0 / RHO);
+            let ramp = linspace(0.0, 1.0, count).into_iter();
+            *sigmas = ramp.map(|u| libm::pow(root(max) + u * (root(min) - root(max)), RHO)).collect();
+        } else if self.use_exponential_sigmas {
+            *sigmas = linspace(libm::log(max), libm::log(min), count).into_iter().map(libm::exp).collect();
+        } else if self.use_beta_sigmas {
+            let ramp = linspace(0.0, 1.0, count).into_iter();
+            *sigmas = ramp.map(|u| min + beta::quantile(1.0 - u) * (max - min)).collect();
+        }
+    }
+}
+
+fn request(parameter: &str, found: String, expected: &str) -> Error {
+    Error::InvalidRequest { parameter: parameter.into(), found, expected: expected.into() }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what this function is for")]
+fn single_precision(x: f64) -> f64 {
+    f64::from(x as f32)
+}
+
+/// `count` evenly spaced numbers from `start` to `stop`, both included; `start` alone if one.
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
+    let step = (stop - start) / count.saturating_sub(1).max(1) as f64;
+    let last = |i| i + 1 == count && count > 1;
+    (0..count).map(|i| if last(i) { stop } else { i as f64 * step + start }).collect()
+}

@@ -1,0 +1,16 @@
+//! Text: prompts to token ids.
+//!
+//! Tokenizers are read from `tokenizer.json`, the file that Hugging Face models carry. The two
+//! families that video models use are covered: `WordPiece` with BERT's cleaning, and Unigram with the
+//! `SentencePiece` normalisation of T5. The goal is the same ids, string by string, including the
+//! reference's oddities; `kitoken` was tried first and rejects the steps of current T5 files.
+
+mod categories;
+mod charsmap;
+mod normalize;
+mod pre_tokenize;
+mod tokenizer;
+mod unigram;
+mod wordpiece;
+
+pub use tokenizer::{Encoding, Tokenizer};

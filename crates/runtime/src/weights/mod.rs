@@ -1,0 +1,11 @@
+//! Model weights on disk: safetensors files, single or sharded, read in place.
+
+mod checkpoint;
+mod safetensors;
+mod write;
+
+pub use checkpoint::Checkpoint;
+pub use safetensors::{DType, Entry, Header, TensorView};
+#[cfg(not(target_arch = "wasm32"))]
+pub use write::write_file;
+pub use write::{NewTensor, Values, to_bytes};

@@ -1,0 +1,26 @@
+//! Every model class against PyTorch, over the fixtures of `tests/golden`.
+
+mod support;
+
+use support::check_folder;
+
+#[test]
+fn ltx_transformers_match_the_reference() {
+    for folder in ["two_layers", "head32", "affine_sharded", "head64"] {
+        check_folder(&format!("ltx_transformer/{folder}"));
+    }
+}
+
+#[test]
+fn ltx_autoencoders_match_the_reference() {
+    for folder in ["v090", "v090_causal_decoder", "v095", "default_shape"] {
+        check_folder(&format!("ltx_vae/{folder}"));
+    }
+}
+
+#[test]
+fn text_encoders_match_the_reference() {
+    for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu"] {
+        check_folder(folder);
+    }
+}

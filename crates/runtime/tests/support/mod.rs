@@ -1,0 +1,79 @@
+//! Golden fixtures, devices and tolerances shared by the tests.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::{Path, PathBuf};
+
+use kinora_kernels::{Device, WeightFormat};
+use kinora_runtime::eval::{Operation, Output, eval};
+use kinora_runtime::models::Model;
+use kinora_runtime::weights::Checkpoint;
+
+/// The folder `tests/golden` of the workspace.
+pub(crate) fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
+}
+
+/// Every device to test on, with its name and the NMSE allowed for f32 weights.
+pub(crate) fn devices() -> Vec<(&'static str, Device, f64)> {
+    vec![("cpu", Device::cpu(), 1e-8)]
+}
+
+/// `Σ(a − b)² / Σb²`.
+pub(crate) fn nmse(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len(), "number of values");
+    let square = |v: f64| v * v;
+    let error: f64 = found.iter().zip(expected).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    error / expected.iter().map(|b| square(f64::from(*b))).sum::<f64>().max(f64::MIN_POSITIVE)
+}
+
+/// Runs every case of a fixture folder on every device and compares it with what the reference computed.
+pub(crate) fn check_folder(folder: &str) {
+    let folder = golden().join(folder);
+    let mut cases: Vec<String> = std::fs::read_dir(&folder)
+        .expect("a fixture folder")
+        .filter_map(|entry| {
+            entry.ok()?.file_name().into_string().ok()?.strip_prefix("inputs_")?.strip_suffix(".safetensors").map(String::from)
+        })
+        .filter(|case| !case.ends_with("_rope"))
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no cases in {}", folder.display());
+    for (device_name, device, allowed) in devices() {
+        for (format, allowed) in [(WeightFormat::F32, allowed), (WeightFormat::F16, 1e-5)] {
+            let model = Model::open(&folder, format).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            for case in &cases {
+                let outputs = run(&model, &folder, case, &device);
+                let expected = Checkpoint::open(folder.join(format!("expected_{case}.safetensors"))).expect("the expected results");
+                assert_eq!(outputs.len(), expected.names().count(), "{case}: every result");
+                for Output { name, shape, values } in &outputs {
+                    let expected = expected.f32(name, shape).expect("a result of this name and shape");
+                    let error = nmse(values, &expected);
+                    println!("{} {case} {name} {device_name} {format:?}: NMSE {error:.2e}", folder.display());
+                    assert!(error <= allowed, "{} {case} {name} on {device_name}, {format:?}: NMSE {error:.2e}", folder.display());
+                }
+            }
+        }
+    }
+}
+
+/// Evaluates one case of a fixture folder.
+pub(crate) fn run(model: &Model, folder: &Path, case: &str, device: &Device) -> Vec<Output> {
+    let inputs = Checkpoint::open(folder.join(format!("inputs_{case}.safetensors"))).expect("the inputs");
+    let operation = match case.split('_').next() {
+        Some("encode") => Operation::Encode,
+        Some("decode") => Operation::Decode,
+        _ => Operation::Forward,
+    };
+    pollster::block_on(eval(model, operation, &inputs, device)).unwrap_or_else(|e| panic!("{case}: {e}"))
+}
+
+/// Compares `found` with a committed file of `tests/snapshots`; `KINORA_UPDATE_SNAPSHOTS=1` writes it instead.
+pub(crate) fn snapshot(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
+    if std::env::var_os("KINORA_UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, found).expect("the snapshot folder is writable");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == expected, "{name} has changed; review and run with KINORA_UPDATE_SNAPSHOTS=1 to accept:\n{found}");
+}

@@ -1,0 +1,180 @@
+//! Token ids against the reference library, on every string of the golden corpus.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use kinora_runtime::text::Tokenizer;
+use kinora_runtime::weights::Checkpoint;
+use serde_json::{Value, json};
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizer").join(name)
+}
+
+fn corpus() -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Text(String),
+        Repeated(String, usize),
+    }
+    let entries: Vec<Entry> = serde_json::from_slice(&fs::read(golden("corpus.json")).unwrap()).unwrap();
+    let text = |entry| match entry {
+        Entry::Text(text) => text,
+        Entry::Repeated(text, times) => text.repeat(times),
+    };
+    entries.into_iter().map(text).collect()
+}
+
+/// A tokenizer file with some parts replaced.
+fn variant(file: &str, changes: &Value) -> Tokenizer {
+    Tokenizer::from_json(altered(file, changes).to_string().as_bytes()).unwrap()
+}
+
+fn altered(file: &str, changes: &Value) -> Value {
+    let mut json: Value = serde_json::from_slice(&fs::read(golden(file)).unwrap()).unwrap();
+    for (pointer, value) in changes.as_object().unwrap() {
+        *json.pointer_mut(pointer).unwrap() = value.clone();
+    }
+    json
+}
+
+fn assert_exact(tokenizer: &Tokenizer, ids: &str) {
+    let stored = Checkpoint::open(golden(ids)).unwrap();
+    let numbers = |name| stored.get(name).unwrap().to_i64().unwrap();
+    let (mut rest, corpus) = (&numbers("ids")[..], corpus());
+    let lengths = numbers("lengths");
+    assert!(corpus.len() >= 2000 && corpus.len() == lengths.len(), "{} strings", corpus.len());
+    let mut wrong = Vec::new();
+    for (text, length) in corpus.iter().zip(lengths) {
+        let (expected, after) = rest.split_at(usize::try_from(length).unwrap());
+        rest = after;
+        let found: Vec<i64> = tokenizer.encode(text, usize::MAX).ids.into_iter().map(i64::from).collect();
+        if found != expected {
+            wrong.push(format!("{:?}\n  found    {found:?}\n  expected {expected:?}", text.chars().take(60).collect::<String>()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{ids}: {} of {} strings differ, e.g.\n{}",
+        wrong.len(),
+        corpus.len(),
+        wrong[..wrong.len().min(5)].join("\n")
+    );
+}
+
+#[test]
+fn wordpiece_ids_are_exact() {
+    assert_exact(&Tokenizer::from_file(golden("wordpiece.json")).unwrap(), "wordpiece.ids.safetensors");
+}
+
+#[test]
+fn cased_wordpiece_ids_are_exact() {
+    assert_exact(&variant("wordpiece.json", &json!({ "/normalizer/lowercase": false })), "wordpiece_cased.ids.safetensors");
+}
+
+#[test]
+fn unigram_ids_are_exact() {
+    assert_exact(&Tokenizer::from_file(golden("unigram.json")).unwrap(), "unigram.ids.safetensors");
+}
+
+#[test]
+fn the_first_t5_pipeline_gives_the_same_ids() {
+    let charsmap = altered("unigram.json", &json!({}))["normalizer"]["normalizers"][0].take();
+    let tokenizer = variant(
+        "unigram.json",
+        &json!({
+            "/normalizer": charsmap,
+            "/pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+                { "type": "WhitespaceSplit" },
+                { "type": "Metaspace", "replacement": "▁", "str_rep": "▁", "add_prefix_space": true },
+            ] },
+        }),
+    );
+    assert_exact(&tokenizer, "unigram.ids.safetensors");
+}
+
+#[test]
+fn long_prompts_are_cut_before_the_special_tokens() {
+    let bert = Tokenizer::from_file(golden("wordpiece.json")).unwrap();
+    let whole = bert.encode("a rocket flying", 100);
+    assert!(!whole.truncated, "it fits");
+    let n = whole.ids.len();
+    assert_eq!(bert.encode("a rocket flying", n), whole, "an exact fit is not a truncation");
+    let cut = bert.encode("a rocket flying", n - 1);
+    assert!(cut.truncated, "one too many");
+    assert_eq!(cut.ids[..n - 2], whole.ids[..n - 2], "the beginning stays");
+    assert_eq!(cut.ids.last(), bert.id("[SEP]").as_ref(), "the last token stays");
+    assert_eq!(bert.encode("a rocket", 0).ids.len(), 2, "special tokens are never cut");
+
+    let mut padded = cut;
+    padded.pad(n + 3, 0);
+    assert_eq!(padded.attention_mask, [vec![1; n - 1], vec![0; 4]].concat(), "padding is masked");
+    padded.pad(1, 0);
+    assert_eq!(padded.ids.len(), n + 3, "padding never shortens");
+}
+
+#[test]
+fn files_of_early_versions_are_read() {
+    let mut json =
+        altered("wordpiece.json", &json!({ "/post_processor": { "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2] } }));
+    json["model"].as_object_mut().unwrap().remove("type");
+    let early = Tokenizer::from_json(json.to_string().as_bytes()).unwrap();
+    assert_exact(&early, "wordpiece.ids.safetensors");
+}
+
+#[test]
+fn added_tokens_swallow_spaces_if_they_say_so() {
+    let tokenizer = variant("wordpiece.json", &json!({ "/added_tokens/4/lstrip": true, "/added_tokens/4/rstrip": true }));
+    assert_eq!(tokenizer.encode("a \t[MASK]\n b", 9).ids, tokenizer.encode("a[MASK]b", 9).ids, "BERT drops spaces anyway");
+    let tokenizer = variant("unigram.json", &json!({ "/added_tokens/3/rstrip": true, "/pre_tokenizer/prepend_scheme": "first" }));
+    let ids = |text| tokenizer.encode(text, 99).ids;
+    assert_eq!(ids("<extra_id_0>  a"), ids("<extra_id_0>a"), "spaces behind the token go");
+    assert_ne!(ids("<extra_id_1> a"), ids("<extra_id_1>a"), "spaces behind another token stay");
+}
+
+#[test]
+fn unusable_files_are_refused() {
+    let charsmap = "/normalizer/normalizers/0/precompiled_charsmap";
+    let cases = [
+        ("wordpiece.json", json!({ "/model/type": "BPE" }), "`BPE` is not supported"),
+        ("wordpiece.json", json!({ "/model/unk_token": "[absent]" }), "unknown"),
+        ("wordpiece.json", json!({ "/model/vocab": [] }), "WordPiece"),
+        ("wordpiece.json", json!({ "/normalizer/type": "Nmt" }), "Nmt"),
+        ("wordpiece.json", json!({ "/pre_tokenizer/type": "ByteLevel" }), "ByteLevel"),
+        ("wordpiece.json", json!({ "/post_processor/special_tokens": {} }), "`[CLS]` is not defined"),
+        ("wordpiece.json", json!({ "/added_tokens/0/single_word": true }), "single words"),
+        ("wordpiece.json", json!({ "/added_tokens/0/content": "" }), "empty"),
+        ("unigram.json", json!({ "/model/byte_fallback": true }), "byte_fallback"),
+        ("unigram.json", json!({ "/model/unk_id": null }), "unknown"),
+        ("unigram.json", json!({ "/model/unk_id": 1_000_000 }), "unknown"),
+        ("unigram.json", json!({ "/normalizer/normalizers/2/pattern": { "Regex": "a+" } }), "`a+` is not supported"),
+        ("unigram.json", json!({ "/normalizer/normalizers/2/pattern": { "String": "" } }), "empty pattern"),
+        ("unigram.json", json!({ (charsmap): "" }), "charsmap is empty"),
+        ("unigram.json", json!({ (charsmap): "?!" }), "not base64"),
+        ("unigram.json", json!({ (charsmap): "/////wAA" }), "cut off"),
+        ("unigram.json", json!({ (charsmap): "BQAAAAAAAAAA" }), "32-bit units"),
+    ];
+    for (file, changes, reason) in cases {
+        let error = Tokenizer::from_json(altered(file, &changes).to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.code(), "invalid-tokenizer", "{changes}");
+        assert!(error.to_string().contains(reason), "{changes}: `{error}` does not say `{reason}`");
+    }
+    assert_eq!(Tokenizer::from_file(golden("absent.json")).unwrap_err().code(), "not-found", "no file");
+    assert_eq!(Tokenizer::from_json(b"{").unwrap_err().code(), "invalid-tokenizer", "not JSON");
+}
+
+#[test]
+fn a_damaged_charsmap_never_panics() {
+    let json = altered("unigram.json", &json!({}));
+    let pointer = "/normalizer/normalizers/0/precompiled_charsmap";
+    let map = json.pointer(pointer).unwrap().as_str().unwrap();
+    for at in (0..map.len() / 4 * 3).step_by(9973) {
+        let mut damaged = map.to_owned();
+        damaged.replace_range(at..at + 6, "///+++");
+        if let Ok(tokenizer) = Tokenizer::from_json(altered("unigram.json", &json!({ (pointer): damaged })).to_string().as_bytes()) {
+            assert!(tokenizer.encode("ﬁne Ⅷ ①🚀\u{1d400} e\u{301}", 64).ids.len() < 64, "damage at {at}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+"""Loads every committed model with PyTorch in float32 and compares it with the committed results.
+
+    python check.py
+
+Proves that weights, configs and results on disk belong together, and prints the error that
+float32 alone costs (normalised mean squared error), the yardstick for Kinora's tolerances.
+"""
+
+import diffusers
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from golden.common import ROOT, quiet
+
+CLASSES = {
+    "ltx_transformer": diffusers.LTXVideoTransformer3DModel,
+    "ltx_vae": diffusers.AutoencoderKLLTXVideo,
+    "t5": transformers.T5EncoderModel,
+    "bert": transformers.BertModel,
+}
+
+
+def run(family: str, model, case: str, given: dict) -> dict:
+    given = {k: v.float() if v.dtype == torch.float16 else v for k, v in given.items()}
+    for name in ("num_frames", "height", "width"):
+        if name in given:
+            given[name] = int(given[name])
+    if "rope_interpolation_scale" in given:
+        given["rope_interpolation_scale"] = tuple(given["rope_interpolation_scale"].tolist())
+    if family == "ltx_transformer":
+        return dict(sample=model(**given).sample)
+    if family == "ltx_vae" and case.startswith("encode"):
+        posterior = model.encode(**given).latent_dist
+        return dict(mean=posterior.mean, logvar=posterior.logvar)
+    if family == "ltx_vae":
+        return dict(sample=model.decode(**given).sample)
+    return dict(last_hidden_state=model(**given).last_hidden_state)
+
+
+def main() -> None:
+    quiet()
+    worst = 0.0
+    for family, cls in CLASSES.items():
+        for folder in sorted((ROOT / family).iterdir()):
+            extra = dict(add_pooling_layer=False) if family == "bert" else {}
+            model = cls.from_pretrained(folder, torch_dtype=torch.float32, **extra).eval()
+            for file in sorted(folder.glob("inputs_*.safetensors")):
+                case = file.stem.removeprefix("inputs_")
+                if case.endswith("_rope"):
+                    continue
+                expected = load_file(folder / f"expected_{case}.safetensors")
+                with torch.no_grad():
+                    found = run(family, model, case, load_file(file))
+                for name, want in expected.items():
+                    nmse = float((found[name] - want).square().sum() / want.square().sum())
+                    worst = max(worst, nmse)
+                    print(f"{nmse:.1e}  {family}/{folder.name} {case} {name} {list(want.shape)}")
+    print(f"worst {worst:.1e}")
+    if not worst < 1e-10:
+        raise SystemExit("the fixtures and the models on disk disagree")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Regenerates the golden fixtures. See README.md.
+
+    python generate.py [part ...]      parts: those of PARTS below (default: all)
+"""
+
+import importlib
+import sys
+
+PARTS = ["ltx_transformer", "ltx_vae", "text_encoders", "schedulers", "sampler", "tokenizer", "categories"]
+
+
+def main() -> None:
+    import torch
+
+    from golden.common import quiet
+
+    quiet()
+    torch.set_num_threads(1)  # a fixed order of summation
+    for part in sys.argv[1:] or PARTS:
+        print(part, flush=True)
+        importlib.import_module(f"golden.{part}").generate()
+
+
+if __name__ == "__main__":
+    main()
