@@ -1,9 +1,13 @@
 //! 3-D convolution over channels-last frames.
 
+use super::gemm::soft_lane_columns;
+use crate::generated::conv3d_soft;
+use crate::gpu::Family;
+use crate::lower::{Binding, Lowering};
 use crate::op::{Conv3d, Op, Padding};
 use crate::plan::Elem;
 use crate::tensor::Tensor;
-use crate::weight::Weight;
+use crate::weight::{Weight, WeightFormat};
 
 /// Strides and padding of a convolution; axes are time, height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,4 +69,50 @@ impl<'p> Tensor<'p> {
     }
 }
 
-pub(super) fn lower(_op: &Conv3d, _cx: &mut crate::lower::Lowering<'_>) {}
+pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
+    let (shape, x, w) = (cx.output_shape(), cx.shape(0), op.weight.shape());
+    let (rows, n4) = (shape.rows(), shape.channels4());
+    let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
+    let residual = op.residual.then(|| cx.input(1));
+    let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(residual).chain([cx.output()]).collect();
+    let flops = 2.0 * rows as f64 * w.elements() as f64;
+    match cx.family {
+        Family::Soft => {
+            let panels = n4.div_ceil(4);
+            let lane_cols = soft_lane_columns(rows.div_ceil(conv3d_soft::ROWS as usize), panels);
+            let params = conv3d_soft::Params {
+                input: four(&x.dims()[1..4], x.channels4()),
+                output: four(&shape.dims()[1..4], n4),
+                kernel: four(&w.dims()[2..5], 0),
+                stride: four(&op.stride, 0),
+                front: four(&op.front, replicate_bits(op)),
+                rows: rows as u32,
+                lane_cols: lane_cols as u32,
+                first: 0,
+                end: 0,
+            };
+            let items = rows.div_ceil(conv3d_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
+            cx.dispatch(soft_variant(op).kernel(), items, flops, bindings, |first, end| conv3d_soft::Params { first, end, ..params });
+        }
+        Family::Gpu => {}
+    }
+}
+
+/// Time, height and width, and a fourth number.
+fn four(axes: &[usize], last: usize) -> [u32; 4] {
+    [axes[0] as u32, axes[1] as u32, axes[2] as u32, last as u32]
+}
+
+/// 1 if time is replicated, plus 2 if space is.
+fn replicate_bits(op: &Conv3d) -> usize {
+    usize::from(op.time_padding == Padding::Replicate) + 2 * usize::from(op.space_padding == Padding::Replicate)
+}
+
+fn soft_variant(op: &Conv3d) -> conv3d_soft::Variant {
+    use conv3d_soft::{Epilogue, Weights};
+    let weights = match op.weight.format() {
+        WeightFormat::F32 => Weights::F32,
+        WeightFormat::F16 => Weights::F16,
+    };
+    conv3d_soft::Variant { weights, bias: op.bias.is_some(), epilogue: if op.residual { Epilogue::Residual } else { Epilogue::None } }
+}
