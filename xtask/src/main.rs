@@ -1,2 +1,52 @@
-//! Developer tasks of the Kinora workspace.
-fn main() {}
+//! Developer tasks of the Kinora workspace. `cargo xtask` without arguments lists them.
+
+mod ci;
+mod licences;
+mod new_kernel;
+mod rules;
+mod setup;
+mod shell;
+mod tasks;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask <task> [arguments]
+
+  generate PROMPT [flags]  set up what is missing, build, make a clip; flags as in `kinora generate --help`
+  bench [flags]            build and measure kernels; flags as in `kinora bench --help`
+  test                     everything CI checks, cheap checks first
+  golden [parts]           make the PyTorch fixtures in tests/golden again
+  new-kernel FOLDER/NAME   write the files of a new kernel, ready to be changed
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
+    let result = match task.as_str() {
+        "generate" => tasks::generate(&arguments),
+        "bench" => tasks::bench(&arguments),
+        "test" if arguments.is_empty() => ci::test(),
+        "golden" => tasks::golden(&arguments),
+        "new-kernel" => new_kernel::new_kernel(&arguments),
+        "" | "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("xtask: unknown task `{}`\n\n{USAGE}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(shell::Failed { message, exit }) => {
+            // A program that failed by itself has said why.
+            if !message.is_empty() {
+                eprintln!("xtask: {message}");
+            }
+            ExitCode::from(exit)
+        }
+    }
+}

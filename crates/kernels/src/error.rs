@@ -9,8 +9,8 @@ pub enum Error {
     /// An operator was recorded on tensors that do not fit.
     #[error("{op}: expected {expected}, found {found} (recorded at {at})")]
     Shape {
-        /// The operator.
-        op: &'static str,
+        /// Scope and operator, e.g. `transformer_blocks.0.attn1.to_q.gemm`.
+        op: String,
         /// What it needs.
         expected: String,
         /// What it was given.
@@ -77,3 +77,30 @@ pub enum Error {
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A stable kebab-case identifier of the kind of error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Shape { .. } => "shape",
+            Self::NoAdapter { .. } => "no-adapter",
+            Self::Limit { .. } => "limit",
+            Self::OutOfMemory { .. } => "out-of-memory",
+            Self::Device { .. } => "device",
+            Self::Data { .. } => "data",
+            Self::Cancelled => "cancelled",
+            Self::NonFinite { .. } => "non-finite",
+        }
+    }
+
+    /// What the caller can do about it, where something can be done.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoAdapter { .. } => Some("install a Vulkan driver (Debian: mesa-vulkan-drivers), or use the CPU executor"),
+            Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
+            Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
+            Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),
+            Self::Shape { .. } | Self::Limit { .. } | Self::Data { .. } | Self::Cancelled => None,
+        }
+    }
+}

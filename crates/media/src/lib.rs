@@ -1,1 +1,47 @@
-//! Kinora media.
+//! Turns a clip of RGBA frames into a file that people can watch.
+//!
+//! The encoders write to any [`std::io::Write`] and need neither GPU, threads nor processes, so they
+//! also serve the browser. [`Output`] adds what a command line needs: the format chosen by the file
+//! name, files that appear whole or not at all, and smaller MP4 through an installed ffmpeg.
+//!
+//! | format | by name | colour | metadata | limits |
+//! |---|---|---|---|---|
+//! | [`Format::Mp4`] | `.mp4` | H.264 4:2:0, BT.709 limited | description, comment | odd sides grow by one pixel; large without ffmpeg |
+//! | [`Format::Gif`] | `.gif` | 255 colours, ordered dithering | comment block | 65,535 px, 50 frames/s |
+//! | [`Format::Apng`] | `.apng`, `.png` | lossless sRGB | iTXt | — |
+//! | [`Format::PngSequence`] | `name-%04d.png`, a folder | lossless sRGB | iTXt | — |
+//! | [`Format::Y4m`] | `.y4m` | 4:4:4, BT.601 limited | none | alpha is dropped |
+//!
+//! ```
+//! use kinora_media::{encode, Clip, Format, FrameRate, Metadata};
+//!
+//! let frames = vec![vec![255; 2 * 2 * 4], vec![0; 2 * 2 * 4]]; // two frames of 2×2 RGBA
+//! let clip = Clip::new(2, 2, FrameRate::from_f64(12.0)?, frames)?;
+//! let mut file = Vec::new();
+//! encode(&clip, Format::Gif, &Metadata::default(), &mut file, &mut |_| true)?;
+//! assert!(file.starts_with(b"GIF89a"));
+//! # Ok::<(), kinora_media::Error>(())
+//! ```
+
+mod clip;
+mod encode;
+mod error;
+mod ffmpeg;
+mod files;
+mod gif;
+mod h264;
+mod mp4;
+mod output;
+mod palette;
+mod png;
+mod y4m;
+mod yuv;
+
+pub use clip::{Clip, FrameRate};
+pub use encode::{Format, KeepGoing, Metadata, encode};
+pub use error::Error;
+pub use ffmpeg::find_ffmpeg;
+pub use output::{Output, Written};
+
+/// Result of every function of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -146,7 +146,7 @@ impl Error {
             Self::InvalidRequest { .. } => "invalid-request",
             Self::InvalidTokenizer { .. } => "invalid-tokenizer",
             Self::NonFinite { .. } => "non-finite",
-            Self::Kernels(_) => "kernels",
+            Self::Kernels(error) => error.code(),
             Self::Cancelled => "cancelled",
             Self::Io { .. } => "io",
         }
@@ -170,7 +170,8 @@ impl Error {
             Self::InvalidTokenizer { .. } => Some("WordPiece and Unigram tokenizer.json files with BERT or T5 style steps are supported"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::Io { .. } => Some("check that the path exists and that you may read or write it"),
-            Self::InvalidRequest { .. } | Self::Kernels(_) | Self::Cancelled => None,
+            Self::Kernels(error) => error.hint(),
+            Self::InvalidRequest { .. } | Self::Cancelled => None,
         }
     }
 

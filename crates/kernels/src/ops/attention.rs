@@ -1,6 +1,6 @@
 //! Softmax attention over packed sequences.
 
-use crate::generated::flash_gpu;
+use crate::generated::{flash_gpu, flash_soft};
 use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Attention, Op};
@@ -72,47 +72,73 @@ impl<'p> Tensor<'p> {
     }
 }
 
+/// Query rows of one work item, in both families.
+const TILE_ROWS: u32 = 64;
+
 pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let head = shape.channels() / op.heads;
+    let tiles = query_tiles(&op.sequences);
+    let flops = op.sequences.iter().map(|s| 4.0 * f64::from(s[1]) * f64::from(s[3]) * shape.channels() as f64).sum();
+    let items = tiles.len() / TILE_WORDS * op.heads;
+    // Mask and bias are inputs 3 and 4, as many as there are.
+    let extra = (3..cx.step.inputs.len()).map(|i| cx.input(i));
+    let inputs = [cx.input(0), cx.input(1), cx.input(2), Binding::Data(tiles)];
+    let bindings = inputs.into_iter().chain(extra).chain([cx.output()]).collect();
+    let bias = op.bias.then(|| 3 + usize::from(op.mask));
     match cx.family {
-        Family::Soft => {}
-        Family::Gpu => lower_gpu(op, cx),
+        Family::Soft => {
+            let params = flash_soft::Params {
+                heads: op.heads as u32,
+                head4: (head / 4) as u32,
+                q_row_stride4: cx.stride4(0),
+                q_base4: cx.base4(0),
+                k_row_stride4: cx.stride4(1),
+                k_base4: cx.base4(1),
+                v_row_stride4: cx.stride4(2),
+                v_base4: cx.base4(2),
+                o_row_stride4: shape.channels4() as u32,
+                bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
+                bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
+                scale: op.scale,
+                ..Default::default()
+            };
+            let kernel = flash_soft::Variant { mask: op.mask, bias: op.bias }.kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
+        }
+        Family::Gpu => {
+            let params = flash_gpu::Params {
+                tiles: (items / op.heads) as u32,
+                head4: (head / 4) as u32,
+                q_row_stride4: cx.stride4(0),
+                q_base4: cx.base4(0),
+                k_row_stride4: cx.stride4(1),
+                k_base4: cx.base4(1),
+                v_row_stride4: cx.stride4(2),
+                v_base4: cx.base4(2),
+                o_row_stride4: shape.channels4() as u32,
+                bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
+                bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
+                scale: op.scale,
+                ..Default::default()
+            };
+            let width = if head <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
+            let kernel = flash_gpu::Variant { head: width, mask: op.mask, bias: op.bias }.kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
+        }
     }
 }
 
-/// Queries a workgroup of `flash_gpu` takes.
-const GPU_QUERIES: u32 = 64;
+/// Words of a `Tile` of the kernels.
+const TILE_WORDS: usize = 8;
 
-fn lower_gpu(op: &Attention, cx: &mut Lowering<'_>) {
-    let d = cx.output_shape().channels() / op.heads;
-    // As `Tile` in the shader: first query row, queries, position of the first in its sequence, first key row, keys.
-    let mut tiles = Vec::new();
-    for &[query, queries, key, keys] in &op.sequences {
-        for position in (0..queries).step_by(GPU_QUERIES as usize) {
-            tiles.extend([query + position, GPU_QUERIES.min(queries - position), position, key, keys]);
+/// The query tiles of all sequences, as the kernels' `Tile` records.
+fn query_tiles(sequences: &[[u32; 4]]) -> Vec<u32> {
+    let mut words = Vec::new();
+    for &[q_start, q_len, k_start, k_len] in sequences {
+        for local in (0..q_len).step_by(TILE_ROWS as usize) {
+            words.extend([q_start + local, TILE_ROWS.min(q_len - local), local, k_start, k_len, 0, 0, 0]);
         }
     }
-    let tile_count = tiles.len() / 5;
-    let bias = cx.step.inputs.get(3 + usize::from(op.mask)).filter(|_| op.bias).map(|bias| bias.shape);
-    let params = flash_gpu::Params {
-        tiles: tile_count as u32,
-        d4: (d / 4) as u32,
-        scale: op.scale,
-        q_row_stride4: cx.stride4(0),
-        q_base4: cx.base4(0),
-        k_row_stride4: cx.stride4(1),
-        k_base4: cx.base4(1),
-        v_row_stride4: cx.stride4(2),
-        v_base4: cx.base4(2),
-        y_row_stride4: cx.output_shape().channels4() as u32,
-        bias_rows: bias.map_or(0, |b| b.dims()[1] as u32),
-        bias_row_stride: bias.map_or(0, |b| 4 * b.channels4() as u32),
-        ..Default::default()
-    };
-    let head = if d <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
-    let kernel = flash_gpu::Variant { head, mask: op.mask, bias: op.bias }.kernel();
-    let pairs: f64 = op.sequences.iter().map(|s| f64::from(s[1]) * f64::from(s[3])).sum();
-    let flops = 4.0 * pairs * cx.output_shape().channels() as f64;
-    let inputs = (0..cx.step.inputs.len()).map(|i| cx.input(i));
-    let bindings = inputs.chain([Binding::Data(tiles), cx.output()]).collect();
-    cx.dispatch(kernel, tile_count * op.heads, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
+    words
 }

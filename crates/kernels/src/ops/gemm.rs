@@ -104,7 +104,7 @@ fn lower_gpu(op: &Gemm, cx: &mut Lowering<'_>, flops: f64, bindings: Vec<Binding
 
 /// Panels side by side in the eight lanes of a workgroup: the arrangement that leaves the fewest lanes idle, and of
 /// those the widest, which shares loads of x.
-fn soft_lane_columns(row_blocks: usize, panels: usize) -> usize {
+pub(super) fn soft_lane_columns(row_blocks: usize, panels: usize) -> usize {
     let groups = |cols: usize| row_blocks.div_ceil(8 / cols) * panels.div_ceil(cols);
     [8, 4, 2, 1].into_iter().min_by_key(|&cols| groups(cols)).unwrap_or(8)
 }

@@ -1,0 +1,312 @@
+//! The command line: names, ranges and help of every argument. Nothing here runs anything.
+
+#![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use kinora_media::{Format, FrameRate};
+
+/// Turns a sentence into a video, with hand-written WebGPU kernels.
+#[derive(Debug, Parser)]
+#[command(name = "kinora", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 internal error, 2 usage, 3 no suitable GPU, 4 model missing or broken,
+5 out of memory, 6 output or encoder, 130 interrupted.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) console: ConsoleArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a clip from a prompt; prints the path of the file
+    Generate(Box<GenerateArgs>),
+    /// Run one component of a model over tensors from a file, to compare with other implementations
+    Eval(EvalArgs),
+    /// List models, or describe one
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Report GPU adapters, encoders and models found on this machine
+    Doctor,
+    /// Measure the adapter's peak and each kernel's share of it
+    Bench(BenchArgs),
+}
+
+/// How the command talks; the same for every subcommand.
+#[derive(Debug, Args)]
+pub(crate) struct ConsoleArgs {
+    /// Print one JSON object on standard output, also for errors
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Progress on standard error; json writes one object per line
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "STYLE")]
+    pub(crate) progress: ProgressStyle,
+    /// Colours on standard error; auto also follows NO_COLOR
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Also print the device, the model and the time of every stage
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressStyle {
+    /// A bar on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    Bar,
+    Plain,
+    Json,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Executor {
+    /// The kernels, on the adapter chosen by --device
+    #[default]
+    Gpu,
+    /// The kernels' CPU twins: exact and slow
+    Cpu,
+}
+
+/// Where to run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeviceArgs {
+    /// Adapter by index or by part of its name, see `kinora doctor`
+    #[arg(long, value_name = "INDEX|NAME", conflicts_with = "executor")]
+    pub(crate) device: Option<String>,
+    /// What runs the model
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) executor: Executor,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("sentence").required(true).args(["prompt", "prompt_option", "prompt_file"]))]
+#[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size"))]
+pub(crate) struct GenerateArgs {
+    /// What the clip shows; `-` reads it from standard input
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Option<String>,
+    /// The prompt as a flag
+    #[arg(short = 'p', long = "prompt", value_name = "PROMPT")]
+    pub(crate) prompt_option: Option<String>,
+    /// Read the prompt from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// What the clip must not show
+    #[arg(short, long, value_name = "PROMPT")]
+    pub(crate) negative: Option<String>,
+
+    /// Frame size in pixels [default: the model's]
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    pub(crate) size: Option<(u32, u32)>,
+    /// Frame width in pixels
+    #[arg(short = 'W', long, value_name = "PX", value_parser = side())]
+    pub(crate) width: Option<u32>,
+    /// Frame height in pixels
+    #[arg(short = 'H', long, value_name = "PX", value_parser = side())]
+    pub(crate) height: Option<u32>,
+    /// Number of frames [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) frames: Option<u32>,
+    /// Frames per second of the file [default: the model's]
+    #[arg(long, value_name = "RATE", value_parser = parse_fps)]
+    pub(crate) fps: Option<FrameRate>,
+
+    /// Denoising steps: fewer is faster [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) steps: Option<u32>,
+    /// How strongly to follow the prompt; 1 turns guidance off [default: the model's]
+    #[arg(long, value_name = "SCALE", value_parser = |text: &str| parse_within(text, 0.0, 100.0))]
+    pub(crate) guidance: Option<f32>,
+    /// Shift of the noise schedule towards high noise [default: the model's]
+    #[arg(long, value_name = "FACTOR", value_parser = |text: &str| parse_within(text, 0.01, 100.0))]
+    pub(crate) shift: Option<f32>,
+    /// Same seed, same clip [default: random]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Start from these latents instead of noise: safetensors, `latents` [1, C, F, H, W]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) latents_in: Option<PathBuf>,
+    /// Also write the final latents
+    #[arg(long, value_name = "FILE")]
+    pub(crate) latents_out: Option<PathBuf>,
+
+    /// Model folder, or the name of a model in $KINORA_MODELS
+    #[arg(short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+
+    /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Format, where the file name does not tell it: mp4, gif, apng, png or y4m
+    #[arg(long, value_parser = parse_format)]
+    pub(crate) format: Option<Format>,
+    /// Replace an existing file
+    #[arg(short = 'y', long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Model folder in diffusers layout, or one component's folder
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Component of the model: transformer, vae, text_encoder or scheduler
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) component: String,
+    /// What to run
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) op: EvalOp,
+    /// Safetensors file with the arguments of the reference class's method, by name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inputs: PathBuf,
+    /// Safetensors file to write the results to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) outputs: PathBuf,
+    /// Storage of weights
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) dtype: WeightType,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvalOp {
+    #[default]
+    Forward,
+    Encode,
+    Decode,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightType {
+    #[default]
+    F32,
+    F16,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Models in $KINORA_MODELS and next to this program
+    List,
+    /// Size, shapes and vocabulary of one model
+    Info {
+        /// Model folder or name
+        #[arg(value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
+        model: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Only rows whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) filter: String,
+    /// Adapter by index or by part of its name, see `kinora doctor`
+    #[arg(long, value_name = "INDEX|NAME")]
+    pub(crate) device: Option<String>,
+}
+
+fn side() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=16_384)
+}
+
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let wrong = || format!("`{text}` is not a size; expected WIDTHxHEIGHT in pixels, like 128x128");
+    let (width, height) = text.split_once(['x', 'X', '×']).ok_or_else(wrong)?;
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=16_384).contains(side)).ok_or_else(wrong);
+    Ok((side(width)?, side(height)?))
+}
+
+fn parse_fps(text: &str) -> Result<FrameRate, String> {
+    let fps = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    FrameRate::from_f64(fps).map_err(|error| error.to_string())
+}
+
+fn parse_within(text: &str, low: f32, high: f32) -> Result<f32, String> {
+    let wrong = || format!("`{text}` is not a number in {low}..={high}");
+    text.parse().ok().filter(|value| (low..=high).contains(value)).ok_or_else(wrong)
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    Format::from_name(text).map_err(|_| format!("`{text}` is none of mp4, gif, apng, png, y4m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generate(line: &str) -> Result<GenerateArgs, clap::Error> {
+        let words = ["kinora", "generate"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words)?.command {
+            Command::Generate(args) => Ok(*args),
+            other => panic!("not generate: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn clap_accepts_the_definition() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_prompt_comes_from_exactly_one_place() {
+        assert_eq!(generate("rocket").ok().and_then(|args| args.prompt).as_deref(), Some("rocket"));
+        assert_eq!(generate("-p rocket").ok().and_then(|args| args.prompt_option).as_deref(), Some("rocket"));
+        assert_eq!(generate("-").ok().and_then(|args| args.prompt).as_deref(), Some("-"));
+        for line in ["", "a -p b", "a --prompt-file f", "-p a --prompt-file f", "a b"] {
+            assert!(generate(line).is_err(), "`{line}` was accepted");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused() -> Result<(), clap::Error> {
+        let args = generate("a --size 96x64 --frames 9 --fps 23.976 --steps 4 --guidance 1 --shift 2.5 -s 18446744073709551615")?;
+        assert_eq!((args.size, args.frames, args.steps, args.seed), (Some((96, 64)), Some(9), Some(4), Some(u64::MAX)));
+        assert_eq!(args.fps.map(|fps| fps.to_string()).as_deref(), Some("24000/1001"));
+        for line in [
+            "--size 0x64",
+            "--size 64",
+            "--size 64x",
+            "--size 99999x1",
+            "--size 64x64x64",
+            "-W 0",
+            "-H -1",
+            "--frames 0",
+            "--frames 1e3",
+            "--fps 0",
+            "--fps nan",
+            "--steps 0",
+            "--steps 1001",
+            "--guidance inf",
+            "--guidance -1",
+            "--shift 0",
+            "-s -1",
+            "-s 18446744073709551616",
+            "--format webm",
+            "--size 8x8 -W 8",
+            "--device 0 --executor cpu",
+            "--sampler x",
+        ] {
+            assert!(generate(&format!("a {line}")).is_err(), "`{line}` was accepted");
+        }
+        Ok(())
+    }
+}

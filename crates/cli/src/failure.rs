@@ -1,0 +1,72 @@
+//! Why a command ended, and the exit code that says so.
+
+use std::{fmt, io::Write};
+
+use serde_json::{Value, json};
+
+/// The documented exit codes other than 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Internal = 1,
+    Usage = 2,
+    NoGpu = 3,
+    Model = 4,
+    Memory = 5,
+    Output = 6,
+    Interrupted = 130,
+}
+
+/// A failed command: what happened, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// A stable name for scripts, kebab-case.
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, code: &'static str, message: impl fmt::Display) -> Self {
+        Self { exit, code, message: message.to_string(), hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, "interrupted", "interrupted; no file was left behind")
+    }
+
+    /// Writes `error[code]: message` and the hint to standard error.
+    pub(crate) fn print(&self, colored: bool) {
+        let (red, cyan, plain) = if colored { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
+        let mut stderr = std::io::stderr().lock();
+        // If standard error is closed there is nobody left to tell.
+        let _ = writeln!(stderr, "{red}error[{}]{plain}: {}", self.code, self.message);
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(stderr, "  {cyan}hint{plain}: {hint}");
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({ "error": { "code": self.code, "message": self.message, "hint": self.hint, "exit": self.exit as u8 } })
+    }
+}
+
+impl From<kinora_media::Error> for Failure {
+    fn from(error: kinora_media::Error) -> Self {
+        let exit = match error.code() {
+            "interrupted" => return Self::interrupted(),
+            "unknown-format" | "needs-file" => Exit::Usage,
+            "bad-clip" => Exit::Internal,
+            _ => Exit::Output,
+        };
+        let failure = Self::new(exit, error.code(), &error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `kinora generate`: a prompt becomes a file.
+
+use std::{
+    fs,
+    hash::{BuildHasher as _, Hasher as _},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use kinora_media::{Clip, FrameRate, Metadata, Output};
+use serde_json::{Value, json};
+
+use crate::{
+    Report,
+    args::{ConsoleArgs, GenerateArgs},
+    failure::{Exit, Failure},
+    interrupt, models,
+    progress::{Event, Renderer},
+    run::{self, Request},
+};
+
+/// Longest part of a prompt that becomes a file name, in characters.
+const NAME_CHARS: usize = 40;
+
+pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
+    let begun = Instant::now();
+    let prompt = read_prompt(args)?;
+    let seed = args.seed.unwrap_or_else(random_seed);
+    let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed));
+    let to_stdout = path == Path::new("-");
+    if to_stdout && console.json {
+        let message = "standard output cannot carry both the clip (-o -) and the JSON result (--json)";
+        return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
+    }
+    // Everything that can be wrong about the output is found before minutes of work.
+    let output = Output::open(&path, args.format, args.overwrite)?;
+    let folder = models::find(&args.model)?;
+
+    let mut renderer = Renderer::stderr(console);
+    let mut pipeline = run::load(&args.device, &folder)?;
+    let load_ms = millis(begun);
+    let defaults = pipeline.defaults();
+    let request = Request::new(args, prompt, seed, &defaults);
+    let fps = args.fps.map_or_else(|| FrameRate::from_f64(defaults.fps), Ok)?;
+    let describe = request.to_json(&args.model, fps.as_f64());
+    renderer.show(&Event::Start { seed, width: request.width, height: request.height, frames: request.frames, fps: fps.as_f64() });
+
+    let (written, clip, timings) = interrupt::polite(|| {
+        let generated = pipeline.generate(&request, args, &mut |event| {
+            renderer.show(&event);
+            !interrupt::requested()
+        })?;
+        let writing = Instant::now();
+        let mut timings = generated.timings_ms;
+        let clip = Clip::new(generated.width, generated.height, fps, generated.frames)?;
+        let metadata = Metadata {
+            description: request.prompt.clone(),
+            software: concat!("kinora ", env!("CARGO_PKG_VERSION")).to_owned(),
+            comment: describe.to_string(),
+        };
+        let frames = clip.frames().len() as u32;
+        let written = output.write(&clip, &metadata, &mut |index| {
+            renderer.show(&Event::Write { frame: index as u32 + 1, frames });
+            !interrupt::requested()
+        })?;
+        timings.insert("write".to_owned(), json!(millis(writing)));
+        Ok::<_, Failure>((written, clip, timings))
+    })
+    .inspect_err(|_| renderer.clear())?;
+    renderer.show(&Event::Done);
+
+    let mut timings = timings;
+    timings.insert("load".to_owned(), json!(load_ms));
+    timings.insert("total".to_owned(), json!(millis(begun)));
+    if console.verbose {
+        eprintln!("device   {}", pipeline.device());
+        eprintln!("model    {}", folder.display());
+        for (stage, ms) in &timings {
+            eprintln!("{stage:<8} {ms} ms");
+        }
+    }
+    let mut json = describe;
+    merge(
+        &mut json,
+        json!({
+            "path": written.path,
+            "format": written.format.name(),
+            "encoder": written.encoder,
+            "sizeBytes": written.size_bytes,
+            "width": clip.width(),
+            "height": clip.height(),
+            "frames": clip.frames().len(),
+            "device": pipeline.device(),
+            "timingsMs": timings,
+        }),
+    );
+    let text = if to_stdout { String::new() } else { written.path.display().to_string() };
+    Ok(Report { text, json })
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+fn read_prompt(args: &GenerateArgs) -> Result<String, Failure> {
+    let given = args.prompt.as_deref().or(args.prompt_option.as_deref());
+    let unreadable = |source: &str, error: io::Error| {
+        Failure::new(Exit::Usage, "prompt-unreadable", format!("cannot read the prompt from {source}: {error}"))
+            .hint("the prompt must be UTF-8 text")
+    };
+    let prompt = match (given, &args.prompt_file) {
+        (Some("-"), _) => {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map_err(|error| unreadable("standard input", error))?;
+            text
+        }
+        (Some(text), _) => text.to_owned(),
+        (None, Some(path)) => fs::read_to_string(path).map_err(|error| unreadable(&format!("`{}`", path.display()), error))?,
+        (None, None) => String::new(),
+    };
+    Ok(prompt.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Small enough to be exact in JSON and short enough to be typed again.
+fn random_seed() -> u64 {
+    // The standard library seeds its hash maps from the operating system.
+    std::hash::RandomState::new().build_hasher().finish() & 0xffff_ffff
+}
+
+/// A name from the prompt and the seed that is not taken yet.
+fn default_path(prompt: &str, seed: u64) -> PathBuf {
+    let name = file_name(prompt);
+    let numbered = |n: u32| match n {
+        1 => PathBuf::from(format!("{name}-{seed}.mp4")),
+        n => PathBuf::from(format!("{name}-{seed}-{n}.mp4")),
+    };
+    (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
+}
+
+fn file_name(prompt: &str) -> String {
+    let words = prompt.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let name = words.map(str::to_lowercase).collect::<Vec<_>>().join("-");
+    let name: String = name.chars().take(NAME_CHARS).collect();
+    match name.trim_end_matches('-') {
+        "" => "clip".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_become_harmless_file_names() {
+        for (prompt, expected) in [
+            ("a rocket flying, on a Blue background!", "a-rocket-flying-on-a-blue-background"),
+            ("../../etc/passwd", "etc-passwd"),
+            ("", "clip"),
+            ("🚀🚀", "clip"),
+            ("über 火箭", "über-火箭"),
+        ] {
+            assert_eq!(file_name(prompt), expected);
+        }
+        assert_eq!(file_name(&"long ".repeat(50)).chars().count(), NAME_CHARS - 1);
+    }
+
+    #[test]
+    fn random_seeds_differ_and_fit_json() {
+        let seeds: std::collections::HashSet<_> = (0..32).map(|_| random_seed()).collect();
+        assert!(seeds.len() > 30, "{seeds:?}");
+        assert!(seeds.iter().all(|&seed| seed < 1 << 53), "{seeds:?}");
+    }
+}

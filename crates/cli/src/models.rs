@@ -1,0 +1,170 @@
+//! Finding models on disk and describing them. Reads headers and configuration, never weights.
+
+use std::{
+    env, fs,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+
+use crate::failure::{Exit, Failure};
+
+/// The model that comes with Kinora.
+pub(crate) const BUILT_IN: &str = "flipbook";
+/// The safetensors format allows headers up to 100 MB.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// The folder of a model given as a path or by name.
+pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
+    let mut tried = vec![PathBuf::from(model)];
+    if !model.contains(['/', '\\']) {
+        tried.extend(roots().into_iter().map(|root| root.join(model)));
+    }
+    if let Some(found) = tried.iter().find(|path| is_model(path)) {
+        return Ok(found.clone());
+    }
+    let looked: Vec<_> = tried.iter().map(|path| format!("`{}`", path.display())).collect();
+    let message = format!("no model `{model}`: expected a folder with model_index.json; looked at {}", looked.join(", "));
+    Err(Failure::new(Exit::Model, "model-not-found", message).hint("give --model DIR, or set KINORA_MODELS to the folder of models"))
+}
+
+fn is_model(path: &Path) -> bool {
+    path.join("model_index.json").is_file()
+}
+
+/// Folders that may hold models, in order: `$KINORA_MODELS`, then `models` beside or above this
+/// program, then the checkout it was built from.
+fn roots() -> Vec<PathBuf> {
+    let from_environment = env::var_os("KINORA_MODELS").map(PathBuf::from);
+    let program = env::current_exe().unwrap_or_default();
+    let around = program.ancestors().skip(1).map(|folder| folder.join("models"));
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    from_environment.into_iter().chain(around).chain([checkout]).filter(|path| path.is_dir()).collect()
+}
+
+/// Name and folder of every model in the roots; a name found twice is the first.
+pub(crate) fn list() -> Vec<(String, PathBuf)> {
+    let folders = roots().into_iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
+    let mut models: Vec<(String, PathBuf)> = Vec::new();
+    for path in folders.map(|entry| entry.path()).filter(|path| is_model(path)) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if models.iter().all(|(known, _)| *known != name) {
+            models.push((name, path));
+        }
+    }
+    models.sort();
+    models
+}
+
+/// What `kinora models info` prints: name, components with parameters and bytes, and the vocabulary
+/// if the model ships one.
+pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
+    let index = read_json(&folder.join("model_index.json"))?;
+    let mut components = Map::new();
+    for name in index.as_object().into_iter().flat_map(Map::keys).filter(|name| !name.starts_with('_')) {
+        let part = folder.join(name);
+        if part.is_dir() {
+            components.insert(name.clone(), describe_component(&part, &index[name])?);
+        }
+    }
+    let total = |key: &str| components.values().filter_map(|part| part[key].as_u64()).sum::<u64>();
+    let vocabulary = folder.join("vocabulary.json");
+    let vocabulary = if vocabulary.is_file() { read_json(&vocabulary)? } else { Value::Null };
+    Ok(json!({
+        "name": folder.file_name().unwrap_or_default().to_string_lossy(),
+        "path": folder,
+        "class": index["_class_name"],
+        "parameters": total("parameters"),
+        "sizeBytes": total("sizeBytes"),
+        "components": components,
+        "vocabulary": vocabulary,
+    }))
+}
+
+fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
+    let (mut parameters, mut size_bytes, mut tensors) = (0, 0, 0);
+    let entries = fs::read_dir(folder).map_err(|error| broken(folder, error))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "safetensors")) {
+        let header = read_header(file).map_err(|error| broken(file, error))?;
+        for tensor in header.iter().filter(|(name, _)| *name != "__metadata__").map(|(_, tensor)| tensor) {
+            let shape: Option<Vec<u64>> = tensor["shape"].as_array().map(|dims| dims.iter().filter_map(Value::as_u64).collect());
+            parameters += shape.unwrap_or_default().iter().try_fold(1u64, |n, &dim| n.checked_mul(dim)).unwrap_or(0);
+            tensors += 1;
+        }
+        size_bytes += fs::metadata(file).map(|metadata| metadata.len()).unwrap_or(0);
+    }
+    let config = folder.join("config.json");
+    let config = if config.is_file() { read_json(&config)? } else { Value::Null };
+    Ok(json!({ "class": entry[1], "parameters": parameters, "sizeBytes": size_bytes, "tensors": tensors, "config": config }))
+}
+
+/// The JSON header of a safetensors file: 8 bytes of length, then the text.
+fn read_header(path: &Path) -> io::Result<Map<String, Value>> {
+    let mut file = File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES {
+        return Err(io::Error::other(format!("header of {length} bytes, at most {MAX_HEADER_BYTES} expected")));
+    }
+    let mut header = Vec::new();
+    if file.take(length).read_to_end(&mut header)? as u64 != length {
+        return Err(io::Error::other(format!("header of {length} bytes is cut at {}", header.len())));
+    }
+    Ok(serde_json::from_slice(&header)?)
+}
+
+fn read_json(path: &Path) -> Result<Value, Failure> {
+    let text = fs::read(path).map_err(|error| broken(path, error))?;
+    serde_json::from_slice(&text).map_err(|error| broken(path, error))
+}
+
+fn broken(path: &Path, error: impl std::fmt::Display) -> Failure {
+    let message = format!("cannot read `{}`: {error}", path.display());
+    Failure::new(Exit::Model, "model-broken", message).hint("fetch the model again")
+}
+
+/// The same as [`describe`], for people.
+pub(crate) fn text(info: &Value) -> String {
+    let millions = |value: &Value| value.as_f64().unwrap_or(0.0) / 1e6;
+    let mut lines = vec![
+        format!("{}: {}", info["name"].as_str().unwrap_or("?"), info["class"].as_str().unwrap_or("unknown class")),
+        format!("  path        {}", info["path"].as_str().unwrap_or("?")),
+        format!("  parameters  {:.1} M, {:.1} MB on disk", millions(&info["parameters"]), millions(&info["sizeBytes"])),
+    ];
+    for (name, part) in info["components"].as_object().into_iter().flatten() {
+        let class = part["class"].as_str().unwrap_or("unknown class");
+        lines.push(format!("  {name:<13} {class}, {:.1} M", millions(&part["parameters"])));
+    }
+    if let Some(shape) = info["defaults"].as_object() {
+        let shape: Vec<_> = shape.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        lines.push(format!("  defaults    {}", shape.join(", ")));
+    }
+    let vocabulary = &info["vocabulary"];
+    if let Some(template) = vocabulary["template"].as_str() {
+        lines.push(format!("\nPrompts like: {template}"));
+    }
+    if let Some(colors) = vocabulary["colors"].as_array() {
+        let colors: Vec<_> = colors.iter().filter_map(Value::as_str).collect();
+        lines.push(format!("\nColors: {}", colors.join(", ")));
+    }
+    if let Some(objects) = vocabulary["objects"].as_array() {
+        lines.push(format!("\n{} objects, each with its synonyms and motions:", objects.len()));
+        lines.extend(objects.iter().map(object_line));
+    }
+    lines.join("\n")
+}
+
+fn object_line(object: &Value) -> String {
+    let words = |key: &str| {
+        let words = object[key].as_array().map(|words| words.iter().filter_map(Value::as_str).collect::<Vec<_>>());
+        words.unwrap_or_default().join(", ")
+    };
+    let synonyms = words("synonyms");
+    let synonyms = if synonyms.is_empty() { synonyms } else { format!(" ({synonyms})") };
+    format!("  {}{synonyms}: {}", object["name"].as_str().unwrap_or("?"), words("motions"))
+}

@@ -1,0 +1,242 @@
+//! Progress on standard error, in four styles over one stream of events.
+
+use std::{
+    io::{IsTerminal as _, Write},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::args::{ConsoleArgs, ProgressStyle};
+
+/// Shares of the bar: what each stage roughly costs for a small model.
+const TEXT: f64 = 0.05;
+const STEPS: f64 = 0.65;
+const DECODE: f64 = 0.25;
+const WRITE: f64 = 0.05;
+/// A terminal needs no more redraws than this.
+const REDRAW: Duration = Duration::from_millis(50);
+const BAR_CELLS: usize = 24;
+
+/// What a generation reports.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    Start {
+        seed: u64,
+        width: u32,
+        height: u32,
+        frames: u32,
+        fps: f64,
+    },
+    Text {
+        tokens: usize,
+        truncated: bool,
+    },
+    /// `step` of `steps` is done.
+    Step {
+        step: u32,
+        steps: u32,
+    },
+    /// `frame` of `frames` is decoded.
+    Decode {
+        frame: u32,
+        frames: u32,
+    },
+    /// `frame` of `frames` is being written.
+    Write {
+        frame: u32,
+        frames: u32,
+    },
+    Done,
+}
+
+impl Event {
+    /// Progress over the whole generation, 0..=1.
+    fn fraction(&self) -> f64 {
+        let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
+        match *self {
+            Self::Start { .. } => 0.0,
+            Self::Text { .. } => TEXT,
+            Self::Step { step, steps } => TEXT + STEPS * share(step, steps),
+            Self::Decode { frame, frames } => TEXT + STEPS + DECODE * share(frame, frames),
+            Self::Write { frame, frames } => TEXT + STEPS + DECODE + WRITE * share(frame, frames),
+            Self::Done => 1.0,
+        }
+    }
+
+    fn label(&self) -> String {
+        match self {
+            Self::Start { seed, width, height, frames, fps } => {
+                format!("{frames} frames of {width}x{height} at {fps:.4} fps, seed {seed}").replace(".0000 fps", " fps")
+            }
+            Self::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
+            Self::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
+            Self::Step { step, steps } => format!("step {step}/{steps}"),
+            Self::Decode { frame, frames } => format!("decode {frame}/{frames}"),
+            Self::Write { frame, frames } => format!("write {frame}/{frames}"),
+            Self::Done => "done".to_owned(),
+        }
+    }
+
+    /// Names as in the JavaScript API's `GenerationEvent`.
+    fn to_json(&self, elapsed: Duration) -> Value {
+        let mut object = match *self {
+            Self::Start { seed, width, height, frames, fps } => {
+                json!({ "type": "start", "seed": seed, "width": width, "height": height, "frames": frames, "fps": fps })
+            }
+            Self::Text { tokens, truncated } => json!({ "type": "text", "tokens": tokens, "truncated": truncated }),
+            Self::Step { step, steps } => json!({ "type": "step", "step": step, "steps": steps }),
+            Self::Decode { frame, frames } => json!({ "type": "decode", "frame": frame, "frames": frames }),
+            Self::Write { frame, frames } => json!({ "type": "write", "frame": frame, "frames": frames }),
+            Self::Done => json!({ "type": "done" }),
+        };
+        object["fraction"] = json!((self.fraction() * 1e4).round() / 1e4);
+        object["ms"] = json!(elapsed.as_millis() as u64);
+        object
+    }
+}
+
+/// Writes events to a stream; never goes backwards.
+pub(crate) struct Renderer<W: Write> {
+    out: W,
+    style: ProgressStyle,
+    begun: Instant,
+    drawn: Option<Instant>,
+    /// Tenths already told in plain style, per stage.
+    told: (String, u32),
+    on_line: bool,
+}
+
+impl Renderer<std::io::Stderr> {
+    /// For this process's standard error.
+    pub(crate) fn stderr(console: &ConsoleArgs) -> Self {
+        let style = match console.progress {
+            _ if console.quiet => ProgressStyle::None,
+            ProgressStyle::Auto if std::io::stderr().is_terminal() => ProgressStyle::Bar,
+            ProgressStyle::Auto => ProgressStyle::Plain,
+            style => style,
+        };
+        Self::new(std::io::stderr(), style)
+    }
+}
+
+impl<W: Write> Renderer<W> {
+    fn new(out: W, style: ProgressStyle) -> Self {
+        Self { out, style, begun: Instant::now(), drawn: None, told: (String::new(), 0), on_line: false }
+    }
+
+    pub(crate) fn show(&mut self, event: &Event) {
+        // Progress that cannot be written is no reason to stop.
+        let _ = match self.style {
+            ProgressStyle::None => Ok(()),
+            ProgressStyle::Json => writeln!(self.out, "{}", event.to_json(self.begun.elapsed())),
+            ProgressStyle::Plain => self.show_plain(event),
+            ProgressStyle::Bar | ProgressStyle::Auto => self.show_bar(event),
+        };
+    }
+
+    /// One line per event that is not part of a count, and at most ten lines per count.
+    fn show_plain(&mut self, event: &Event) -> std::io::Result<()> {
+        let (stage, tenth) = match *event {
+            Event::Step { step, steps } => ("step", 10 * step / steps.max(1)),
+            Event::Decode { frame, frames } => ("decode", 10 * frame / frames.max(1)),
+            Event::Write { frame, frames } => ("write", 10 * frame / frames.max(1)),
+            _ => ("", u32::MAX),
+        };
+        if tenth != u32::MAX {
+            let first = self.told.0 != stage;
+            if !first && tenth <= self.told.1 {
+                return Ok(());
+            }
+            self.told = (stage.to_owned(), tenth);
+        }
+        writeln!(self.out, "{:6.1} s  {}", self.begun.elapsed().as_secs_f64(), event.label())
+    }
+
+    fn show_bar(&mut self, event: &Event) -> std::io::Result<()> {
+        let lasting = matches!(event, Event::Start { .. } | Event::Text { truncated: true, .. });
+        if lasting {
+            self.clear();
+            return writeln!(self.out, "{}", event.label());
+        }
+        if *event == Event::Done {
+            self.clear();
+            return Ok(());
+        }
+        if self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+            return Ok(());
+        }
+        self.drawn = Some(Instant::now());
+        self.on_line = true;
+        let filled = (event.fraction() * BAR_CELLS as f64).round() as usize;
+        let bar = "━".repeat(filled) + &"┈".repeat(BAR_CELLS.saturating_sub(filled));
+        let percent = event.fraction() * 100.0;
+        let seconds = self.begun.elapsed().as_secs_f64();
+        write!(self.out, "\r{bar} {percent:3.0} %  {:<14} {seconds:.1} s\x1b[K", event.label())?;
+        self.out.flush()
+    }
+
+    /// Removes a half-drawn bar, so that whatever comes next starts on an empty line.
+    pub(crate) fn clear(&mut self) {
+        if self.on_line {
+            self.on_line = false;
+            let _ = write!(self.out, "\r\x1b[K").and_then(|()| self.out.flush());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> Vec<Event> {
+        let mut events =
+            vec![Event::Start { seed: 7, width: 64, height: 32, frames: 17, fps: 12.0 }, Event::Text { tokens: 9, truncated: false }];
+        events.extend((1..=40).map(|step| Event::Step { step, steps: 40 }));
+        events.extend((1..=17).map(|frame| Event::Decode { frame, frames: 17 }));
+        events.extend((1..=17).map(|frame| Event::Write { frame, frames: 17 }));
+        events.push(Event::Done);
+        events
+    }
+
+    fn rendered(style: ProgressStyle) -> String {
+        let mut renderer = Renderer::new(Vec::new(), style);
+        events().iter().for_each(|event| renderer.show(event));
+        String::from_utf8_lossy(&renderer.out).into_owned()
+    }
+
+    #[test]
+    fn fractions_never_go_back_and_end_at_one() {
+        let fractions: Vec<_> = events().iter().map(Event::fraction).collect();
+        assert!(fractions.is_sorted(), "{fractions:?}");
+        assert_eq!(fractions.last(), Some(&1.0));
+    }
+
+    #[test]
+    fn json_style_is_one_object_per_line_for_every_event() {
+        let lines = rendered(ProgressStyle::Json);
+        let objects: Result<Vec<Value>, _> = lines.lines().map(serde_json::from_str).collect();
+        let objects = objects.expect("every line is JSON");
+        assert_eq!(objects.len(), events().len());
+        assert_eq!(objects[2]["type"], "step");
+        assert_eq!(objects[0]["seed"], 7);
+    }
+
+    #[test]
+    fn plain_style_is_short_and_has_no_control_codes() {
+        let lines = rendered(ProgressStyle::Plain);
+        assert!(!lines.contains(['\r', '\x1b']), "{lines}");
+        assert!((10..=40).contains(&lines.lines().count()), "{lines}");
+        for expected in ["64x32 at 12 fps, seed 7", "step 40/40", "decode 17/17", "done"] {
+            assert!(lines.contains(expected), "`{expected}` is missing in\n{lines}");
+        }
+    }
+
+    #[test]
+    fn the_bar_leaves_an_empty_line() {
+        let text = rendered(ProgressStyle::Bar);
+        assert!(text.contains("━"), "{text}");
+        assert!(text.ends_with("\r\x1b[K"), "{text:?}");
+        assert_eq!(rendered(ProgressStyle::None), "");
+    }
+}

@@ -1,0 +1,220 @@
+//! The command as scripts meet it: exit codes, what goes to which stream, and messages that help.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A folder of its own for one test, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("kinora-cli-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn entries(&self) -> std::io::Result<usize> {
+        Ok(fs::read_dir(&self.0)?.count())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+    command.args(words).current_dir(folder).env("KINORA_MODELS", folder.join("models")).stdin(Stdio::null());
+    command
+}
+
+fn kinora(folder: &Path, words: &[&str]) -> std::io::Result<Output> {
+    command(folder, words).output()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout_json(output: &Output) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_slice(&output.stdout)
+}
+
+/// A safetensors file with one tensor `weight` of f32 ones.
+fn safetensors(shape: &[usize]) -> Vec<u8> {
+    let bytes = 4 * shape.iter().product::<usize>();
+    let header = format!(r#"{{"weight":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.extend(1f32.to_le_bytes().repeat(bytes / 4));
+    file
+}
+
+/// A model folder with the layout of a real one and nothing that could run.
+fn fake_model(models: &Path) -> std::io::Result<PathBuf> {
+    let folder = models.join("tiny");
+    fs::create_dir_all(folder.join("transformer"))?;
+    fs::write(
+        folder.join("model_index.json"),
+        r#"{"_class_name":"LTXPipeline","transformer":["diffusers","LTXVideoTransformer3DModel"],"scheduler":["diffusers","S"]}"#,
+    )?;
+    fs::write(folder.join("transformer/config.json"), r#"{"num_layers":2}"#)?;
+    fs::write(folder.join("transformer/model.safetensors"), safetensors(&[300, 1000]))?;
+    fs::write(
+        folder.join("vocabulary.json"),
+        r#"{"template":"a {object} {motion}","colors":["blue"],"objects":[{"name":"rocket","synonyms":["spaceship"],"motions":["flying"]}]}"#,
+    )?;
+    Ok(folder)
+}
+
+#[test]
+fn usage_errors_exit_2_and_keep_standard_output_empty() -> Outcome {
+    let folder = Folder::new("usage")?;
+    for words in [
+        vec![],
+        vec!["generate"],
+        vec!["generate", "a", "--size", "7"],
+        vec!["generate", "a", "--frobnicate"],
+        vec!["generate", "a", "-o", "a.webm"],
+        vec!["generate", "a", "-o", "-"],
+        vec!["generate", "a", "-o", "-", "--format", "png"],
+        vec!["generate", "a", "-o", "-", "--format", "gif", "--json", "--quiet"],
+        vec!["generate", "--prompt-file", "missing.txt"],
+        vec!["eval", "--model", "m"],
+        vec!["eval", "--model", "m", "--inputs", "i", "--outputs", "o", "--op", "train"],
+        vec!["models", "pull"],
+        vec!["serve"],
+    ] {
+        let output = kinora(&folder.0, &words)?;
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty(), "{words:?} says nothing");
+        if !words.contains(&"--json") {
+            assert!(output.stdout.is_empty(), "{words:?} wrote to standard output");
+        }
+    }
+    assert_eq!(folder.entries()?, 0, "files left behind");
+    Ok(())
+}
+
+#[test]
+fn errors_name_what_where_and_the_remedy() -> Outcome {
+    let folder = Folder::new("errors")?;
+    fs::write(folder.0.join("taken.gif"), "precious")?;
+    let generate = |more: &[&str]| kinora(&folder.0, &[&["generate", "a", "--seed", "1"], more].concat());
+    for (more, exit, expected) in [
+        (["-o", "taken.gif"], 6, ["`taken.gif` already exists", "--overwrite"]),
+        (["-o", "no/such/a.gif"], 6, ["cannot write `no/such/a.gif`", "check that the folder exists"]),
+        (["-m", "nowhere"], 4, ["no model `nowhere`", "KINORA_MODELS"]),
+        (["-m", "./nowhere"], 4, ["looked at `./nowhere`", "--model DIR"]),
+    ] {
+        let output = generate(&more)?;
+        assert_eq!(output.status.code(), Some(exit), "{more:?}: {}", stderr(&output));
+        for text in expected {
+            assert!(stderr(&output).contains(text), "`{text}` is missing: {}", stderr(&output));
+        }
+        assert!(output.stdout.is_empty(), "{more:?} wrote to standard output");
+    }
+    assert_eq!(fs::read(folder.0.join("taken.gif"))?, b"precious");
+    assert_eq!(folder.entries()?, 1, "files left behind");
+    Ok(())
+}
+
+#[test]
+fn json_errors_are_one_object_on_standard_output() -> Outcome {
+    let folder = Folder::new("json")?;
+    let output = kinora(&folder.0, &["generate", "a", "-m", "./nowhere", "--json"])?;
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let error = &stdout_json(&output)?["error"];
+    assert_eq!((error["code"].as_str(), error["exit"].as_u64()), (Some("model-not-found"), Some(4)), "{error}");
+    assert!(error["message"].is_string() && error["hint"].is_string(), "{error}");
+    Ok(())
+}
+
+#[test]
+fn color_follows_flag_and_environment() -> Outcome {
+    let folder = Folder::new("color")?;
+    let colored = |flags: &[&str], name: &str, value: &str| -> std::io::Result<bool> {
+        let words = [&["models", "info", "./nowhere"], flags].concat();
+        let output = command(&folder.0, &words).env(name, value).output()?;
+        Ok(stderr(&output).contains('\x1b'))
+    };
+    assert!(!colored(&[], "X", "")?, "a pipe is no terminal");
+    assert!(colored(&[], "CLICOLOR_FORCE", "1")?, "CLICOLOR_FORCE");
+    assert!(colored(&["--color", "always"], "NO_COLOR", "1")?, "the flag beats NO_COLOR");
+    assert!(!colored(&["--color", "never"], "CLICOLOR_FORCE", "1")?, "the flag beats CLICOLOR_FORCE");
+    Ok(())
+}
+
+#[test]
+fn a_model_is_described_from_its_headers() -> Outcome {
+    let folder = Folder::new("info")?;
+    let model = fake_model(&folder.0.join("models"))?;
+    let output = kinora(&folder.0, &["models", "info", "tiny"])?;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout)?;
+    for expected in ["tiny: LTXPipeline", "0.3 M", "1.2 MB", "LTXVideoTransformer3DModel", "blue", "rocket (spaceship): flying"] {
+        assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
+    }
+    let json = stdout_json(&kinora(&folder.0, &["models", "info", "tiny", "--json"])?)?;
+    assert_eq!(json["parameters"], 300_000, "{json}");
+    assert_eq!(json["components"]["transformer"]["config"]["num_layers"], 2, "{json}");
+    let list = stdout_json(&kinora(&folder.0, &["models", "list", "--json"])?)?;
+    assert!(list.as_array().is_some_and(|models| models.iter().any(|model| model["name"] == "tiny")), "{list}");
+
+    let weights = model.join("transformer/model.safetensors");
+    let good = fs::read(&weights)?;
+    let huge_header = [u64::MAX.to_le_bytes().to_vec(), good[8..].to_vec()].concat();
+    let not_json = [good[..8].to_vec(), vec![b'#'; good.len() - 8]].concat();
+    for (what, bytes) in [("empty", vec![]), ("cut", good[..40].to_vec()), ("huge header", huge_header), ("not JSON", not_json)] {
+        fs::write(&weights, bytes)?;
+        let output = kinora(&folder.0, &["models", "info", "tiny"])?;
+        assert_eq!(output.status.code(), Some(4), "{what}: {}", stderr(&output));
+        assert!(stderr(&output).contains("model.safetensors"), "{what}: {}", stderr(&output));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_prompt_can_come_from_standard_input() -> Outcome {
+    let folder = Folder::new("stdin")?;
+    for (bytes, exit) in [(b"a rocket\n".as_slice(), 4), (b"\xff\xfe", 2)] {
+        let mut child = command(&folder.0, &["generate", "-", "-m", "./nowhere"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().ok_or("no standard input")?.write_all(bytes)?;
+        let output = child.wait_with_output()?;
+        assert_eq!(output.status.code(), Some(exit), "{}", stderr(&output));
+    }
+    Ok(())
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() -> Outcome {
+    let folder = Folder::new("help")?;
+    let help = kinora(&folder.0, &["--help"])?;
+    let text = String::from_utf8(help.stdout)?;
+    for expected in ["generate", "eval", "models", "doctor", "bench", "Exit codes", "130"] {
+        assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
+    }
+    let version = String::from_utf8(kinora(&folder.0, &["--version"])?.stdout)?;
+    assert_eq!(version.trim(), format!("kinora {}", env!("CARGO_PKG_VERSION")));
+    Ok(())
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() -> Outcome {
+    let folder = Folder::new("pipe")?;
+    fake_model(&folder.0.join("models"))?;
+    let mut child = command(&folder.0, &["models", "info", "tiny"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let output = child.wait_with_output()?;
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    Ok(())
+}

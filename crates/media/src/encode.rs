@@ -1,0 +1,129 @@
+//! The formats, how a name chooses one, and encoding into any writer.
+
+use std::{ffi::OsStr, io::Write, path::Path};
+
+use crate::{Clip, Error, Result, gif, mp4, png, y4m};
+
+/// Asked once per frame, with the frame's index, before it is written; `false` stops the encoder
+/// with [`Error::Interrupted`].
+pub type KeepGoing<'a> = dyn FnMut(usize) -> bool + 'a;
+
+/// A way to write a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// H.264 in MP4: small through ffmpeg, or nearly uncompressed by the built-in encoder.
+    Mp4,
+    /// Looping GIF with one palette for all frames.
+    Gif,
+    /// Looping animated PNG; an ordinary PNG to software that knows no animation.
+    Apng,
+    /// One PNG file per frame.
+    PngSequence,
+    /// Uncompressed YUV4MPEG2, for piping into other video tools.
+    Y4m,
+}
+
+impl Format {
+    /// The name used on the command line and in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Gif => "gif",
+            Self::Apng => "apng",
+            Self::PngSequence => "png",
+            Self::Y4m => "y4m",
+        }
+    }
+
+    /// The format called `name` by [`Format::name`].
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        [Self::Mp4, Self::Gif, Self::Apng, Self::PngSequence, Self::Y4m]
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| Error::UnknownFormat { found: name.to_owned() })
+    }
+
+    /// The format a path asks for: by its extension, as a `%04d.png` pattern, or as a folder
+    /// (a trailing slash or an existing directory), which receives a PNG sequence.
+    ///
+    /// # Errors
+    /// An extension that names no format.
+    pub fn from_path(path: &Path) -> Result<Self> {
+        let text = path.to_string_lossy();
+        if text.ends_with(['/', '\\']) || path.is_dir() {
+            return Ok(Self::PngSequence);
+        }
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
+        match extension.as_str() {
+            "mp4" | "m4v" => Ok(Self::Mp4),
+            "gif" => Ok(Self::Gif),
+            "png" if text.contains('%') => Ok(Self::PngSequence),
+            "apng" | "png" => Ok(Self::Apng),
+            "y4m" => Ok(Self::Y4m),
+            _ => Err(Error::UnknownFormat { found: path.display().to_string() }),
+        }
+    }
+}
+
+/// Text stored inside the file where the format has a place for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// What the clip shows; Kinora puts the prompt here.
+    pub description: String,
+    /// The program that made it, with its version.
+    pub software: String,
+    /// Everything else, as one line; Kinora puts the request as JSON here.
+    pub comment: String,
+}
+
+/// Writes `clip` to `out` in a format that is one stream. MP4 comes from the built-in encoder here.
+///
+/// # Errors
+/// A clip the format cannot hold, [`Format::PngSequence`], which is several files ([`crate::Output`]
+/// writes those), a failing writer, or a stop asked for by `keep_going`.
+pub fn encode(clip: &Clip, format: Format, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
+    match format {
+        Format::Gif => gif::encode(clip, metadata, out, keep_going),
+        Format::Apng => png::encode_animation(clip, metadata, out, keep_going),
+        Format::Y4m => y4m::encode(clip, out, keep_going),
+        Format::Mp4 => mp4::encode(clip, metadata, out, keep_going),
+        Format::PngSequence => Err(Error::NeedsFile { format: format.name() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_the_format() {
+        for (path, expected) in [
+            ("a.mp4", Format::Mp4),
+            ("a.GIF", Format::Gif),
+            ("dir.with.dots/a.apng", Format::Apng),
+            ("a.png", Format::Apng),
+            ("a-%04d.png", Format::PngSequence),
+            ("frames/", Format::PngSequence),
+            (".", Format::PngSequence),
+            ("a.y4m", Format::Y4m),
+        ] {
+            assert_eq!(Format::from_path(Path::new(path)).ok(), Some(expected), "{path}");
+        }
+        for path in ["a", "a.webm", "a.mp4.txt", ".mp4", ""] {
+            assert!(Format::from_path(Path::new(path)).is_err(), "`{path}` chose a format");
+        }
+    }
+
+    #[test]
+    fn every_format_is_found_by_its_own_name() {
+        for format in [Format::Mp4, Format::Gif, Format::Apng, Format::PngSequence, Format::Y4m] {
+            assert_eq!(Format::from_name(format.name()).ok(), Some(format), "{}", format.name());
+        }
+        assert!(Format::from_name("webm").is_err(), "webm is not written yet");
+    }
+}

@@ -1,0 +1,130 @@
+//! What can go wrong while a clip becomes a file, each with a stable code and a remedy.
+
+use std::{io, path::PathBuf};
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The clip is empty.
+    #[error("a clip needs at least one frame, found none")]
+    NoFrames,
+    /// A side is zero or too long.
+    #[error("frame size {width}x{height} is outside 1..={limit} pixels per side")]
+    Size {
+        /// Width found, in pixels.
+        width: u32,
+        /// Height found, in pixels.
+        height: u32,
+        /// Longest side allowed, in pixels.
+        limit: u32,
+    },
+    /// A frame does not hold `width · height` RGBA pixels.
+    #[error("frame {index} holds {found} bytes, expected {expected} ({width}x{height} RGBA)")]
+    FrameBytes {
+        /// Position in the clip.
+        index: usize,
+        /// Bytes found.
+        found: usize,
+        /// Bytes expected.
+        expected: u64,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The frame rate is not usable.
+    #[error("frame rate {found} is outside 0.01..=1000 frames per second")]
+    FrameRate {
+        /// Rate found.
+        found: f64,
+    },
+    /// The file name names no known format.
+    #[error("cannot tell the format of `{found}`: expected .mp4, .gif, .apng, .png, .y4m, name-%04d.png or a folder")]
+    UnknownFormat {
+        /// File name or format name.
+        found: String,
+    },
+    /// A format cannot hold this clip.
+    #[error("{format} cannot hold this clip: {what} is {found}, the limit is {limit}")]
+    Limit {
+        /// Format name.
+        format: &'static str,
+        /// Which property.
+        what: &'static str,
+        /// Its value.
+        found: String,
+        /// What the format allows.
+        limit: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// The output exists and was not to be overwritten.
+    #[error("`{}` already exists", path.display())]
+    Exists {
+        /// The file in the way.
+        path: PathBuf,
+    },
+    /// A file operation failed.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Writing to a stream failed.
+    #[error("cannot write the encoded clip: {0}")]
+    Write(#[from] io::Error),
+    /// The encoder refused or broke.
+    #[error("the {format} encoder failed: {message}")]
+    Encoder {
+        /// Format name.
+        format: &'static str,
+        /// The encoder's own message.
+        message: String,
+    },
+    /// The format cannot be written to a stream.
+    #[error("{format} cannot be written to standard output: it needs a file")]
+    NeedsFile {
+        /// Format name.
+        format: &'static str,
+    },
+    /// The caller asked to stop.
+    #[error("stopped while writing the clip; no file was left behind")]
+    Interrupted,
+}
+
+impl Error {
+    /// A stable name for scripts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoFrames | Self::Size { .. } | Self::FrameBytes { .. } | Self::FrameRate { .. } => "bad-clip",
+            Self::UnknownFormat { .. } => "unknown-format",
+            Self::Limit { .. } => "format-limit",
+            Self::Exists { .. } => "output-exists",
+            Self::File { .. } | Self::Write(_) => "output-failed",
+            Self::Encoder { .. } => "encoder-failed",
+            Self::NeedsFile { .. } => "needs-file",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// What the reader can do about it, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::UnknownFormat { .. } => "name the file clip.gif, clip.mp4, …, or give --format",
+            Self::Limit { remedy, .. } => remedy,
+            Self::Exists { .. } => "choose another name or give --overwrite",
+            Self::File { .. } => "check that the folder exists, is writable and has space",
+            Self::Encoder { format: "mp4", .. } => "set KINORA_FFMPEG= (empty) to use the built-in encoder, or write .gif or .apng",
+            Self::NeedsFile { .. } => "give a file name or a pattern like frame-%04d.png",
+            Self::FrameRate { .. } => "12 to 30 frames per second suit most clips",
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,238 @@
+//! Files on disk: they appear whole or not at all, and nothing else is touched.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use kinora_media::{Clip, Error, Format, FrameRate, Metadata, Output, encode, find_ffmpeg};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A folder of its own for one test, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("kinora-media-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn names(&self) -> std::io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn clip(width: u32, height: u32, num_frames: usize) -> Result<Clip, Error> {
+    let frame = |t: usize| (0..width * height).flat_map(|i| [60 + (i % 4) as u8, 40 * t as u8, 128, 255]).collect();
+    Clip::new(width, height, FrameRate::new(12, 1)?, (0..num_frames).map(frame).collect())
+}
+
+fn write(path: &Path, clip: &Clip) -> Result<kinora_media::Written, Error> {
+    let metadata = Metadata { comment: "{\"seed\":7}".to_owned(), ..Metadata::default() };
+    Output::open(path, None, false)?.write(clip, &metadata, &mut |_| true)
+}
+
+#[test]
+fn each_format_leaves_exactly_its_files() -> Outcome {
+    let folder = Folder::new("each")?;
+    let clip = clip(18, 10, 3)?;
+    for name in ["a.gif", "a.apng", "a.y4m"] {
+        let written = write(&folder.0.join(name), &clip)?;
+        assert_eq!(written.size_bytes, fs::metadata(&written.path)?.len(), "{name}");
+    }
+    write(&folder.0.join("b-%03d.png"), &clip)?;
+    write(&folder.0.join("frames"), &clip).expect_err("a bare name is no folder");
+    write(&folder.0.join("frames/"), &clip)?;
+    let expected = ["a.apng", "a.gif", "a.y4m", "b-000.png", "b-001.png", "b-002.png", "frames"];
+    assert_eq!(folder.names()?, expected, "files in the folder");
+    assert_eq!(fs::read_dir(folder.0.join("frames"))?.count(), 3, "frames in the new folder");
+    Ok(())
+}
+
+#[test]
+fn an_existing_file_stays_unless_overwritten() -> Outcome {
+    let folder = Folder::new("exists")?;
+    let path = folder.0.join("a.gif");
+    fs::write(&path, "precious")?;
+    let refused = write(&path, &clip(4, 4, 1)?).expect_err("the file exists");
+    assert_eq!(refused.code(), "output-exists", "{refused}");
+    assert_eq!(fs::read(&path)?, b"precious", "content");
+    Output::open(&path, None, true)?.write(&clip(4, 4, 1)?, &Metadata::default(), &mut |_| true)?;
+    assert!(fs::read(&path)?.starts_with(b"GIF89a"), "overwritten on request");
+    Ok(())
+}
+
+#[test]
+fn a_shorter_sequence_does_not_mix_with_an_older_one() -> Outcome {
+    let folder = Folder::new("mix")?;
+    let pattern = folder.0.join("%d.png");
+    write(&pattern, &clip(4, 4, 3)?)?;
+    let shorter = Output::open(&pattern, None, true)?.write(&clip(4, 4, 2)?, &Metadata::default(), &mut |_| true);
+    assert!(matches!(shorter, Err(Error::Exists { ref path }) if path.ends_with("2.png")), "{shorter:?}");
+    Ok(())
+}
+
+#[test]
+fn a_stopped_run_leaves_nothing() -> Outcome {
+    let folder = Folder::new("stopped")?;
+    let clip = clip(16, 16, 5)?;
+    for name in ["a.gif", "a.apng", "a.y4m", "a.mp4", "f-%d.png", "new/"] {
+        for stop_at in [0, 3] {
+            let output = Output::open(&folder.0.join(name), None, false)?;
+            let stopped = output.write(&clip, &Metadata::default(), &mut |index| index < stop_at);
+            assert!(matches!(stopped, Err(Error::Interrupted)), "{name}: {stopped:?}");
+            assert_eq!(folder.names()?, [""; 0], "left by {name} stopped at {stop_at}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_panic_while_writing_leaves_nothing() -> Outcome {
+    let folder = Folder::new("panic")?;
+    let output = Output::open(&folder.0.join("a.gif"), None, false)?;
+    let clip = clip(4, 4, 2)?;
+    let write = || output.write(&clip, &Metadata::default(), &mut |index| index == 0 || panic!("on purpose"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).expect_err("the hook panics");
+    assert_eq!(folder.names()?, [""; 0], "left behind");
+    Ok(())
+}
+
+#[test]
+fn bad_places_are_named_before_anything_runs() -> Outcome {
+    let folder = Folder::new("places")?;
+    fs::create_dir(folder.0.join("dir.gif"))?;
+    for (name, format, code) in [
+        ("missing/a.gif", None, "output-failed"),
+        ("dir.gif", Some(Format::Gif), "output-failed"),
+        ("a.webm", None, "unknown-format"),
+        ("a", None, "unknown-format"),
+        ("%x.png", None, "unknown-format"),
+        ("%99d.png", None, "unknown-format"),
+        ("%d-%d.png", None, "unknown-format"),
+    ] {
+        let error = Output::open(&folder.0.join(name), format, false).expect_err(name);
+        assert_eq!(error.code(), code, "{name}: {error}");
+        assert!(error.hint().is_some(), "{name} has no hint");
+    }
+    let long = Output::open(&folder.0.join(format!("{}.gif", "x".repeat(300))), None, false);
+    let renamed = long.and_then(|output| output.write(&clip(1, 1, 1)?, &Metadata::default(), &mut |_| true));
+    assert_eq!(renamed.expect_err("name too long").code(), "output-failed", "300 characters");
+    assert_eq!(folder.names()?, ["dir.gif"], "left behind");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_are_written_in_place_and_links_stay_links() -> Outcome {
+    let written = write(Path::new("/dev/null"), &clip(4, 4, 2)?).expect_err("no extension");
+    assert_eq!(written.code(), "unknown-format", "{written}");
+    let output = Output::open(Path::new("/dev/null"), Some(Format::Y4m), false)?;
+    assert!(output.write(&clip(4, 4, 2)?, &Metadata::default(), &mut |_| true)?.size_bytes > 96, "bytes");
+    assert!(!fs::metadata("/dev/null")?.is_file(), "/dev/null is still a device");
+
+    let folder = Folder::new("links")?;
+    fs::write(folder.0.join("real.gif"), "old")?;
+    std::os::unix::fs::symlink("real.gif", folder.0.join("link.gif"))?;
+    Output::open(&folder.0.join("link.gif"), None, true)?.write(&clip(4, 4, 1)?, &Metadata::default(), &mut |_| true)?;
+    assert!(fs::symlink_metadata(folder.0.join("link.gif"))?.is_symlink(), "the link was replaced");
+    assert!(fs::read(folder.0.join("real.gif"))?.starts_with(b"GIF89a"), "its target was not written");
+    Ok(())
+}
+
+/// Frames of an MP4 file as ffmpeg decodes them, RGB, and what it says about the file.
+fn decode_mp4(path: &Path) -> Result<(Vec<u8>, String), Box<dyn std::error::Error>> {
+    let ffmpeg = find_ffmpeg().ok_or("these tests decode with ffmpeg: install it")?;
+    let decode = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", "accurate_rnd+full_chroma_int", "-"];
+    let decoded = Command::new(&ffmpeg).arg("-i").arg(path).args(decode).output()?;
+    let complaints = String::from_utf8_lossy(&decoded.stderr);
+    assert!(decoded.status.success() && complaints.is_empty(), "{complaints}");
+    let probe = Command::new(&ffmpeg).arg("-hide_banner").arg("-i").arg(path).output()?;
+    Ok((decoded.stdout, String::from_utf8_lossy(&probe.stderr).into_owned()))
+}
+
+/// The green level of frame t of [`clip`] is 40·t everywhere: checks colour and order.
+fn check_frames(rgb: &[u8], width: usize, height: usize) {
+    for (t, frame) in rgb.chunks_exact(width * height * 3).enumerate() {
+        let mean = frame.iter().skip(1).step_by(3).map(|&g| f64::from(g)).sum::<f64>() / (width * height) as f64;
+        assert!((mean - 40.0 * t as f64).abs() < 6.0, "green of frame {t} is {mean:.1}");
+    }
+}
+
+#[test]
+fn mp4_through_ffmpeg_plays() -> Outcome {
+    let folder = Folder::new("mp4")?;
+    let path = folder.0.join("a.mp4");
+    let written = write(&path, &clip(37, 21, 6)?)?;
+    assert!(written.encoder.contains("ffmpeg"), "{}", written.encoder);
+    let (rgb, probe) = decode_mp4(&path)?;
+    assert_eq!(rgb.len(), 6 * 38 * 22 * 3, "six frames, sides grown to even");
+    check_frames(&rgb, 38, 22);
+    for expected in ["h264", "yuv420p(tv, bt709", "12 fps", "{\"seed\":7}"] {
+        assert!(probe.contains(expected), "`{expected}` not in\n{probe}");
+    }
+    for (width, height) in [(1, 1), (2, 1), (3, 200)] {
+        write(&folder.0.join(format!("{width}x{height}.mp4")), &clip(width, height, 1)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn mp4_of_the_built_in_encoder_plays() -> Outcome {
+    let folder = Folder::new("builtin")?;
+    for (width, height, num_frames) in [(1, 1, 1), (16, 16, 2), (37, 21, 6), (64, 80, 6), (130, 2, 3)] {
+        let clip = clip(width, height, num_frames)?;
+        let metadata = Metadata { comment: "{\"seed\":7}".to_owned(), ..Metadata::default() };
+        let mut file = Vec::new();
+        encode(&clip, Format::Mp4, &metadata, &mut file, &mut |_| true)?;
+        let path = folder.0.join(format!("{width}x{height}.mp4"));
+        fs::write(&path, &file)?;
+        let (rgb, probe) = decode_mp4(&path)?;
+        let (width, height) = (width.next_multiple_of(2) as usize, height.next_multiple_of(2) as usize);
+        assert_eq!(rgb.len(), num_frames * width * height * 3, "{width}x{height}: frames\n{probe}");
+        check_frames(&rgb, width, height);
+        for expected in ["h264", "yuv420p(tv, bt709/bt709/iec61966-2-1", "12 fps", "{\"seed\":7}"] {
+            assert!(probe.contains(expected), "`{expected}` not in\n{probe}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn still_areas_cost_nothing_in_the_built_in_mp4() -> Outcome {
+    // Half of the picture never changes, the other half is noise; near the border they share chroma.
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let frame = |_| (0..64 * 64).flat_map(|i| if i % 64 < 32 { [200, 100, 50, 255] } else { [noise(), noise(), noise(), 255] }).collect();
+    let frames: Vec<Vec<u8>> = (0..9).map(frame).collect();
+    let clip = Clip::new(64, 64, FrameRate::new(24_000, 1001)?, frames)?;
+    let mut file = Vec::new();
+    encode(&clip, Format::Mp4, &Metadata::default(), &mut file, &mut |_| true)?;
+    let raw = 64 * 64 * 3 / 2;
+    assert!((raw + 4 * raw..raw + 5 * raw).contains(&file.len()), "one whole frame and eight halves, found {} bytes", file.len());
+    let folder = Folder::new("still")?;
+    fs::write(folder.0.join("a.mp4"), &file)?;
+    let (rgb, probe) = decode_mp4(&folder.0.join("a.mp4"))?;
+    assert!(probe.contains("23.98 fps"), "{probe}");
+    let last = &rgb[8 * 64 * 64 * 3..];
+    for (at, (pixel, expected)) in last.chunks_exact(3).zip(clip.frames()[8].chunks_exact(4)).enumerate().filter(|(at, _)| at % 64 < 24) {
+        assert!(pixel.iter().zip(expected).all(|(a, b)| a.abs_diff(*b) <= 3), "pixel {at} of the last frame: {pixel:?}, {expected:?}");
+    }
+    Ok(())
+}

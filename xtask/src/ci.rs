@@ -1,0 +1,65 @@
+//! `cargo xtask test`: everything CI checks, cheap checks first. A missing part is a failure, never a skip.
+
+use crate::{
+    licences, rules,
+    setup::{self, LAVAPIPE, SWIFTSHADER, SoftwareAdapter},
+    shell::{Counts, Outcome, cargo, count_tests, run, step, works},
+};
+
+/// Crates whose tests use the GPU; the others need to run once only.
+const GPU_CRATES: [&str; 3] = ["kinora-kernels", "kinora-runtime", "kinora"];
+
+pub(crate) fn test() -> Outcome {
+    step("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("file sizes", || {
+        rules::report_sizes();
+        Ok(())
+    })?;
+    let metadata = step("metadata", rules::metadata)?;
+    step("dependency rule", || rules::check_dependencies(&metadata))?;
+    step("licences", || licences::check(&metadata))?;
+    step("clippy", || run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])))?;
+    step("documentation", || run(cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings")))?;
+    let counts = tests()?;
+    println!("\n{} passed, {} failed", counts.passed, counts.failed);
+    if counts.failed == 0 { Ok(()) } else { Err("tests failed".into()) }
+}
+
+/// All tests on lavapipe, those that use the GPU again on SwiftShader, and the examples in the documentation.
+fn tests() -> Outcome<Counts> {
+    let nextest = works("cargo", &["nextest", "--version"]);
+    let runner: &[&str] =
+        if nextest { &["nextest", "run", "--no-fail-fast"] } else { &["test", "--no-fail-fast", "--lib", "--bins", "--tests"] };
+    let gpu_crates: Vec<&str> = GPU_CRATES.iter().flat_map(|name| ["--package", name]).collect();
+    let everything = [runner, &["--workspace", "--locked"]].concat();
+    let gpu_only = [runner, &["--locked"], &gpu_crates].concat();
+    let examples = ["test", "--doc", "--workspace", "--locked"];
+    let runs: &[(&str, Option<&SoftwareAdapter>, &[&str])] = if cfg!(target_os = "linux") {
+        &[
+            ("tests on lavapipe", Some(&LAVAPIPE), &everything),
+            ("GPU tests on SwiftShader", Some(&SWIFTSHADER), &gpu_only),
+            ("examples in the documentation", Some(&LAVAPIPE), &examples),
+        ]
+    } else {
+        &[("tests on this machine's adapter", None, &everything), ("examples in the documentation", None, &examples)]
+    };
+    // The media tests decode with it what they encoded.
+    setup::ensure_program("ffmpeg")?;
+    let mut counts = Counts::default();
+    for (title, adapter, arguments) in runs {
+        counts = counts.plus(step(title, || on(*adapter, arguments))?);
+    }
+    Ok(counts)
+}
+
+/// Runs cargo, with one software adapter as the only Vulkan driver if given.
+fn on(adapter: Option<&SoftwareAdapter>, arguments: &[&str]) -> Outcome<Counts> {
+    let mut command = cargo(arguments);
+    if let Some(adapter) = adapter {
+        let manifest = adapter.manifest()?;
+        println!("{}: {}", adapter.name, manifest.display());
+        // The first name is for loaders before 1.3.207, the second for all since.
+        command.env("VK_ICD_FILENAMES", &manifest).env("VK_DRIVER_FILES", &manifest);
+    }
+    count_tests(&mut command)
+}

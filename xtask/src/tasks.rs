@@ -1,0 +1,52 @@
+//! The tasks that make something: a clip, measurements, fixtures.
+
+use std::{env, path::PathBuf, process::Command};
+
+use crate::{
+    setup,
+    shell::{Failed, Outcome, cargo, output, root, run},
+};
+
+/// Sets up, builds and runs `kinora generate`; its exit code is the task's.
+pub(crate) fn generate(arguments: &[String]) -> Outcome {
+    // The CPU executor needs no driver.
+    let executor = arguments.iter().position(|argument| argument == "--executor").and_then(|at| arguments.get(at + 1));
+    if executor.is_none_or(|executor| executor != "cpu") && !arguments.contains(&"--executor=cpu".to_owned()) {
+        setup::ensure_adapter()?;
+    }
+    kinora("generate", arguments)
+}
+
+/// Sets up, builds and runs `kinora bench`.
+pub(crate) fn bench(arguments: &[String]) -> Outcome {
+    setup::ensure_adapter()?;
+    kinora("bench", arguments)
+}
+
+/// Builds the command in release mode and runs it in the caller's folder.
+fn kinora(subcommand: &str, arguments: &[String]) -> Outcome {
+    run(&mut cargo(&["build", "--release", "--quiet", "--package", "kinora"]))?;
+    let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
+    let target = PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target"));
+    let program = target.join("release").join(format!("kinora{}", env::consts::EXE_SUFFIX));
+    let status = Command::new(&program).arg(subcommand).args(arguments).status();
+    let status = status.map_err(|error| format!("{} does not start: {error}", program.display()))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Failed { message: String::new(), exit: u8::try_from(code).unwrap_or(1) }),
+        None => Err(format!("{} ended with {status}", program.display()).into()),
+    }
+}
+
+/// Runs the fixture scripts in a Python environment of their own.
+pub(crate) fn golden(parts: &[String]) -> Outcome {
+    let folder = root().join("tests/golden");
+    let python = folder.join(".venv/bin/python");
+    if !python.is_file() {
+        run(Command::new("python3").args(["-m", "venv", ".venv"]).current_dir(&folder))?;
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r", "requirements.txt"]).current_dir(&folder))?;
+    }
+    run(Command::new(&python).arg("generate.py").args(parts).current_dir(&folder))?;
+    run(Command::new(&python).arg("check.py").current_dir(&folder))
+}
