@@ -68,8 +68,8 @@ fn velocity(model: &Transformer, device: &Device, text: &[(usize, u32)], mask: O
 fn packed_sequences_are_those_run_alone() {
     let model = transformer();
     for (name, device, _) in devices() {
-        let packed = velocity(&model, &device, &[(4, 7), (1, 8)], None);
-        let alone: Vec<f32> = [(4, 7), (1, 8)].iter().flat_map(|text| velocity(&model, &device, &[*text], None)).collect();
+        let packed = velocity(&model, device, &[(4, 7), (1, 8)], None);
+        let alone: Vec<f32> = [(4, 7), (1, 8)].iter().flat_map(|text| velocity(&model, device, &[*text], None)).collect();
         let error = nmse(&packed, &alone);
         assert!(error <= 1e-12, "{name}: NMSE {error:.2e}");
         assert!(nmse(&alone[..TOKENS * 8], &alone[TOKENS * 8..]) > 1e-6, "the two texts matter");
@@ -81,7 +81,7 @@ fn masked_text_is_absent_text() {
     let model = transformer();
     for (name, device, _) in devices() {
         let mask = [0.0, 0.0, -10_000.0, -10_000.0, -10_000.0];
-        let error = nmse(&velocity(&model, &device, &[(5, 7)], Some(&mask)), &velocity(&model, &device, &[(2, 7)], None));
+        let error = nmse(&velocity(&model, device, &[(5, 7)], Some(&mask)), &velocity(&model, device, &[(2, 7)], None));
         assert!(error <= 1e-12, "{name}: NMSE {error:.2e}");
     }
 }
@@ -108,7 +108,7 @@ fn a_causal_encoder_does_not_see_the_future() {
             let vae = vae(folder);
             assert_eq!(vae.config.encoder_causal, causal, "{folder} is what the test takes it for");
             // Latent 0 is frame 0; the next latent covers at least frames 1 and 2.
-            let (before, after) = (moments(&vae, &device, 9), moments(&vae, &device, 1));
+            let (before, after) = (moments(&vae, device, 9), moments(&vae, device, 1));
             let latent = before.len() / (1 + 8 / vae.config.temporal_compression());
             assert_eq!(before[..latent] == after[..latent], causal, "{folder} on {name}: the first latent");
             assert!(before[latent..] != after[latent..], "{folder} on {name}: the later ones differ");

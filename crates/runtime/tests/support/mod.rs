@@ -3,8 +3,9 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use kinora_kernels::{Device, WeightFormat};
+use kinora_kernels::{AdapterSelect, Device, Family, WeightFormat, adapters};
 use kinora_runtime::eval::{Operation, Output, eval};
 use kinora_runtime::models::Model;
 use kinora_runtime::weights::Checkpoint;
@@ -14,9 +15,22 @@ pub(crate) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
-/// Every device to test on, with its name and the NMSE allowed for f32 weights.
-pub(crate) fn devices() -> Vec<(&'static str, Device, f64)> {
-    vec![("cpu", Device::cpu(), 1e-8)]
+/// The CPU twins and every adapter of this machine with both kernel families, with the NMSE allowed for f32 weights.
+/// Panics without an adapter: these tests never skip.
+pub(crate) fn devices() -> &'static [(String, Device, f64)] {
+    static DEVICES: OnceLock<Vec<(String, Device, f64)>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let count = pollster::block_on(adapters()).len();
+        assert!(count > 0, "these tests need a Vulkan adapter; `cargo xtask test` installs one");
+        let on_adapter = |i: usize| {
+            [Family::Soft, Family::Gpu].map(|family| {
+                let device = pollster::block_on(Device::gpu(&AdapterSelect::Index(i), Some(family))).expect("a listed adapter opens");
+                (device.name(), device, 1e-7)
+            })
+        };
+        let cpu = Device::cpu();
+        [(cpu.name(), cpu, 1e-8)].into_iter().chain((0..count).flat_map(on_adapter)).collect()
+    })
 }
 
 /// `Σ(a − b)² / Σb²`.
@@ -40,10 +54,10 @@ pub(crate) fn check_folder(folder: &str) {
     cases.sort();
     assert!(!cases.is_empty(), "no cases in {}", folder.display());
     for (device_name, device, allowed) in devices() {
-        for (format, allowed) in [(WeightFormat::F32, allowed), (WeightFormat::F16, 1e-5)] {
+        for (format, allowed) in [(WeightFormat::F32, *allowed), (WeightFormat::F16, 1e-5)] {
             let model = Model::open(&folder, format).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
             for case in &cases {
-                let outputs = run(&model, &folder, case, &device);
+                let outputs = run(&model, &folder, case, device);
                 let expected = Checkpoint::open(folder.join(format!("expected_{case}.safetensors"))).expect("the expected results");
                 assert_eq!(outputs.len(), expected.names().count(), "{case}: every result");
                 for Output { name, shape, values } in &outputs {
