@@ -9,8 +9,8 @@ pub enum Error {
     /// An operator was recorded on tensors that do not fit.
     #[error("{op}: expected {expected}, found {found} (recorded at {at})")]
     Shape {
-        /// The operator.
-        op: &'static str,
+        /// Scope and operator, e.g. `transformer_blocks.0.attn1.to_q.gemm`.
+        op: String,
         /// What it needs.
         expected: String,
         /// What it was given.

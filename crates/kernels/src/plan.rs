@@ -93,6 +93,13 @@ struct Recording {
     error: Option<Error>,
 }
 
+impl Recording {
+    /// `op` within the current scope.
+    fn label(&self, op: &str) -> String {
+        self.scope.iter().map(String::as_str).chain([op]).collect::<Vec<_>>().join(".")
+    }
+}
+
 /// A computation being recorded through [`Tensor`] handles.
 #[derive(Default)]
 pub struct Plan(RefCell<Recording>);
@@ -165,13 +172,15 @@ impl Plan {
     #[track_caller]
     pub fn fail(&self, op: &'static str, expected: impl Into<String>, found: impl Into<String>) {
         let at = Location::caller();
-        self.0.borrow_mut().error.get_or_insert(Error::Shape { op, expected: expected.into(), found: found.into(), at });
+        let mut rec = self.0.borrow_mut();
+        let op = rec.label(op);
+        rec.error.get_or_insert(Error::Shape { op, expected: expected.into(), found: found.into(), at });
     }
 
     pub(crate) fn record(&self, op: Op, inputs: Vec<Operand>, shape: Shape, elem: Elem) -> Tensor<'_> {
         let mut rec = self.0.borrow_mut();
         let cadence = inputs.iter().map(|i| rec.values[i.value].cadence).max().unwrap_or(Cadence::Once);
-        let label = rec.scope.iter().map(String::as_str).chain([op.name()]).collect::<Vec<_>>().join(".");
+        let label = rec.label(op.name());
         let output = rec.values.len();
         let source = Source::Step(rec.steps.len());
         rec.values.push(Value { shape, elem, cadence, source });

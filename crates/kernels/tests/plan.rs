@@ -73,13 +73,13 @@ fn live_values_never_share_a_buffer() {
 }
 
 #[test]
-fn a_shape_error_names_the_operator_and_the_line() {
+fn a_shape_error_names_the_layer_and_the_line() {
     let plan = Plan::new();
     let x = plan.input("x", &[2, 3], Cadence::Once);
     let line = line!() + 1;
-    let y = x.linear(&weight("w", &[4, 5], 0), None);
+    let y = plan.scope("proj_in", || x.linear(&weight("w", &[4, 5], 0), None));
     plan.output("y", y);
     let message = plan.finish().expect_err("K differs").to_string();
-    assert!(message.contains("gemm: expected weight `w` [N, 3], found [4, 5]"), "{message}");
+    assert!(message.starts_with("proj_in.gemm: expected weight `w` [N, 3], found [4, 5]"), "{message}");
     assert!(message.contains(&format!("plan.rs:{line}")), "{message}");
 }

@@ -2,15 +2,25 @@
 //!
 //! Inputs are the keyword arguments of the reference class's `forward`, `encode` or `decode`.
 
+mod scheduler;
 mod text;
 mod transformer;
 mod vae;
 
-use kinora_kernels::Device;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::PathBuf;
+
+#[cfg(not(target_arch = "wasm32"))]
+use kinora_kernels::WeightFormat;
+use kinora_kernels::{Device, Executable};
 
 use crate::error::{Error, Result};
 use crate::models::Model;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::models::component_folder;
 use crate::weights::{Checkpoint, TensorView};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::weights::{NewTensor, Values, write_file};
 
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -25,6 +35,18 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The operation called `name`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`].
+    pub fn from_name(name: &str) -> Result<Self> {
+        [Self::Forward, Self::Encode, Self::Decode].into_iter().find(|op| op.name() == name).ok_or_else(|| Error::InvalidRequest {
+            parameter: "op".into(),
+            found: name.into(),
+            expected: "forward, encode or decode".into(),
+        })
+    }
+
     /// The name in the API.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +76,7 @@ pub struct Output {
 pub async fn eval(model: &Model, operation: Operation, inputs: &Checkpoint, device: &Device) -> Result<Vec<Output>> {
     match (model, operation) {
         (Model::LtxTransformer(model), Operation::Forward) => transformer::forward(model, &Inputs(inputs), device).await,
+        (Model::Scheduler(config), Operation::Forward) => scheduler::set_timesteps(config, &Inputs(inputs)),
         (Model::T5(model), Operation::Forward) => text::t5(model, &Inputs(inputs), device).await,
         (Model::Bert(model), Operation::Forward) => text::bert(model, &Inputs(inputs), device).await,
         (Model::LtxVae(model), Operation::Encode) => vae::encode(model, &Inputs(inputs), device).await,
@@ -62,6 +85,53 @@ pub async fn eval(model: &Model, operation: Operation, inputs: &Checkpoint, devi
             Err(Error::InvalidRequest { parameter: "op".into(), found: operation.name().into(), expected: model.operations().join(" or ") })
         }
     }
+}
+
+/// [`eval`] over files: `kinora eval`.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Clone, Debug)]
+pub struct EvalRequest {
+    /// A model folder with `model_index.json`, or a component folder with `config.json`.
+    pub model: PathBuf,
+    /// Folder of the component inside a model folder.
+    pub component: Option<String>,
+    /// What to run of it.
+    pub operation: Operation,
+    /// Safetensors file with the arguments.
+    pub inputs: PathBuf,
+    /// Safetensors file to write the results to.
+    pub outputs: PathBuf,
+    /// How matrices and convolutions are stored on the device.
+    pub format: WeightFormat,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl EvalRequest {
+    /// Runs the component and writes its results, which are also returned.
+    ///
+    /// # Errors
+    /// As [`eval`], and those of missing, unreadable and unwritable files.
+    pub async fn run(&self, device: &Device) -> Result<Vec<Output>> {
+        // Arguments first: a slip in them need not wait for the weights.
+        let inputs = Checkpoint::open(&self.inputs)?;
+        let folder = component_folder(&self.model, self.component.as_deref())?;
+        let outputs = eval(&Model::open(&folder, self.format)?, self.operation, &inputs, device).await?;
+        let tensors: Vec<_> = outputs.iter().map(|o| NewTensor { name: o.name, shape: &o.shape, values: Values::F32(&o.values) }).collect();
+        write_file(&self.outputs, &tensors)?;
+        Ok(outputs)
+    }
+}
+
+/// A result of a run, which must be finite.
+async fn finite(run: &mut Executable, name: &'static str) -> Result<Vec<f32>> {
+    let values = run.read(name).await?;
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    if count == 0 {
+        return Ok(values);
+    }
+    // The first layer that is not finite says more than the last.
+    run.find_non_finite().await?;
+    Err(Error::NonFinite { at: name.into(), count, total: values.len() })
 }
 
 /// The inputs of a call.

@@ -66,14 +66,19 @@ impl Manifest {
             Some("LTXPipeline" | "LTXImageToVideoPipeline" | "LTXConditionPipeline") => {}
             class => {
                 let class = class.unwrap_or("none").into();
-                return Err(Error::UnknownClass { class, file: file.into(), known: "LTXPipeline, LTXImageToVideoPipeline, LTXConditionPipeline".into() });
+                return Err(Error::UnknownClass {
+                    class,
+                    file: file.into(),
+                    known: "LTXPipeline, LTXImageToVideoPipeline, LTXConditionPipeline".into(),
+                });
             }
         }
         let manifest: Self = match index.get("kinora") {
             None => Self::default(),
             Some(kinora) => serde_json::from_value(kinora.clone()).map_err(|e| invalid(format!("`kinora`: {e}")))?,
         };
-        let counts = [manifest.default_steps, manifest.default_width, manifest.default_height, manifest.default_frames, manifest.max_text_tokens];
+        let counts =
+            [manifest.default_steps, manifest.default_width, manifest.default_height, manifest.default_frames, manifest.max_text_tokens];
         if ![0, crate::models::ltx::tokens::COORDINATE_CHANNELS].contains(&manifest.coordinate_channels) {
             return Err(invalid(format!("`kinora.coordinate_channels` is {}, expected 0 or 15", manifest.coordinate_channels)));
         }

@@ -110,12 +110,17 @@ impl VideoPipeline {
         };
         let file = |name: &str| folder.join(name).display().to_string();
         let manifest = Manifest::parse(&read("model_index.json")?, &file("model_index.json"))?;
-        let schedule = ScheduleConfig::from_json(read("scheduler/scheduler_config.json")?.as_bytes(), &file("scheduler/scheduler_config.json"))?;
+        let schedule =
+            ScheduleConfig::from_json(read("scheduler/scheduler_config.json")?.as_bytes(), &file("scheduler/scheduler_config.json"))?;
         let open = |component: &str| Model::open(&folder.join(component), format);
-        let wrong = |component: &str, known: &str| {
-            Error::UnknownClass { class: "another class".into(), file: file(&format!("{component}/config.json")), known: known.into() }
+        let wrong = |component: &str, known: &str| Error::UnknownClass {
+            class: "another class".into(),
+            file: file(&format!("{component}/config.json")),
+            known: known.into(),
         };
-        let Model::LtxTransformer(transformer) = open("transformer")? else { return Err(wrong("transformer", "LTXVideoTransformer3DModel")) };
+        let Model::LtxTransformer(transformer) = open("transformer")? else {
+            return Err(wrong("transformer", "LTXVideoTransformer3DModel"));
+        };
         let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
         let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
         let tokenizer = Tokenizer::from_file(folder.join("tokenizer/tokenizer.json"))?;

@@ -43,7 +43,11 @@ impl LatentShape {
         }
         let latent_frames = 1 + (frames - 1) / t;
         if (frames - 1) % t != 0 || latent_frames % pt != 0 {
-            return Err(request("frames", frames.to_string(), format!("1 more than a multiple of {}, e.g. {}", t * pt, nearest(frames, t * pt, 1))));
+            return Err(request(
+                "frames",
+                frames.to_string(),
+                format!("1 more than a multiple of {}, e.g. {}", t * pt, nearest(frames, t * pt, 1)),
+            ));
         }
         Ok(Self { channels, grid: [latent_frames, height / h, width / w] })
     }

@@ -41,7 +41,8 @@ fn denoising_runs_match_the_reference() {
         let negatives = if guidance == 1.0 { Vec::new() } else { texts(&inputs, "negative") };
         let given: Vec<bool> = (0..batch * f * h * w).map(|row| first_frame && row % (f * h * w) < h * w).collect();
         // Tokens are single latents here.
-        let clips = |values: &[f32]| -> Vec<f32> { values.chunks_exact(c * f * h * w).flat_map(|clip| pack(clip, [c, f, h, w], [1; 3])).collect() };
+        let clips =
+            |values: &[f32]| -> Vec<f32> { values.chunks_exact(c * f * h * w).flat_map(|clip| pack(clip, [c, f, h, w], [1; 3])).collect() };
         let mut tokens = clips(&latents.to_f32());
         if first_frame {
             let image = clips(&inputs.get("image_latents").expect("the given frame").to_f32());

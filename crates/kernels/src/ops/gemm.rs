@@ -1,6 +1,6 @@
 //! Linear layers.
 
-use crate::generated::gemm_soft;
+use crate::generated::{gemm_gpu, gemm_soft};
 use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Activation, Gemm, Op};
@@ -32,6 +32,27 @@ impl<'p> Tensor<'p> {
     }
 }
 
+/// The variant of one family's kernel; the generated types of the families are distinct, their axes equal.
+macro_rules! variant {
+    ($kernel:ident, $op:expr) => {{
+        use $kernel::{Epilogue, Variant, Weights};
+        let weights = match $op.weight.format() {
+            WeightFormat::F32 => Weights::F32,
+            WeightFormat::F16 => Weights::F16,
+        };
+        let epilogue = match ($op.gate, $op.residual, $op.activation) {
+            (Some(_), ..) => Epilogue::Gate,
+            (None, true, _) => Epilogue::Residual,
+            (None, false, Activation::None) => Epilogue::None,
+            (None, false, Activation::GeluTanh) => Epilogue::GeluTanh,
+            (None, false, Activation::GeluErf) => Epilogue::GeluErf,
+            (None, false, Activation::Silu) => Epilogue::Silu,
+            (None, false, Activation::Relu) => Epilogue::Relu,
+        };
+        Variant { weights, bias: $op.bias.is_some(), epilogue }
+    }};
+}
+
 pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
     let (shape, x) = (cx.output_shape(), cx.shape(0));
     let (rows, n4, k4) = (shape.rows(), shape.channels4(), x.channels4());
@@ -56,33 +77,34 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
                 ..Default::default()
             };
             let items = rows.div_ceil(gemm_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
-            cx.dispatch(soft_variant(op).kernel(), items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
+            cx.dispatch(variant!(gemm_soft, op).kernel(), items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
         }
-        Family::Gpu => {}
+        Family::Gpu => lower_gpu(op, cx, flops, bindings),
     }
+}
+
+/// Rows and columns of the tile a workgroup of `gemm_gpu` owns.
+const GPU_TILE: usize = 64;
+
+fn lower_gpu(op: &Gemm, cx: &mut Lowering<'_>, flops: f64, bindings: Vec<Binding>) {
+    let shape = cx.output_shape();
+    let params = gemm_gpu::Params {
+        rows: shape.rows() as u32,
+        k4: cx.shape(0).channels4() as u32,
+        n4: shape.channels4() as u32,
+        x_row_stride4: cx.stride4(0),
+        x_base4: cx.base4(0),
+        gate_row_stride4: if op.gate.is_some() { cx.stride4(2) } else { 0 },
+        gate_base4: (op.gate.unwrap_or(0) / 4) as u32,
+        ..Default::default()
+    };
+    let items = shape.rows().div_ceil(GPU_TILE) * shape.channels().div_ceil(GPU_TILE);
+    cx.dispatch(variant!(gemm_gpu, op).kernel(), items, flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });
 }
 
 /// Panels side by side in the eight lanes of a workgroup: the arrangement that leaves the fewest lanes idle, and of
 /// those the widest, which shares loads of x.
-fn soft_lane_columns(row_blocks: usize, panels: usize) -> usize {
+pub(super) fn soft_lane_columns(row_blocks: usize, panels: usize) -> usize {
     let groups = |cols: usize| row_blocks.div_ceil(8 / cols) * panels.div_ceil(cols);
     [8, 4, 2, 1].into_iter().min_by_key(|&cols| groups(cols)).unwrap_or(8)
-}
-
-fn soft_variant(op: &Gemm) -> gemm_soft::Variant {
-    use gemm_soft::{Epilogue, Weights};
-    let weights = match op.weight.format() {
-        WeightFormat::F32 => Weights::F32,
-        WeightFormat::F16 => Weights::F16,
-    };
-    let epilogue = match (op.gate, op.residual, op.activation) {
-        (Some(_), ..) => Epilogue::Gate,
-        (None, true, _) => Epilogue::Residual,
-        (None, false, Activation::None) => Epilogue::None,
-        (None, false, Activation::GeluTanh) => Epilogue::GeluTanh,
-        (None, false, Activation::GeluErf) => Epilogue::GeluErf,
-        (None, false, Activation::Silu) => Epilogue::Silu,
-        (None, false, Activation::Relu) => Epilogue::Relu,
-    };
-    gemm_soft::Variant { weights, bias: op.bias.is_some(), epilogue }
 }

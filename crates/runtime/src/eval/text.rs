@@ -2,7 +2,7 @@
 
 use kinora_kernels::{Cadence, Device, Executable, Plan, Tensor};
 
-use super::{Inputs, Output};
+use super::{Inputs, Output, finite};
 use crate::error::{Error, Result};
 use crate::models::bert::Bert;
 use crate::models::t5::T5Encoder;
@@ -71,6 +71,6 @@ async fn run(
     let mut run = Executable::new(device, plan.finish()?)?;
     run.write("embeddings", embeddings)?;
     run.run().await?;
-    let values = run.read("last_hidden_state").await?;
+    let values = finite(&mut run, "last_hidden_state").await?;
     Ok(vec![Output { name: "last_hidden_state", shape: vec![batch, length, width], values }])
 }

@@ -2,7 +2,7 @@
 
 use kinora_kernels::{Cadence, Device, Executable, Plan};
 
-use super::{Inputs, Output, wrong_shape};
+use super::{Inputs, Output, finite, wrong_shape};
 use crate::error::{Error, Result};
 use crate::models::ltx::{TokenLayout, Transformer, TransformerInputs};
 use crate::nn::embed::{TIMESTEP_FEATURES, timestep_features};
@@ -55,7 +55,7 @@ pub(super) async fn forward(model: &Transformer, inputs: &Inputs<'_>, device: &D
     run.write("encoder_hidden_states", &text.to_f32())?;
     run.write_indices("timestep_index", &index)?;
     run.run().await?;
-    let values = run.read("sample").await?;
+    let values = finite(&mut run, "sample").await?;
     Ok(vec![Output { name: "sample", shape: vec![batch, tokens, config.velocity_channels()], values }])
 }
 

@@ -2,7 +2,7 @@
 
 use kinora_kernels::{Cadence, Device, Executable, Plan};
 
-use super::{Inputs, Output, wrong_shape};
+use super::{Inputs, Output, finite, wrong_shape};
 use crate::error::{Error, Result};
 use crate::models::ltx::Vae;
 use crate::models::ltx::tokens::{channels_first, channels_last};
@@ -28,7 +28,7 @@ pub(super) async fn encode(model: &Vae, inputs: &Inputs<'_>, device: &Device) ->
     let mut run = Executable::new(device, plan.finish()?)?;
     run.write("x", &batched(&x.to_f32(), extents, channels_last))?;
     run.run().await?;
-    let moments = run.read("moments").await?;
+    let moments = finite(&mut run, "moments").await?;
     let (c, d) = (config.latent_channels, shape.dims());
     let extents = [batch, c, d[1], d[2], d[3]];
     let mean: Vec<f32> = moments.chunks_exact(c + 1).flat_map(|m| m[..c].iter().copied()).collect();
@@ -67,7 +67,7 @@ pub(super) async fn decode(model: &Vae, inputs: &Inputs<'_>, device: &Device) ->
     let mut run = Executable::new(device, plan.finish()?)?;
     run.write("z", &batched(&z.to_f32(), extents, channels_last))?;
     run.run().await?;
-    let frames = run.read("sample").await?;
+    let frames = finite(&mut run, "sample").await?;
     let d = shape.dims();
     let extents = [batch, d[4], d[1], d[2], d[3]];
     Ok(vec![Output { name: "sample", shape: extents.to_vec(), values: batched(&frames, extents, channels_first) }])

@@ -21,7 +21,7 @@ impl TextEncoder {
         match model {
             Model::T5(model) => Some(Self::T5(model)),
             Model::Bert(model) => Some(Self::Bert(model)),
-            Model::LtxTransformer(_) | Model::LtxVae(_) => None,
+            Model::LtxTransformer(_) | Model::LtxVae(_) | Model::Scheduler(_) => None,
         }
     }
 

@@ -41,7 +41,13 @@ impl Denoise<'_> {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::NonFinite`] naming the layer, [`Error::Kernels`].
-    pub async fn run(&self, device: &Device, tokens: &[f32], cancel: &CancelToken, on_step: &mut dyn FnMut(usize, usize)) -> Result<Vec<f32>> {
+    pub async fn run(
+        &self,
+        device: &Device,
+        tokens: &[f32],
+        cancel: &CancelToken,
+        on_step: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<f32>> {
         let rows = self.prompts.len() * self.rope.len() / self.transformer.config().width();
         let plan = Plan::new();
         self.record(&plan, rows);
@@ -129,7 +135,8 @@ impl Denoise<'_> {
         let rows: usize = lengths.iter().sum();
         let states: Vec<f32> = all.iter().flat_map(|t| t.states.iter().copied()).collect();
         let masked = all.iter().any(|t| !t.mask.is_empty());
-        let additive = all.iter().zip(&lengths).flat_map(|(t, n)| (0..*n).map(|i| (1.0 - t.mask.get(i).copied().unwrap_or(1.0)) * -10_000.0));
+        let additive =
+            all.iter().zip(&lengths).flat_map(|(t, n)| (0..*n).map(|i| (1.0 - t.mask.get(i).copied().unwrap_or(1.0)) * -10_000.0));
         let mask = masked.then(|| plan.constant(&[rows], &additive.collect::<Vec<f32>>()));
         (plan.constant(&[rows, channels], &states), mask, lengths)
     }

@@ -1,0 +1,117 @@
+//! What must hold of the models whatever their weights: packing changes nothing, masked text is absent text, the
+//! causal encoder does not see the future.
+
+mod support;
+
+use kinora_kernels::{Cadence, Device, Executable, Plan, WeightFormat};
+use kinora_runtime::models::Model;
+use kinora_runtime::models::ltx::{TokenLayout, Transformer, TransformerInputs, Vae};
+use kinora_runtime::nn::embed::{TIMESTEP_FEATURES, timestep_features};
+use support::{devices, golden, nmse};
+
+fn transformer() -> Transformer {
+    match Model::open(&golden().join("ltx_transformer/two_layers"), WeightFormat::F32) {
+        Ok(Model::LtxTransformer(model)) => model,
+        Ok(_) => panic!("the fixture is a transformer"),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn vae(folder: &str) -> Vae {
+    match Model::open(&golden().join("ltx_vae").join(folder), WeightFormat::F32) {
+        Ok(Model::LtxVae(model)) => model,
+        Ok(_) => panic!("the fixture is an autoencoder"),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// Values that look random and differ by `seed`.
+fn noise(len: usize, seed: u32) -> Vec<f32> {
+    (0..len as u32).map(|i| ((i * 37 + seed * 101 + 13) as f32 * 0.618).sin()).collect()
+}
+
+const GRID: [usize; 3] = [1, 2, 3];
+const TOKENS: usize = 6;
+
+/// One pass over packed sequences with these text lengths, the same video tokens in each; two timesteps alternate.
+fn velocity(model: &Transformer, device: &Device, text: &[(usize, u32)], mask: Option<&[f32]>) -> Vec<f32> {
+    let (config, sequences) = (model.config(), text.len());
+    let (rows, text_rows) = (sequences * TOKENS, text.iter().map(|(n, _)| n).sum());
+    let plan = Plan::new();
+    let rope = model.rope(GRID, Some([0.32, 32.0, 32.0]));
+    let sample = model.forward(
+        &plan,
+        &TransformerInputs {
+            hidden_states: plan.input("tokens", &[rows, config.in_channels], Cadence::EveryStep),
+            encoder_hidden_states: plan.input("text", &[text_rows, config.caption_channels], Cadence::Once),
+            encoder_mask: mask.map(|mask| plan.constant(&[text_rows], mask)),
+            timestep_features: plan.constant(&[2, TIMESTEP_FEATURES], &timestep_features(&[875.0, 125.0])),
+            timestep_index: plan.index_input("index", rows, Cadence::EveryStep),
+            rope: plan.constant(&[TOKENS, config.width()], &rope),
+            layout: TokenLayout { video: vec![TOKENS; sequences], text: text.iter().map(|(n, _)| *n).collect() },
+        },
+    );
+    plan.output("sample", sample);
+    let mut run = Executable::new(device, plan.finish().expect("shapes fit")).expect("the device runs it");
+    let states: Vec<f32> = text.iter().flat_map(|(n, seed)| noise(n * config.caption_channels, *seed)).collect();
+    run.write("tokens", &noise(TOKENS * config.in_channels, 1).repeat(sequences)).expect("declared");
+    run.write("text", &states).expect("declared");
+    run.write_indices("index", &(0..rows as u32).map(|r| r % 2).collect::<Vec<_>>()).expect("declared");
+    pollster::block_on(async {
+        run.run().await?;
+        run.read("sample").await
+    })
+    .expect("runs")
+}
+
+#[test]
+fn packed_sequences_are_those_run_alone() {
+    let model = transformer();
+    for (name, device, _) in devices() {
+        let packed = velocity(&model, &device, &[(4, 7), (1, 8)], None);
+        let alone: Vec<f32> = [(4, 7), (1, 8)].iter().flat_map(|text| velocity(&model, &device, &[*text], None)).collect();
+        let error = nmse(&packed, &alone);
+        assert!(error <= 1e-12, "{name}: NMSE {error:.2e}");
+        assert!(nmse(&alone[..TOKENS * 8], &alone[TOKENS * 8..]) > 1e-6, "the two texts matter");
+    }
+}
+
+#[test]
+fn masked_text_is_absent_text() {
+    let model = transformer();
+    for (name, device, _) in devices() {
+        let mask = [0.0, 0.0, -10_000.0, -10_000.0, -10_000.0];
+        let error = nmse(&velocity(&model, &device, &[(5, 7)], Some(&mask)), &velocity(&model, &device, &[(2, 7)], None));
+        assert!(error <= 1e-12, "{name}: NMSE {error:.2e}");
+    }
+}
+
+/// Encodes nine frames, of which those from `changed` on are other ones.
+fn moments(vae: &Vae, device: &Device, changed: usize) -> Vec<f32> {
+    let frame = 16 * 8 * 3;
+    let frames: Vec<f32> = (0..9).flat_map(|f| noise(frame, if f < changed { f as u32 } else { 100 + f as u32 })).collect();
+    let plan = Plan::new();
+    plan.output("moments", vae.encoder.forward(&plan, plan.input("x", &[1, 9, 16, 8, 3], Cadence::Once)));
+    let mut run = Executable::new(device, plan.finish().expect("shapes fit")).expect("the device runs it");
+    run.write("x", &frames).expect("declared");
+    pollster::block_on(async {
+        run.run().await?;
+        run.read("moments").await
+    })
+    .expect("runs")
+}
+
+#[test]
+fn a_causal_encoder_does_not_see_the_future() {
+    for (name, device, _) in devices() {
+        for (folder, causal) in [("v090", true), ("v095", true), ("v090_causal_decoder", false)] {
+            let vae = vae(folder);
+            assert_eq!(vae.config.encoder_causal, causal, "{folder} is what the test takes it for");
+            // Latent 0 is frame 0; the next latent covers at least frames 1 and 2.
+            let (before, after) = (moments(&vae, &device, 9), moments(&vae, &device, 1));
+            let latent = before.len() / (1 + 8 / vae.config.temporal_compression());
+            assert_eq!(before[..latent] == after[..latent], causal, "{folder} on {name}: the first latent");
+            assert!(before[latent..] != after[latent..], "{folder} on {name}: the later ones differ");
+        }
+    }
+}
