@@ -76,77 +76,69 @@ impl<'p> Tensor<'p> {
 const TILE_ROWS: u32 = 64;
 
 pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
-    let tiles = query_tiles(&op.sequences);
-    let items = tiles.len() / TILE_WORDS * op.heads;
-    let pairs: f64 = op.sequences.iter().map(|s| f64::from(s[1]) * f64::from(s[3])).sum();
-    let flops = 4.0 * pairs * cx.output_shape().channels() as f64;
-    match cx.family {
-        Family::Soft => lower_soft(op, tiles, items, flops, cx),
-        Family::Gpu => lower_gpu(op, tiles, items, flops, cx),
-    }
-}
-
-/// Words of a `Tile` of the kernels.
-const TILE_WORDS: usize = 5;
-
-/// The query tiles of all sequences: first query row, rows, position of the first in its sequence, first key row, keys.
-fn query_tiles(sequences: &[[u32; 4]]) -> Vec<u32> {
-    let mut words = Vec::new();
-    for &[query, queries, key, keys] in sequences {
-        for position in (0..queries).step_by(TILE_ROWS as usize) {
-            words.extend([query + position, TILE_ROWS.min(queries - position), position, key, keys]);
-        }
-    }
-    words
-}
-
-fn lower_soft(op: &Attention, tiles: Vec<u32>, items: usize, flops: f64, cx: &mut Lowering<'_>) {
     let shape = cx.output_shape();
-    let bias = op.bias.then(|| 3 + usize::from(op.mask));
-    let params = flash_soft::Params {
-        heads: op.heads as u32,
-        head4: (shape.channels() / op.heads / 4) as u32,
-        q_row_stride4: cx.stride4(0),
-        q_base4: cx.base4(0),
-        k_row_stride4: cx.stride4(1),
-        k_base4: cx.base4(1),
-        v_row_stride4: cx.stride4(2),
-        v_base4: cx.base4(2),
-        o_row_stride4: shape.channels4() as u32,
-        bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
-        bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
-        scale: op.scale,
-        ..Default::default()
-    };
+    let head = shape.channels() / op.heads;
+    let tiles = query_tiles(&op.sequences);
+    let flops = op.sequences.iter().map(|s| 4.0 * f64::from(s[1]) * f64::from(s[3]) * shape.channels() as f64).sum();
+    let items = tiles.len() / TILE_WORDS * op.heads;
     // Mask and bias are inputs 3 and 4, as many as there are.
     let extra = (3..cx.step.inputs.len()).map(|i| cx.input(i));
     let inputs = [cx.input(0), cx.input(1), cx.input(2), Binding::Data(tiles)];
     let bindings = inputs.into_iter().chain(extra).chain([cx.output()]).collect();
-    let kernel = flash_soft::Variant { mask: op.mask, bias: op.bias }.kernel();
-    cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
+    let bias = op.bias.then(|| 3 + usize::from(op.mask));
+    match cx.family {
+        Family::Soft => {
+            let params = flash_soft::Params {
+                heads: op.heads as u32,
+                head4: (head / 4) as u32,
+                q_row_stride4: cx.stride4(0),
+                q_base4: cx.base4(0),
+                k_row_stride4: cx.stride4(1),
+                k_base4: cx.base4(1),
+                v_row_stride4: cx.stride4(2),
+                v_base4: cx.base4(2),
+                o_row_stride4: shape.channels4() as u32,
+                bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
+                bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
+                scale: op.scale,
+                ..Default::default()
+            };
+            let kernel = flash_soft::Variant { mask: op.mask, bias: op.bias }.kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
+        }
+        Family::Gpu => {
+            let params = flash_gpu::Params {
+                tiles: (items / op.heads) as u32,
+                head4: (head / 4) as u32,
+                q_row_stride4: cx.stride4(0),
+                q_base4: cx.base4(0),
+                k_row_stride4: cx.stride4(1),
+                k_base4: cx.base4(1),
+                v_row_stride4: cx.stride4(2),
+                v_base4: cx.base4(2),
+                o_row_stride4: shape.channels4() as u32,
+                bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
+                bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
+                scale: op.scale,
+                ..Default::default()
+            };
+            let width = if head <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
+            let kernel = flash_gpu::Variant { head: width, mask: op.mask, bias: op.bias }.kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
+        }
+    }
 }
 
-fn lower_gpu(op: &Attention, tiles: Vec<u32>, items: usize, flops: f64, cx: &mut Lowering<'_>) {
-    let (shape, d) = (cx.output_shape(), cx.output_shape().channels() / op.heads);
-    let bias = op.bias.then(|| 3 + usize::from(op.mask));
-    let params = flash_gpu::Params {
-        tiles: (tiles.len() / TILE_WORDS) as u32,
-        d4: (d / 4) as u32,
-        scale: op.scale,
-        q_row_stride4: cx.stride4(0),
-        q_base4: cx.base4(0),
-        k_row_stride4: cx.stride4(1),
-        k_base4: cx.base4(1),
-        v_row_stride4: cx.stride4(2),
-        v_base4: cx.base4(2),
-        y_row_stride4: shape.channels4() as u32,
-        bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
-        bias_row_stride: bias.map_or(0, |i| 4 * cx.stride4(i)),
-        ..Default::default()
-    };
-    let head = if d <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
-    let kernel = flash_gpu::Variant { head, mask: op.mask, bias: op.bias }.kernel();
-    let inputs = (0..cx.step.inputs.len()).map(|i| cx.input(i));
-    let bindings = inputs.chain([Binding::Data(tiles), cx.output()]).collect();
-    cx.dispatch(kernel, items, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
+/// Words of a `Tile` of the kernels.
+const TILE_WORDS: usize = 8;
+
+/// The query tiles of all sequences, as the kernels' `Tile` records.
+fn query_tiles(sequences: &[[u32; 4]]) -> Vec<u32> {
+    let mut words = Vec::new();
+    for &[q_start, q_len, k_start, k_len] in sequences {
+        for local in (0..q_len).step_by(TILE_ROWS as usize) {
+            words.extend([q_start + local, TILE_ROWS.min(q_len - local), local, k_start, k_len, 0, 0, 0]);
+        }
+    }
+    words
 }

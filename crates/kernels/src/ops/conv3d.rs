@@ -69,73 +69,76 @@ impl<'p> Tensor<'p> {
     }
 }
 
+/// Rows (output positions) and columns (output channels) of the tile a workgroup of `conv3d_gpu` owns.
+const GPU_TILE: usize = 64;
+
+/// The variant of one family's kernel; the generated types of the families are distinct, their axes equal.
+macro_rules! variant {
+    ($kernel:ident, $op:expr) => {{
+        use $kernel::{Epilogue, Variant, Weights};
+        let weights = match $op.weight.format() {
+            WeightFormat::F32 => Weights::F32,
+            WeightFormat::F16 => Weights::F16,
+        };
+        Variant { weights, bias: $op.bias.is_some(), epilogue: if $op.residual { Epilogue::Residual } else { Epilogue::None } }
+    }};
+}
+
 pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
+    let (shape, x, w) = (cx.output_shape(), cx.shape(0), op.weight.shape());
+    let (rows, n4) = (shape.rows(), shape.channels4());
     let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
     let residual = op.residual.then(|| cx.input(1));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(residual).chain([cx.output()]).collect();
-    let flops = 2.0 * cx.output_shape().rows() as f64 * op.weight.shape().elements() as f64;
+    let flops = 2.0 * rows as f64 * w.elements() as f64;
     match cx.family {
-        Family::Soft => lower_soft(op, bindings, flops, cx),
-        Family::Gpu => lower_gpu(op, bindings, flops, cx),
+        Family::Soft => {
+            let panels = n4.div_ceil(4);
+            let lane_cols = soft_lane_columns(rows.div_ceil(conv3d_soft::ROWS as usize), panels);
+            let params = conv3d_soft::Params {
+                input: four(&x.dims()[1..4], x.channels4()),
+                output: four(&shape.dims()[1..4], n4),
+                kernel: four(&w.dims()[2..5], 0),
+                stride: four(&op.stride, 0),
+                front: four(&op.front, replicate_bits(op)),
+                rows: rows as u32,
+                lane_cols: lane_cols as u32,
+                first: 0,
+                end: 0,
+            };
+            let items = rows.div_ceil(conv3d_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
+            cx.dispatch(variant!(conv3d_soft, op).kernel(), items, flops, bindings, |first, end| conv3d_soft::Params {
+                first,
+                end,
+                ..params
+            });
+        }
+        Family::Gpu => {
+            let params = conv3d_gpu::Params {
+                input: four(&x.dims()[1..4], x.channels4()),
+                output: four(&shape.dims()[1..4], n4),
+                kernel: four(&w.dims()[2..5], 0),
+                stride: four(&op.stride, 0),
+                front: four(&op.front, replicate_bits(op)),
+                rows: rows as u32,
+                ..Default::default()
+            };
+            let items = rows.div_ceil(GPU_TILE) * shape.channels().div_ceil(GPU_TILE);
+            cx.dispatch(variant!(conv3d_gpu, op).kernel(), items, flops, bindings, |first, end| conv3d_gpu::Params {
+                first,
+                end,
+                ..params
+            });
+        }
     }
 }
 
-fn lower_soft(op: &Conv3d, bindings: Vec<Binding>, flops: f64, cx: &mut Lowering<'_>) {
-    use conv3d_soft::{Epilogue, Params, ROWS, Variant, Weights};
-    let (x, y, w) = (cx.shape(0), cx.output_shape(), op.weight.shape());
-    let panels = y.channels4().div_ceil(4);
-    let blocks = y.rows().div_ceil(ROWS as usize);
-    let lane_cols = soft_lane_columns(blocks, panels);
-    let replicate = u32::from(op.time_padding == Padding::Replicate) + 2 * u32::from(op.space_padding == Padding::Replicate);
-    let four = |axes: &[usize], last: u32| [axes[0] as u32, axes[1] as u32, axes[2] as u32, last];
-    let params = Params {
-        input: four(&x.dims()[1..4], x.channels4() as u32),
-        output: four(&y.dims()[1..4], y.channels4() as u32),
-        kernel: four(&w.dims()[2..5], 0),
-        stride: four(&op.stride, 0),
-        front: four(&op.front, replicate),
-        rows: y.rows() as u32,
-        lane_cols: lane_cols as u32,
-        ..Default::default()
-    };
-    let weights = match op.weight.format() {
-        WeightFormat::F32 => Weights::F32,
-        WeightFormat::F16 => Weights::F16,
-    };
-    let epilogue = if op.residual { Epilogue::Residual } else { Epilogue::None };
-    let kernel = Variant { weights, bias: op.bias.is_some(), epilogue }.kernel();
-    let items = blocks.div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
-    cx.dispatch(kernel, items, flops, bindings, |first, end| Params { first, end, ..params });
+/// Time, height and width, and a fourth number.
+fn four(axes: &[usize], last: usize) -> [u32; 4] {
+    [axes[0] as u32, axes[1] as u32, axes[2] as u32, last as u32]
 }
 
-/// Pixels and output channels of the tile a workgroup of `conv3d_gpu` owns.
-const GPU_TILE: usize = 64;
-
-fn lower_gpu(op: &Conv3d, bindings: Vec<Binding>, flops: f64, cx: &mut Lowering<'_>) {
-    use conv3d_gpu::{Epilogue, Params, Variant, Weights};
-    let (x, y, w) = (cx.shape(0), cx.output_shape(), op.weight.shape());
-    let axes = |v: &[usize]| std::array::from_fn(|i| v.get(i).map_or(0, |v| *v as u32));
-    let signed = |v: &[usize]| axes(v).map(|v: u32| v as i32);
-    let replicate = |padding| usize::from(padding == Padding::Replicate);
-    let (time, space) = (replicate(op.time_padding), replicate(op.space_padding));
-    let params = Params {
-        input: signed(&x.dims()[1..4]),
-        output: axes(&y.dims()[1..4]),
-        kernel: axes(&w.dims()[2..]),
-        stride: signed(&op.stride),
-        front: signed(&op.front),
-        replicate: axes(&[time, space, space]),
-        pixels: y.rows() as u32,
-        cin4: x.channels4() as u32,
-        n4: y.channels4() as u32,
-        ..Default::default()
-    };
-    let weights = match op.weight.format() {
-        WeightFormat::F32 => Weights::F32,
-        WeightFormat::F16 => Weights::F16,
-    };
-    let epilogue = if op.residual { Epilogue::Residual } else { Epilogue::None };
-    let kernel = Variant { weights, bias: op.bias.is_some(), epilogue }.kernel();
-    let items = y.rows().div_ceil(GPU_TILE) * y.channels().div_ceil(GPU_TILE);
-    cx.dispatch(kernel, items, flops, bindings, |first, end| Params { first, end, ..params });
+/// 1 if time is replicated, plus 2 if space is.
+fn replicate_bits(op: &Conv3d) -> usize {
+    usize::from(op.time_padding == Padding::Replicate) + 2 * usize::from(op.space_padding == Padding::Replicate)
 }
