@@ -227,3 +227,10 @@ fn a_closed_pipe_is_no_error() -> Outcome {
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
     Ok(())
 }
+
+#[test]
+fn the_example_of_the_readme_is_the_one_that_compiles() {
+    let readme = include_str!("../../../README.md");
+    let code = include_str!("../examples/first_clip.rs").split_once("\n\n").map_or("", |(_, code)| code);
+    assert!(readme.contains(&format!("```rust\n{code}```")), "copy examples/first_clip.rs into README.md");
+}
