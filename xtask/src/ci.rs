@@ -4,6 +4,7 @@ use crate::{
     licences, rules,
     setup::{self, LAVAPIPE, SWIFTSHADER, SoftwareAdapter},
     shell::{Counts, Outcome, cargo, count_tests, run, step, works},
+    tasks::quiet_vulkan,
 };
 
 /// Crates whose tests use the GPU; the others need to run once only.
@@ -61,5 +62,5 @@ fn on(adapter: Option<&SoftwareAdapter>, arguments: &[&str]) -> Outcome<Counts> 
         // The first name is for loaders before 1.3.207, the second for all since.
         command.env("VK_ICD_FILENAMES", &manifest).env("VK_DRIVER_FILES", &manifest);
     }
-    count_tests(&mut command)
+    count_tests(quiet_vulkan(&mut command))
 }

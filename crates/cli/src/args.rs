@@ -30,8 +30,6 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Report GPU adapters, encoders and models found on this machine
     Doctor,
-    /// Measure the adapter's peak and each kernel's share of it
-    Bench(BenchArgs),
 }
 
 /// How the command talks; the same for every subcommand.
@@ -148,6 +146,9 @@ pub(crate) struct GenerateArgs {
     /// Model folder, or the name of a model in $KINORA_MODELS
     #[arg(short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
     pub(crate) model: String,
+    /// Storage of weights on the device
+    #[arg(long, value_enum, default_value_t = WeightType::F16)]
+    pub(crate) dtype: WeightType,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 
@@ -167,9 +168,9 @@ pub(crate) struct EvalArgs {
     /// Model folder in diffusers layout, or one component's folder
     #[arg(short, long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Component of the model: transformer, vae, text_encoder or scheduler
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub(crate) component: String,
+    /// Component, where --model is a whole model: transformer, vae or text_encoder
+    #[arg(long, value_name = "NAME")]
+    pub(crate) component: Option<String>,
     /// What to run
     #[arg(long, value_enum, default_value_t)]
     pub(crate) op: EvalOp,
@@ -179,7 +180,7 @@ pub(crate) struct EvalArgs {
     /// Safetensors file to write the results to
     #[arg(long, value_name = "FILE")]
     pub(crate) outputs: PathBuf,
-    /// Storage of weights
+    /// Storage of weights on the device
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dtype: WeightType,
     #[command(flatten)]
@@ -211,16 +212,6 @@ pub(crate) enum ModelsCommand {
         #[arg(value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
         model: String,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// Only rows whose name contains this
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) filter: String,
-    /// Adapter by index or by part of its name, see `kinora doctor`
-    #[arg(long, value_name = "INDEX|NAME")]
-    pub(crate) device: Option<String>,
 }
 
 fn side() -> clap::builder::RangedI64ValueParser<u32> {

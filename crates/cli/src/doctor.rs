@@ -1,6 +1,7 @@
 //! `kinora doctor`: what this machine offers, and what is missing.
 
 use kinora_media::find_ffmpeg;
+use kinora_runtime::AdapterInfo;
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,12 +16,15 @@ pub(crate) fn doctor() -> Result<Report, Failure> {
     let models = models::list();
     let json = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "adapters": adapters,
+        "adapters": adapters.iter().map(to_json).collect::<Vec<_>>(),
         "ffmpeg": ffmpeg,
         "models": models.iter().map(|(name, path)| json!({ "name": name, "path": path })).collect::<Vec<_>>(),
     });
     let mut lines = vec![format!("kinora {}", env!("CARGO_PKG_VERSION"))];
-    lines.extend(adapters.iter().enumerate().map(|(index, adapter)| format!("adapter {index}  {}", adapter_line(adapter))));
+    for (index, adapter) in adapters.iter().enumerate() {
+        let AdapterInfo { name, backend, device_type, driver, .. } = adapter;
+        lines.push(format!("adapter {index}  {name} ({backend}, {device_type}), {driver}"));
+    }
     lines.push(match &ffmpeg {
         Some(path) => format!("ffmpeg     {}", path.display()),
         None => "ffmpeg     not found or without H.264: .mp4 files will be large".to_owned(),
@@ -36,8 +40,14 @@ pub(crate) fn doctor() -> Result<Report, Failure> {
     Ok(Report { text: lines.join("\n"), json })
 }
 
-/// `name (backend, kind): driver`, software adapters marked by their kind.
-fn adapter_line(adapter: &Value) -> String {
-    let text = |key: &str| adapter[key].as_str().unwrap_or("?");
-    format!("{} ({}, {}): {}", text("name"), text("backend"), text("kind"), text("driver"))
+fn to_json(adapter: &AdapterInfo) -> Value {
+    json!({
+        "name": adapter.name,
+        "backend": adapter.backend,
+        "deviceType": adapter.device_type,
+        "driver": adapter.driver,
+        "kernels": format!("{:?}", adapter.family).to_lowercase(),
+        "maxBindingBytes": adapter.max_binding_bytes,
+        "maxBufferBytes": adapter.max_buffer_bytes,
+    })
 }

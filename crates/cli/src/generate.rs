@@ -17,11 +17,13 @@ use crate::{
     failure::{Exit, Failure},
     interrupt, models,
     progress::{Event, Renderer},
-    run::{self, Request},
+    run,
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
 const NAME_CHARS: usize = 40;
+/// What files name as their maker.
+const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 
 pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
     let begun = Instant::now();
@@ -38,65 +40,58 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let folder = models::find(&args.model)?;
 
     let mut renderer = Renderer::stderr(console);
-    let mut pipeline = run::load(&args.device, &folder)?;
+    let device = run::open_device(&args.device)?;
+    let pipeline = run::load(&device, &folder, args.dtype)?;
     let load_ms = millis(begun);
-    let defaults = pipeline.defaults();
-    let request = Request::new(args, prompt, seed, &defaults);
-    let fps = args.fps.map_or_else(|| FrameRate::from_f64(defaults.fps), Ok)?;
-    let describe = request.to_json(&args.model, fps.as_f64());
-    renderer.show(&Event::Start { seed, width: request.width, height: request.height, frames: request.frames, fps: fps.as_f64() });
+    let request = run::request(args, prompt, seed, &pipeline)?;
+    let fps = args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
+    let (width, height, frames) = (request.width, request.height, request.frames);
+    renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
 
-    let (written, clip, timings) = interrupt::polite(|| {
-        let generated = pipeline.generate(&request, args, &mut |event| {
-            renderer.show(&event);
-            !interrupt::requested()
-        })?;
+    let mut json = run::describe(&request, &args.model, fps.as_f64());
+    let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
+    let generating = Instant::now();
+    let finished = interrupt::polite(|| {
+        let generated = run::generate(&pipeline, &request, &mut |event| renderer.show(&event))?;
+        let generate_ms = millis(generating);
+        if let Some(path) = &args.latents_out {
+            run::write_latents(path, &generated)?;
+        }
         let writing = Instant::now();
-        let mut timings = generated.timings_ms;
-        let clip = Clip::new(generated.width, generated.height, fps, generated.frames)?;
-        let metadata = Metadata {
-            description: request.prompt.clone(),
-            software: concat!("kinora ", env!("CARGO_PKG_VERSION")).to_owned(),
-            comment: describe.to_string(),
-        };
-        let frames = clip.frames().len() as u32;
+        let clip = Clip::new(side(generated.width)?, side(generated.height)?, fps, generated.frames)?;
         let written = output.write(&clip, &metadata, &mut |index| {
-            renderer.show(&Event::Write { frame: index as u32 + 1, frames });
-            !interrupt::requested()
+            renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
+            !interrupt::token().is_cancelled()
         })?;
-        timings.insert("write".to_owned(), json!(millis(writing)));
-        Ok::<_, Failure>((written, clip, timings))
-    })
-    .inspect_err(|_| renderer.clear())?;
+        Ok::<_, Failure>((written, generate_ms, millis(writing)))
+    });
+    renderer.clear();
+    let (written, generate_ms, write_ms) = finished?;
     renderer.show(&Event::Done);
 
-    let mut timings = timings;
-    timings.insert("load".to_owned(), json!(load_ms));
-    timings.insert("total".to_owned(), json!(millis(begun)));
+    let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
     if console.verbose {
-        eprintln!("device   {}", pipeline.device());
-        eprintln!("model    {}", folder.display());
-        for (stage, ms) in &timings {
+        eprintln!("device   {}\nmodel    {}\nencoder  {}", device.name(), folder.display(), written.encoder);
+        for (stage, ms) in timings.as_object().into_iter().flatten() {
             eprintln!("{stage:<8} {ms} ms");
         }
     }
-    let mut json = describe;
-    merge(
-        &mut json,
-        json!({
-            "path": written.path,
-            "format": written.format.name(),
-            "encoder": written.encoder,
-            "sizeBytes": written.size_bytes,
-            "width": clip.width(),
-            "height": clip.height(),
-            "frames": clip.frames().len(),
-            "device": pipeline.device(),
-            "timingsMs": timings,
-        }),
-    );
+    let result = json!({
+        "path": written.path,
+        "format": written.format.name(),
+        "encoder": written.encoder,
+        "sizeBytes": written.size_bytes,
+        "device": device.name(),
+        "timingsMs": timings,
+    });
+    merge(&mut json, result);
     let text = if to_stdout { String::new() } else { written.path.display().to_string() };
     Ok(Report { text, json })
+}
+
+/// A side as files hold it; the runtime has refused absurd ones long before.
+fn side(pixels: usize) -> Result<u32, Failure> {
+    u32::try_from(pixels).map_err(|_| Failure::new(Exit::Internal, "bad-clip", format!("a side of {pixels} pixels")))
 }
 
 fn merge(into: &mut Value, from: Value) {

@@ -2,34 +2,39 @@
 
 use std::{
     process,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use crate::failure::Exit;
+use crate::{failure::Exit, run::CancelToken};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
-static POLLED: AtomicBool = AtomicBool::new(false);
+/// Shared with the runtime, which looks at it between submissions.
+static TOKEN: LazyLock<CancelToken> = LazyLock::new(CancelToken::default);
+static POLITE: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler. The first signal during [`polite`] work sets a flag; any other ends the
+/// Installs the handler. The first signal during [`polite`] work cancels the token; any other ends the
 /// process at once, which is safe because files get their names only when they are complete.
 pub(crate) fn install() {
     // Without a handler the signal simply ends the process.
     let _ = ctrlc::set_handler(|| {
-        if !POLLED.load(Relaxed) || REQUESTED.swap(true, Relaxed) {
+        if !POLITE.load(Relaxed) || TOKEN.is_cancelled() {
             process::exit(Exit::Interrupted as i32);
         }
+        TOKEN.cancel();
     });
 }
 
-/// True once a stop was asked for.
-pub(crate) fn requested() -> bool {
-    REQUESTED.load(Relaxed)
+/// What stops when a stop is asked for.
+pub(crate) fn token() -> &'static CancelToken {
+    &TOKEN
 }
 
-/// Runs work that asks [`requested`] often enough to stop by itself.
+/// Runs work that looks at [`token`] often enough to stop by itself.
 pub(crate) fn polite<T>(work: impl FnOnce() -> T) -> T {
-    POLLED.store(true, Relaxed);
+    POLITE.store(true, Relaxed);
     let result = work();
-    POLLED.store(false, Relaxed);
+    POLITE.store(false, Relaxed);
     result
 }

@@ -70,15 +70,21 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
         }
     }
     let total = |key: &str| components.values().filter_map(|part| part[key].as_u64()).sum::<u64>();
-    let vocabulary = folder.join("vocabulary.json");
-    let vocabulary = if vocabulary.is_file() { read_json(&vocabulary)? } else { Value::Null };
+    // What the pipeline needs beyond the components stands in one object of the index.
+    let own = &index["kinora"];
+    let vocabulary = match own["vocabulary"].as_str() {
+        Some(file) => read_json(&folder.join(file))?,
+        None => Value::Null,
+    };
+    let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     Ok(json!({
-        "name": folder.file_name().unwrap_or_default().to_string_lossy(),
+        "name": own["name"].as_str().unwrap_or(&folder_name),
         "path": folder,
         "class": index["_class_name"],
         "parameters": total("parameters"),
         "sizeBytes": total("sizeBytes"),
         "components": components,
+        "settings": own,
         "vocabulary": vocabulary,
     }))
 }
@@ -140,9 +146,18 @@ pub(crate) fn text(info: &Value) -> String {
         let class = part["class"].as_str().unwrap_or("unknown class");
         lines.push(format!("  {name:<13} {class}, {:.1} M", millions(&part["parameters"])));
     }
-    if let Some(shape) = info["defaults"].as_object() {
-        let shape: Vec<_> = shape.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        lines.push(format!("  defaults    {}", shape.join(", ")));
+    let settings = &info["settings"];
+    if settings.is_object() {
+        let default = |key: &str| settings[key].as_f64().map_or("?".to_owned(), |value| value.to_string());
+        lines.push(format!(
+            "  by default  {} frames of {}x{} at {} fps, {} steps, guidance {}",
+            default("default_frames"),
+            default("default_width"),
+            default("default_height"),
+            default("fps"),
+            default("default_steps"),
+            default("default_guidance"),
+        ));
     }
     let vocabulary = &info["vocabulary"];
     if let Some(template) = vocabulary["template"].as_str() {

@@ -23,9 +23,9 @@ const BAR_CELLS: usize = 24;
 pub(crate) enum Event {
     Start {
         seed: u64,
-        width: u32,
-        height: u32,
-        frames: u32,
+        width: usize,
+        height: usize,
+        frames: usize,
         fps: f64,
     },
     Text {
@@ -34,18 +34,17 @@ pub(crate) enum Event {
     },
     /// `step` of `steps` is done.
     Step {
-        step: u32,
-        steps: u32,
+        step: usize,
+        steps: usize,
     },
-    /// `frame` of `frames` is decoded.
+    /// The latents are being decoded to this many frames.
     Decode {
-        frame: u32,
-        frames: u32,
+        frames: usize,
     },
     /// `frame` of `frames` is being written.
     Write {
-        frame: u32,
-        frames: u32,
+        frame: usize,
+        frames: usize,
     },
     Done,
 }
@@ -53,12 +52,12 @@ pub(crate) enum Event {
 impl Event {
     /// Progress over the whole generation, 0..=1.
     fn fraction(&self) -> f64 {
-        let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
+        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
         match *self {
             Self::Start { .. } => 0.0,
             Self::Text { .. } => TEXT,
             Self::Step { step, steps } => TEXT + STEPS * share(step, steps),
-            Self::Decode { frame, frames } => TEXT + STEPS + DECODE * share(frame, frames),
+            Self::Decode { .. } => TEXT + STEPS,
             Self::Write { frame, frames } => TEXT + STEPS + DECODE + WRITE * share(frame, frames),
             Self::Done => 1.0,
         }
@@ -72,7 +71,7 @@ impl Event {
             Self::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
             Self::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
             Self::Step { step, steps } => format!("step {step}/{steps}"),
-            Self::Decode { frame, frames } => format!("decode {frame}/{frames}"),
+            Self::Decode { frames } => format!("decode {frames} frames"),
             Self::Write { frame, frames } => format!("write {frame}/{frames}"),
             Self::Done => "done".to_owned(),
         }
@@ -86,7 +85,7 @@ impl Event {
             }
             Self::Text { tokens, truncated } => json!({ "type": "text", "tokens": tokens, "truncated": truncated }),
             Self::Step { step, steps } => json!({ "type": "step", "step": step, "steps": steps }),
-            Self::Decode { frame, frames } => json!({ "type": "decode", "frame": frame, "frames": frames }),
+            Self::Decode { frames } => json!({ "type": "decode", "frames": frames }),
             Self::Write { frame, frames } => json!({ "type": "write", "frame": frame, "frames": frames }),
             Self::Done => json!({ "type": "done" }),
         };
@@ -103,7 +102,7 @@ pub(crate) struct Renderer<W: Write> {
     begun: Instant,
     drawn: Option<Instant>,
     /// Tenths already told in plain style, per stage.
-    told: (String, u32),
+    told: (&'static str, usize),
     on_line: bool,
 }
 
@@ -122,7 +121,7 @@ impl Renderer<std::io::Stderr> {
 
 impl<W: Write> Renderer<W> {
     fn new(out: W, style: ProgressStyle) -> Self {
-        Self { out, style, begun: Instant::now(), drawn: None, told: (String::new(), 0), on_line: false }
+        Self { out, style, begun: Instant::now(), drawn: None, told: ("", 0), on_line: false }
     }
 
     pub(crate) fn show(&mut self, event: &Event) {
@@ -139,16 +138,15 @@ impl<W: Write> Renderer<W> {
     fn show_plain(&mut self, event: &Event) -> std::io::Result<()> {
         let (stage, tenth) = match *event {
             Event::Step { step, steps } => ("step", 10 * step / steps.max(1)),
-            Event::Decode { frame, frames } => ("decode", 10 * frame / frames.max(1)),
             Event::Write { frame, frames } => ("write", 10 * frame / frames.max(1)),
-            _ => ("", u32::MAX),
+            _ => ("", usize::MAX),
         };
-        if tenth != u32::MAX {
+        if tenth != usize::MAX {
             let first = self.told.0 != stage;
             if !first && tenth <= self.told.1 {
                 return Ok(());
             }
-            self.told = (stage.to_owned(), tenth);
+            self.told = (stage, tenth);
         }
         writeln!(self.out, "{:6.1} s  {}", self.begun.elapsed().as_secs_f64(), event.label())
     }
@@ -193,7 +191,7 @@ mod tests {
         let mut events =
             vec![Event::Start { seed: 7, width: 64, height: 32, frames: 17, fps: 12.0 }, Event::Text { tokens: 9, truncated: false }];
         events.extend((1..=40).map(|step| Event::Step { step, steps: 40 }));
-        events.extend((1..=17).map(|frame| Event::Decode { frame, frames: 17 }));
+        events.push(Event::Decode { frames: 17 });
         events.extend((1..=17).map(|frame| Event::Write { frame, frames: 17 }));
         events.push(Event::Done);
         events
@@ -227,7 +225,7 @@ mod tests {
         let lines = rendered(ProgressStyle::Plain);
         assert!(!lines.contains(['\r', '\x1b']), "{lines}");
         assert!((10..=40).contains(&lines.lines().count()), "{lines}");
-        for expected in ["64x32 at 12 fps, seed 7", "step 40/40", "decode 17/17", "done"] {
+        for expected in ["64x32 at 12 fps, seed 7", "step 40/40", "decode 17 frames", "done"] {
             assert!(lines.contains(expected), "`{expected}` is missing in\n{lines}");
         }
     }

@@ -1,126 +1,163 @@
 //! The one place that talks to the runtime: requests in, events and frames out, its errors as exit codes.
 
-use std::path::Path;
+use std::{env, path::Path};
 
-use serde_json::{Map, Value, json};
+pub(crate) use kinora_runtime::CancelToken;
+use kinora_runtime::{
+    AdapterInfo, AdapterSelect, Device, Error, Family, GenerateRequest, Generated, VideoPipeline, WeightFormat,
+    eval::{self, Operation},
+    models::Model,
+    weights::{Checkpoint, NewTensor, Values, write_file},
+};
+use serde_json::{Value, json};
 
 use crate::{
-    args::{BenchArgs, DeviceArgs, EvalArgs, GenerateArgs},
+    args::{DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
     failure::{Exit, Failure},
+    interrupt,
     progress::Event,
 };
 
-/// A loaded model, ready to generate.
-pub(crate) enum Pipeline {}
-
-/// What a model does when nothing is asked for.
-pub(crate) struct Defaults {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) frames: u32,
-    pub(crate) fps: f64,
-    pub(crate) steps: u32,
-    pub(crate) guidance: f32,
-}
-
-/// A complete request: every default filled in.
-pub(crate) struct Request {
-    pub(crate) prompt: String,
-    pub(crate) negative: Option<String>,
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) frames: u32,
-    pub(crate) steps: u32,
-    pub(crate) guidance: f32,
-    pub(crate) shift: Option<f32>,
-    pub(crate) seed: u64,
-}
-
-impl Request {
-    pub(crate) fn new(args: &GenerateArgs, prompt: String, seed: u64, defaults: &Defaults) -> Self {
-        let (width, height) = args.size.unwrap_or((args.width.unwrap_or(defaults.width), args.height.unwrap_or(defaults.height)));
-        Self {
-            prompt,
-            negative: args.negative.clone(),
-            width,
-            height,
-            frames: args.frames.unwrap_or(defaults.frames),
-            steps: args.steps.unwrap_or(defaults.steps),
-            guidance: args.guidance.unwrap_or(defaults.guidance),
-            shift: args.shift,
-            seed,
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.code() {
+            "cancelled" => return Self::interrupted(),
+            "invalid-request" => Exit::Usage,
+            "no-adapter" => Exit::NoGpu,
+            "out-of-memory" | "limit" => Exit::Memory,
+            "device" | "shape" | "data" => Exit::Internal,
+            // Reading is part of loading a model, so what remains is a file that could not be written.
+            "io" => match &error {
+                Error::Io { action: "read", .. } => Exit::Model,
+                _ => Exit::Output,
+            },
+            _ => Exit::Model,
+        };
+        let failure = Self::new(exit, error.code(), &error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
+}
 
-    /// What is stored in the file and printed with --json.
-    pub(crate) fn to_json(&self, model: &str, fps: f64) -> Value {
-        json!({
-            "kinora": env!("CARGO_PKG_VERSION"),
-            "model": model,
-            "prompt": self.prompt,
-            "negative": self.negative,
-            "seed": self.seed,
-            "width": self.width,
-            "height": self.height,
-            "frames": self.frames,
-            "fps": fps,
-            "steps": self.steps,
-            "guidance": self.guidance,
-            "shift": self.shift,
-        })
+/// Opens the adapter, or the CPU twins.
+pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
+    if args.executor == Executor::Cpu {
+        return Ok(Device::cpu());
+    }
+    let select = match args.device.as_deref() {
+        None => AdapterSelect::Auto,
+        Some(text) => text.parse().map_or_else(|_| AdapterSelect::Name(text.to_owned()), AdapterSelect::Index),
+    };
+    // For tests and comparisons: both kernel families run on any adapter.
+    let family = match env::var("KINORA_KERNELS").as_deref() {
+        Err(_) | Ok("") => None,
+        Ok("soft") => Some(Family::Soft),
+        Ok("gpu") => Some(Family::Gpu),
+        Ok(other) => {
+            let message = format!("KINORA_KERNELS is `{other}`; expected soft or gpu");
+            return Err(Failure::new(Exit::Usage, "unknown-kernels", message));
+        }
+    };
+    Ok(pollster::block_on(Device::gpu(&select, family)).map_err(Error::from)?)
+}
+
+fn weight_format(dtype: WeightType) -> WeightFormat {
+    match dtype {
+        WeightType::F32 => WeightFormat::F32,
+        WeightType::F16 => WeightFormat::F16,
     }
 }
 
-/// A finished clip.
-pub(crate) struct Generated {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    /// `[height, width, 4]` bytes each.
-    pub(crate) frames: Vec<Vec<u8>>,
-    pub(crate) timings_ms: Map<String, Value>,
+pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<VideoPipeline, Failure> {
+    Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
 }
 
-fn no_runtime() -> Failure {
-    Failure::new(Exit::Internal, "no-runtime", "this build of kinora has no runtime yet")
+/// The model's defaults, replaced by what was asked for.
+pub(crate) fn request(args: &GenerateArgs, prompt: String, seed: u64, pipeline: &VideoPipeline) -> Result<GenerateRequest, Failure> {
+    let mut request = pipeline.request(prompt);
+    let (width, height) = args.size.map_or((args.width, args.height), |(width, height)| (Some(width), Some(height)));
+    let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
+    replace(&mut request.width, width);
+    replace(&mut request.height, height);
+    replace(&mut request.frames, args.frames);
+    replace(&mut request.steps, args.steps);
+    request.guidance = args.guidance.unwrap_or(request.guidance);
+    request.shift = args.shift.map(f64::from);
+    request.negative = args.negative.clone().unwrap_or_default();
+    request.seed = seed;
+    request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    Ok(request)
 }
 
-/// Opens the device and loads the model.
-pub(crate) fn load(_device: &DeviceArgs, _folder: &Path) -> Result<Pipeline, Failure> {
-    Err(no_runtime())
+/// What is stored in the file and printed with --json.
+pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Value {
+    json!({
+        "kinora": env!("CARGO_PKG_VERSION"),
+        "model": model,
+        "prompt": request.prompt,
+        "negative": request.negative,
+        "seed": request.seed,
+        "width": request.width,
+        "height": request.height,
+        "frames": request.frames,
+        "fps": fps,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "shift": request.shift,
+    })
 }
 
-impl Pipeline {
-    pub(crate) fn defaults(&self) -> Defaults {
-        match *self {}
+/// Makes the clip, telling `show` how far it is; ends soon after a stop is asked for.
+pub(crate) fn generate(pipeline: &VideoPipeline, request: &GenerateRequest, show: &mut dyn FnMut(Event)) -> Result<Generated, Failure> {
+    let on_event = &mut |event| {
+        show(match event {
+            kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
+            kinora_runtime::Event::Step { step, steps } => Event::Step { step, steps },
+            kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
+        });
+    };
+    Ok(pollster::block_on(pipeline.generate(request, interrupt::token(), on_event))?)
+}
+
+fn read_latents(path: &Path) -> Result<Vec<f32>, Failure> {
+    let file = Checkpoint::open(path)?;
+    let latents = file.get("latents")?;
+    match latents.shape {
+        [1, _, _, _, _] => Ok(latents.to_f32()),
+        found => {
+            let message = format!("`latents` in `{}` has shape {found:?}, expected [1, C, F, H, W]", path.display());
+            Err(Failure::new(Exit::Usage, "wrong-shape", message))
+        }
     }
-
-    /// The device in one line.
-    pub(crate) fn device(&self) -> String {
-        match *self {}
-    }
-
-    /// Makes the clip; `keep_going` is told every event and stops the work by returning false.
-    pub(crate) fn generate(
-        &mut self,
-        _request: &Request,
-        _args: &GenerateArgs,
-        _keep_going: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<Generated, Failure> {
-        match *self {}
-    }
 }
 
-/// Runs one component over the tensors of a file.
-pub(crate) fn eval(_args: &EvalArgs) -> Result<(), Failure> {
-    Err(no_runtime())
+/// The final latents as `latents` [1, C, F, H, W].
+pub(crate) fn write_latents(path: &Path, generated: &Generated) -> Result<(), Failure> {
+    let latents = NewTensor { name: "latents", shape: &generated.latents_shape, values: Values::F32(&generated.latents) };
+    Ok(write_file(path, &[latents])?)
+}
+
+/// Runs one component over the tensors of a file and writes the results; returns their names and shapes.
+pub(crate) fn eval(args: &EvalArgs, folder: &Path) -> Result<Value, Failure> {
+    let device = open_device(&args.device)?;
+    let model = Model::open(folder, weight_format(args.dtype))?;
+    let inputs = Checkpoint::open(&args.inputs)?;
+    let operation = match args.op {
+        EvalOp::Forward => Operation::Forward,
+        EvalOp::Encode => Operation::Encode,
+        EvalOp::Decode => Operation::Decode,
+    };
+    let outputs = pollster::block_on(eval::eval(&model, operation, &inputs, &device))?;
+    let tensors: Vec<_> =
+        outputs.iter().map(|output| NewTensor { name: output.name, shape: &output.shape, values: Values::F32(&output.values) }).collect();
+    write_file(&args.outputs, &tensors)?;
+    let shapes = outputs.iter().map(|output| (output.name.to_owned(), json!(output.shape))).collect::<serde_json::Map<_, _>>();
+    Ok(json!({ "outputs": args.outputs, "tensors": shapes, "device": device.name() }))
 }
 
 /// The adapters of this machine, in the order of --device.
-pub(crate) fn adapters() -> Vec<Value> {
-    Vec::new()
-}
-
-/// Measures the kernels.
-pub(crate) fn bench(_args: &BenchArgs) -> Result<Value, Failure> {
-    Err(no_runtime())
+pub(crate) fn adapters() -> Vec<AdapterInfo> {
+    pollster::block_on(kinora_runtime::adapters())
 }

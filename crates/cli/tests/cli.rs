@@ -65,12 +65,13 @@ fn fake_model(models: &Path) -> std::io::Result<PathBuf> {
     fs::create_dir_all(folder.join("transformer"))?;
     fs::write(
         folder.join("model_index.json"),
-        r#"{"_class_name":"LTXPipeline","transformer":["diffusers","LTXVideoTransformer3DModel"],"scheduler":["diffusers","S"]}"#,
+        r#"{"_class_name":"LTXPipeline","transformer":["diffusers","LTXVideoTransformer3DModel"],"scheduler":["diffusers","S"],
+            "kinora":{"name":"Tiny","default_width":64,"default_height":32,"default_frames":9,"fps":12.5,"vocabulary":"words.json"}}"#,
     )?;
     fs::write(folder.join("transformer/config.json"), r#"{"num_layers":2}"#)?;
     fs::write(folder.join("transformer/model.safetensors"), safetensors(&[300, 1000]))?;
     fs::write(
-        folder.join("vocabulary.json"),
+        folder.join("words.json"),
         r#"{"template":"a {object} {motion}","colors":["blue"],"objects":[{"name":"rocket","synonyms":["spaceship"],"motions":["flying"]}]}"#,
     )?;
     Ok(folder)
@@ -161,7 +162,15 @@ fn a_model_is_described_from_its_headers() -> Outcome {
     let output = kinora(&folder.0, &["models", "info", "tiny"])?;
     assert!(output.status.success(), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout)?;
-    for expected in ["tiny: LTXPipeline", "0.3 M", "1.2 MB", "LTXVideoTransformer3DModel", "blue", "rocket (spaceship): flying"] {
+    for expected in [
+        "Tiny: LTXPipeline",
+        "9 frames of 64x32 at 12.5 fps",
+        "0.3 M",
+        "1.2 MB",
+        "LTXVideoTransformer3DModel",
+        "blue",
+        "rocket (spaceship): flying",
+    ] {
         assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
     }
     let json = stdout_json(&kinora(&folder.0, &["models", "info", "tiny", "--json"])?)?;
@@ -200,7 +209,7 @@ fn help_and_version_go_to_standard_output() -> Outcome {
     let folder = Folder::new("help")?;
     let help = kinora(&folder.0, &["--help"])?;
     let text = String::from_utf8(help.stdout)?;
-    for expected in ["generate", "eval", "models", "doctor", "bench", "Exit codes", "130"] {
+    for expected in ["generate", "eval", "models", "doctor", "Exit codes", "130"] {
         assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
     }
     let version = String::from_utf8(kinora(&folder.0, &["--version"])?.stdout)?;
@@ -217,4 +226,11 @@ fn a_closed_pipe_is_no_error() -> Outcome {
     let output = child.wait_with_output()?;
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
     Ok(())
+}
+
+#[test]
+fn the_example_of_the_readme_is_the_one_that_compiles() {
+    let readme = include_str!("../../../README.md");
+    let code = include_str!("../examples/first_clip.rs").split_once("\n\n").map_or("", |(_, code)| code);
+    assert!(readme.contains(&format!("```rust\n{code}```")), "copy examples/first_clip.rs into README.md");
 }

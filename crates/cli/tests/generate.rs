@@ -1,0 +1,228 @@
+//! From a prompt to a file with the tiny model: results, repeatability, interruption and broken models.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A folder of its own for one test, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("kinora-generate-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn names(&self) -> std::io::Result<Vec<String>> {
+        let entries = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// A copy of the tiny model that may be damaged.
+    fn model(&self) -> std::io::Result<PathBuf> {
+        let copy = self.0.join("model");
+        for part in ["", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"] {
+            fs::create_dir(copy.join(part))?;
+            for entry in fs::read_dir(tiny_model().join(part))?.flatten().filter(|entry| entry.path().is_file()) {
+                fs::copy(entry.path(), copy.join(part).join(entry.file_name()))?;
+            }
+        }
+        Ok(copy)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tiny_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model")
+}
+
+fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+    command.arg("generate").args(words).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// `kinora generate` with the tiny model on the CPU twins.
+fn generate(folder: &Path, words: &[&str]) -> std::io::Result<Output> {
+    let model = tiny_model().display().to_string();
+    command(folder, &[&["-m", model.as_str(), "--executor", "cpu"], words].concat()).output()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_prompt_becomes_a_file_named_on_standard_output() -> Outcome {
+    let folder = Folder::new("file")?;
+    let output = generate(&folder.0, &["a red fox!", "--seed", "7"])?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(String::from_utf8(output.stdout)?, "a-red-fox-7.mp4\n");
+    let again = generate(&folder.0, &["a red fox!", "--seed", "7", "--quiet"])?;
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "a-red-fox-7-2.mp4\n", "a name that is free");
+    assert!(again.stderr.is_empty(), "--quiet said {}", stderr(&again));
+    assert_eq!(folder.names()?, ["a-red-fox-7-2.mp4", "a-red-fox-7.mp4"]);
+    Ok(())
+}
+
+#[test]
+fn json_tells_what_was_made() -> Outcome {
+    let folder = Folder::new("json")?;
+    let size = ["--size", "64x32", "--frames", "9", "--steps", "3", "--fps", "8", "--guidance", "1.5"];
+    let words = [&["a fox", "-o", "a.gif", "--json", "--progress", "json"], size.as_slice()].concat();
+    let output = generate(&folder.0, &words)?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout)?;
+    for (key, expected) in [("width", 64.0), ("height", 32.0), ("frames", 9.0), ("steps", 3.0), ("fps", 8.0), ("guidance", 1.5)] {
+        assert_eq!(result[key].as_f64(), Some(expected), "{key} in {result}");
+    }
+    assert_eq!(result["sizeBytes"].as_u64(), Some(fs::metadata(folder.0.join("a.gif"))?.len()), "{result}");
+    let events: Vec<Value> = stderr(&output).lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let kinds: Vec<_> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    assert!(kinds.starts_with(&["start", "text", "step", "step", "step", "decode", "write"]), "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&"done"));
+    assert_eq!(result["seed"], events[0]["seed"], "the random seed is told");
+    Ok(())
+}
+
+#[test]
+fn seeds_and_latents_decide_the_clip() -> Outcome {
+    let folder = Folder::new("seed")?;
+    let clip = |words: &[&str]| -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+        let output = generate(&folder.0, &[&["a fox", "-o", "-", "--format", "y4m", "-q"], words].concat())?;
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", stderr(&output));
+        Ok(output.stdout)
+    };
+    let seven = clip(&["-s", "7", "--latents-out", "end.safetensors"])?;
+    assert!(seven.starts_with(b"YUV4MPEG2 W32 H32 F12:1"), "header");
+    assert_eq!(seven.len(), 57 + 5 * (6 + 3 * 32 * 32), "five frames");
+    assert!(seven == clip(&["-s", "7"])?, "the same seed gives the same bytes");
+    assert!(seven != clip(&["-s", "8"])?, "another seed gives another clip");
+    assert!(seven != clip(&["-s", "7", "--guidance", "1"])?, "guidance matters");
+    assert!(seven != clip(&["-s", "7", "-n", "water"])?, "the negative prompt matters");
+    let from_file = ["--latents-in", "end.safetensors"];
+    let given = clip(&from_file)?;
+    assert!(given == clip(&[from_file.as_slice(), &["-s", "99"]].concat())?, "given latents replace the seed");
+    let wrong = generate(&folder.0, &["a", "-o", "w.gif", "--size", "96x32", "--latents-in", "end.safetensors"])?;
+    assert_eq!(wrong.status.code(), Some(2), "latents of another size: {}", stderr(&wrong));
+    Ok(())
+}
+
+#[test]
+fn impossible_sizes_are_refused_with_what_is_possible() -> Outcome {
+    let folder = Folder::new("sizes")?;
+    for (words, expected) in
+        [(["--size", "33x32"], "width"), (["--size", "32x40"], "height"), (["--frames", "6"], "frames"), (["--size", "16x16"], "expected")]
+    {
+        let output = generate(&folder.0, &[&["a", "-o", "a.gif"], words.as_slice()].concat())?;
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{words:?}: {}", stderr(&output));
+    }
+    assert_eq!(folder.names()?, [""; 0], "left behind");
+    Ok(())
+}
+
+#[test]
+fn broken_models_are_named_by_file() -> Outcome {
+    let folder = Folder::new("broken")?;
+    let model = folder.model()?;
+    let weights = "transformer/diffusion_pytorch_model.safetensors";
+    let cut = |path: &Path| fs::read(path).map(|bytes| bytes[..bytes.len() / 2].to_vec());
+    let damaged: [(&str, Vec<u8>); 6] = [
+        ("model_index.json", b"{".to_vec()),
+        ("tokenizer/tokenizer.json", b"[]".to_vec()),
+        ("vae/config.json", br#"{"_class_name":"AutoencoderKLWan"}"#.to_vec()),
+        ("scheduler/scheduler_config.json", b"".to_vec()),
+        (weights, cut(&model.join(weights))?),
+        (weights, nan_weights(&fs::read(model.join(weights))?)?),
+    ];
+    for (file, bytes) in damaged {
+        let path = model.join(file);
+        let good = fs::read(&path)?;
+        fs::write(&path, bytes)?;
+        let output = command(&folder.0, &["a", "-m", "./model", "-o", "a.gif", "--executor", "cpu"]).output()?;
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(4), "{file}: {message}");
+        assert!(message.contains("error[") && !message.contains("panicked"), "{file}: {message}");
+        fs::remove_file(&path)?;
+        let absent = command(&folder.0, &["a", "-m", "./model", "-o", "a.gif", "--executor", "cpu"]).output()?;
+        assert_eq!(absent.status.code(), Some(4), "without {file}: {}", stderr(&absent));
+        fs::write(&path, good)?;
+    }
+    assert_eq!(folder.names()?, ["model"], "left behind");
+    Ok(())
+}
+
+/// The same file with every f16 value set to NaN.
+fn nan_weights(file: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let start = 8 + usize::try_from(u64::from_le_bytes(file[..8].try_into()?))?;
+    let mut file = file.to_vec();
+    file[start..].chunks_exact_mut(2).for_each(|value| value.copy_from_slice(&[0x00, 0x7e]));
+    Ok(file)
+}
+
+#[test]
+fn without_an_adapter_the_exit_code_is_3() -> Outcome {
+    let folder = Folder::new("adapter")?;
+    let model = tiny_model().display().to_string();
+    let mut command = command(&folder.0, &["a", "-m", model.as_str(), "-o", "a.gif"]);
+    let output = command.env("VK_ICD_FILENAMES", "none.json").env("VK_DRIVER_FILES", "none.json").output()?;
+    // Metal and Direct3D need no driver manifest.
+    if cfg!(target_os = "linux") {
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains("hint"), "{}", stderr(&output));
+    }
+    let unknown = generate(&folder.0, &["a", "-o", "a.gif", "--device", "no such adapter"])?;
+    assert_eq!(unknown.status.code(), Some(2), "--device and --executor contradict: {}", stderr(&unknown));
+    assert_eq!(folder.names()?, [""; 0], "left behind");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_exits_130_and_leaves_nothing() -> Outcome {
+    let folder = Folder::new("interrupt")?;
+    let model = tiny_model().display().to_string();
+    let words = ["a", "-m", model.as_str(), "--executor", "cpu", "--size", "256x256", "--frames", "33", "--steps", "1000", "-o", "a.gif"];
+    for (signal, delay_ms) in [("INT", 100), ("TERM", 700)] {
+        let child = command(&folder.0, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        let killed = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status()?;
+        assert!(killed.success(), "the run ended before it could be interrupted");
+        let output = child.wait_with_output()?;
+        assert_eq!(output.status.code(), Some(130), "SIG{signal}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "nothing was made");
+        assert_eq!(folder.names()?, [""; 0], "left behind after SIG{signal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_gpu_draws_what_the_twins_draw() -> Outcome {
+    let folder = Folder::new("gpu")?;
+    let model = tiny_model().display().to_string();
+    let words = ["a fox", "-m", model.as_str(), "-s", "7", "-o", "-", "--format", "y4m", "-q"];
+    let gpu = command(&folder.0, &words).output()?;
+    assert_eq!(gpu.status.code(), Some(0), "{}", stderr(&gpu));
+    let cpu = command(&folder.0, &[&words[..], &["--executor", "cpu"]].concat()).output()?;
+    assert_eq!((cpu.status.code(), cpu.stdout.len()), (Some(0), gpu.stdout.len()), "{}", stderr(&cpu));
+    let far = gpu.stdout.iter().zip(&cpu.stdout).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+    assert_eq!(far, 0, "bytes that differ by more than one level");
+    Ok(())
+}
