@@ -174,7 +174,7 @@ impl Replay {
         }
     }
 
-    fn submit(&self, commands: &[Command]) {
+    fn submit<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for command in commands {
@@ -193,6 +193,15 @@ impl Replay {
         let count = commands[first..].iter().take_while(|c| c.step == step).count();
         self.submit(&commands[first..first + count]);
         self.gpu.idle().await
+    }
+
+    /// Submits the commands of the steps of one cadence that `wanted` picks, all at once, and waits: for measurements.
+    /// Returns how many there are and their floating-point operations.
+    pub(crate) async fn run_picked(&self, cadence: Cadence, wanted: &dyn Fn(usize) -> bool) -> Result<(usize, f64)> {
+        let picked: Vec<&Command> = self.commands(cadence).iter().filter(|c| wanted(c.step)).collect();
+        self.submit(picked.iter().copied());
+        self.gpu.idle().await?;
+        Ok((picked.len(), picked.iter().map(|c| c.flops).sum()))
     }
 
     /// Number of dispatches per cadence.

@@ -1,6 +1,6 @@
 //! Latents to frames: the last stage of a generation.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
 
 use crate::error::{Error, Result};
 use crate::models::ltx::{Vae, tokens::channels_last};
@@ -10,11 +10,11 @@ use crate::shape::LatentShape;
 /// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
 const DECODE_TIMESTEP: f32 = 0.0;
 
-/// Normalised latents `[1, C, F, H, W]` to RGBA bytes of each frame, row-major.
+/// The plan from `latents [1, F, H, W, C]` to `rgba [F', H'·W']`.
 ///
 /// # Errors
-/// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`].
-pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
+/// [`Error::Kernels`] for latents the decoder cannot take.
+pub fn decode_plan(vae: &Vae, shape: LatentShape) -> Result<Graph> {
     let [f, h, w] = shape.grid;
     let plan = Plan::new();
     let z = plan.input("latents", &[1, f, h, w, shape.channels], Cadence::Once);
@@ -23,10 +23,17 @@ pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: Lat
     let &[_, frames, height, width, colours] = pixels.shape().dims() else {
         return Err(Error::InvalidConfig { file: "vae".into(), problem: format!("the decoder makes {}", pixels.shape()) });
     };
-    let pixels = pixels.reshape(&[frames, height, width, colours]);
-    plan.output("rgba", pixels.rgba());
-    let mut exec = Executable::new(device, plan.finish()?)?.with_cancel(cancel.clone());
-    exec.write("latents", &channels_last(latents, [shape.channels, f, h, w]))?;
+    plan.output("rgba", pixels.reshape(&[frames, height, width, colours]).rgba());
+    Ok(plan.finish()?)
+}
+
+/// Normalised latents `[1, C, F, H, W]` to RGBA bytes of each frame, row-major.
+///
+/// # Errors
+/// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`].
+pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
+    let mut exec = Executable::new(device, decode_plan(vae, shape)?)?.with_cancel(cancel.clone());
+    exec.write("latents", &channels_last(latents, shape.extents()))?;
     exec.run().await?;
     let rgba = exec.read_u32("rgba").await?;
     let failed = rgba.iter().filter(|pixel| **pixel >> 24 == 0).count();
@@ -34,5 +41,6 @@ pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: Lat
         exec.find_non_finite().await?;
         return Err(Error::NonFinite { at: "frames".into(), count: failed, total: rgba.len() });
     }
-    Ok(rgba.chunks_exact(height * width).map(|frame| bytemuck::cast_slice(frame).to_vec()).collect())
+    let pixels = vae.config.spatial_compression().pow(2) * shape.grid[1] * shape.grid[2];
+    Ok(rgba.chunks_exact(pixels).map(|frame| bytemuck::cast_slice(frame).to_vec()).collect())
 }

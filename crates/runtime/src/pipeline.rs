@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, WeightFormat};
+use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
 
-use crate::decode::decode_rgba;
+use crate::decode::{decode_plan, decode_rgba};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::models::Model;
@@ -160,19 +160,18 @@ impl VideoPipeline {
         let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
         let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
 
-        let grid = shape.tokens(self.compression.packing);
         let noise = match &request.latents {
             Some(latents) => latents.clone(),
             None => noise::normal(request.seed, 0, shape.elements()),
         };
-        let coordinates = if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) };
+        let (rope, coordinates) = self.positions(&shape);
         let denoise = Denoise {
             transformer: &self.transformer,
             schedule: &schedule,
             prompts: &[prompt],
             negatives: negative.as_slice(),
             guidance: request.guidance,
-            rope: &self.transformer.rope(grid, Some(self.rope_scale())),
+            rope: &rope,
             coordinates: &coordinates,
             given: &[],
         };
@@ -185,6 +184,36 @@ impl VideoPipeline {
         let frames = decode_rgba(&self.vae, &self.device, &latents, shape, cancel).await?;
         let fps = self.manifest.fps;
         Ok(Generated { width: request.width, height: request.height, fps, frames, latents, latents_shape: shape.dims() })
+    }
+
+    /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn plans(&self) -> Result<(Graph, Graph)> {
+        const TEXT_TOKENS: usize = 8;
+        let request = self.request("");
+        let shape = self.check(&request)?;
+        let (rope, coordinates) = self.positions(&shape);
+        let states = vec![0.5; TEXT_TOKENS * self.transformer.config().caption_channels];
+        let denoise = Denoise {
+            transformer: &self.transformer,
+            schedule: &self.schedule(&request, &shape)?,
+            prompts: &[TextStates { states, mask: Vec::new() }],
+            negatives: &[],
+            guidance: 1.0,
+            rope: &rope,
+            coordinates: &coordinates,
+            given: &[],
+        };
+        Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
+    }
+
+    /// Rotary table `[L, D]` and position features `[L, 15]`, or none, of the tokens.
+    fn positions(&self, shape: &LatentShape) -> (Vec<f32>, Vec<f32>) {
+        let grid = shape.tokens(self.compression.packing);
+        let coordinates = if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) };
+        (self.transformer.rope(grid, Some(self.rope_scale())), coordinates)
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {

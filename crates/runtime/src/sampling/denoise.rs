@@ -1,6 +1,6 @@
 //! The denoising loop: noise to latents in the token space of the transformer, with guidance and given tokens.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Plan, Tensor};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan, Tensor};
 
 use super::schedule::Schedule;
 use crate::error::{Error, Result};
@@ -48,10 +48,8 @@ impl Denoise<'_> {
         cancel: &CancelToken,
         on_step: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<f32>> {
-        let rows = self.prompts.len() * self.rope.len() / self.transformer.config().width();
-        let plan = Plan::new();
-        self.record(&plan, rows);
-        let mut exec = Executable::new(device, plan.finish()?)?.with_cancel(cancel.clone());
+        let rows = self.rows();
+        let mut exec = Executable::new(device, self.plan()?)?.with_cancel(cancel.clone());
         exec.write("tokens", tokens)?;
         exec.write("guidance", &[self.guidance])?;
         exec.run_prelude().await?;
@@ -77,6 +75,21 @@ impl Denoise<'_> {
             return Err(Error::NonFinite { at: "latents".into(), count, total: latents.len() });
         }
         Ok(latents)
+    }
+
+    /// The plan of the run: text and timesteps in the prelude, one Euler step replayed.
+    ///
+    /// # Errors
+    /// [`Error::Kernels`] if prompts, tokens and model do not fit each other.
+    pub fn plan(&self) -> Result<Graph> {
+        let plan = Plan::new();
+        self.record(&plan, self.rows());
+        Ok(plan.finish()?)
+    }
+
+    /// B·L.
+    fn rows(&self) -> usize {
+        self.prompts.len() * self.rope.len() / self.transformer.config().width()
     }
 
     fn is_given(&self, row: usize) -> bool {
