@@ -29,6 +29,7 @@ mod lower;
 pub mod memory;
 pub mod op;
 mod ops;
+mod peak;
 mod plan;
 pub mod reference;
 mod replay;

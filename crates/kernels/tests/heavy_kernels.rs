@@ -25,7 +25,9 @@ fn record(build: impl for<'p> FnOnce(&'p Plan) -> Tensor<'p>) -> Graph {
 #[test]
 fn gemm_matches_its_twin_for_ragged_shapes() {
     for format in FORMATS {
-        for [m, n, k] in [[1, 1, 1], [1, 256, 64], [5, 3, 7], [17, 33, 143], [80, 128, 144], [64, 64, 64], [65, 130, 66], [130, 20, 260]] {
+        for [m, n, k] in
+            [[1, 1, 1], [1, 256, 64], [5, 3, 7], [17, 33, 143], [80, 128, 144], [64, 64, 64], [65, 130, 66], [130, 20, 260], [600, 130, 4]]
+        {
             let graph = record(|plan| {
                 let x = plan.input("x", &[m, k], Cadence::Once);
                 x.linear(&weight(&[n, k], 9, format), Some(&weight(&[n], 10, format)))
