@@ -144,7 +144,8 @@ pub(crate) fn text(info: &Value) -> String {
     ];
     for (name, part) in info["components"].as_object().into_iter().flatten() {
         let class = part["class"].as_str().unwrap_or("unknown class");
-        lines.push(format!("  {name:<13} {class}, {:.1} M", millions(&part["parameters"])));
+        let size = if part["tensors"] == 0 { String::new() } else { format!(", {:.1} M", millions(&part["parameters"])) };
+        lines.push(format!("  {name:<13} {class}{size}"));
     }
     let settings = &info["settings"];
     if settings.is_object() {

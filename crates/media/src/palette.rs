@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+/// Most colours of a palette.
+const MAX_COLOURS: usize = 256;
 /// Bits per channel of the histogram the palette is computed from.
 const BIN_BITS: u32 = 6;
 /// Rounds of k-means after the splits; more change the palette by less than one level.
@@ -13,6 +15,8 @@ const REFINEMENTS: usize = 4;
 const WEIGHT: [f32; 3] = [3.0, 6.0, 2.0];
 /// A palette colour this close, in levels of each channel, is used as it is.
 const EXACT_LEVELS: f32 = 2.0;
+/// How many palette entries around the nearest one dithering may choose its partner from.
+const PARTNERS: usize = 12;
 /// Weight of the variance that dithering adds against the error it removes.
 const GRAIN: f32 = 0.05;
 
@@ -26,6 +30,9 @@ struct Point {
 /// The colours of a clip and a cache of how to dither every other colour onto them.
 pub(crate) struct Palette {
     colours: Vec<[f32; 3]>,
+    finder: Finder,
+    /// For each colour the indices of those nearest to it.
+    partners: Vec<Vec<u8>>,
     mixes: HashMap<[u8; 3], Mix>,
 }
 
@@ -38,7 +45,7 @@ struct Mix {
 }
 
 impl Palette {
-    /// Chooses up to `max_colours` (at most 256) for the given RGBA frames.
+    /// Chooses up to `max_colours` (at most [`MAX_COLOURS`]) for the given RGBA frames.
     ///
     /// The box with the largest weighted variance is split at its mean until there are enough boxes
     /// (variance-based splitting, Wu 1991), then k-means moves the centres.
@@ -46,7 +53,7 @@ impl Palette {
         let points = histogram(frames);
         let mut boxes = vec![points.clone()];
         let mut spread: Vec<_> = boxes.iter().map(|points| widest_axis(points)).collect();
-        while boxes.len() < max_colours.min(256) {
+        while boxes.len() < max_colours.min(MAX_COLOURS) {
             let Some(at) = (0..boxes.len()).filter(|&i| spread[i].1 > 0.0).max_by(|&a, &b| spread[a].1.total_cmp(&spread[b].1)) else {
                 break;
             };
@@ -62,8 +69,9 @@ impl Palette {
         for _ in 0..REFINEMENTS {
             refine(&mut colours, &points);
         }
-        let colours = colours.into_iter().map(|colour| colour.map(f32::round)).collect();
-        Self { colours, mixes: HashMap::new() }
+        let colours: Vec<_> = colours.into_iter().map(|colour| colour.map(f32::round)).collect();
+        let partners = colours.iter().map(|&colour| partners(&colours, colour)).collect();
+        Self { finder: Finder::new(&colours), colours, partners, mixes: HashMap::new() }
     }
 
     /// Number of colours.
@@ -79,8 +87,12 @@ impl Palette {
     /// The palette index for a colour at a place: ordered dithering between the two nearest mixes, so
     /// the same colour at the same place always gives the same index.
     pub(crate) fn index_at(&mut self, rgb: [u8; 3], x: usize, y: usize) -> u8 {
-        let colours = &self.colours;
-        let mix = *self.mixes.entry(rgb).or_insert_with(|| mix(colours, rgb.map(f32::from)));
+        let Self { colours, finder, partners, mixes } = self;
+        let mix = *mixes.entry(rgb).or_insert_with(|| {
+            let wanted = rgb.map(f32::from);
+            let first = finder.nearest(wanted);
+            mix(colours, first, &partners[first], wanted)
+        });
         if bayer_threshold(x, y) < mix.share { mix.second } else { mix.first }
     }
 }
@@ -125,9 +137,10 @@ fn widest_axis(points: &[Point]) -> (usize, f64) {
 
 /// One k-means round: every colour moves to the mean of the points it is nearest to.
 fn refine(colours: &mut [[f32; 3]], points: &[Point]) {
+    let finder = Finder::new(colours);
     let mut sums = vec![([0f64; 3], 0f64); colours.len()];
     for point in points {
-        let (sum, count) = &mut sums[nearest(colours, point.colour)];
+        let (sum, count) = &mut sums[finder.nearest(point.colour)];
         for (sum, value) in sum.iter_mut().zip(point.colour) {
             *sum += f64::from(value * point.count);
         }
@@ -144,23 +157,53 @@ fn distance(a: [f32; 3], b: [f32; 3]) -> f32 {
     (0..3).map(|i| WEIGHT[i] * (a[i] - b[i]) * (a[i] - b[i])).sum()
 }
 
-fn nearest(colours: &[[f32; 3]], wanted: [f32; 3]) -> usize {
-    let mut best = (0, f32::INFINITY);
-    for (index, &colour) in colours.iter().enumerate() {
-        let distance = distance(colour, wanted);
-        if distance < best.1 {
-            best = (index, distance);
-        }
-    }
-    best.0
+/// Searches colours for the nearest. Nearly all time goes here, hence loops over fixed lengths that the compiler
+/// turns into vector instructions.
+struct Finder {
+    /// Red, green and blue; unused places are farther away than any colour.
+    channels: [[f32; MAX_COLOURS]; 3],
 }
 
-/// The nearest colour, and the one that best makes up for its error on average.
+impl Finder {
+    fn new(colours: &[[f32; 3]]) -> Self {
+        let mut channels = [[1e6; MAX_COLOURS]; 3];
+        for (index, colour) in colours.iter().enumerate() {
+            (0..3).for_each(|i| channels[i][index] = colour[i]);
+        }
+        Self { channels }
+    }
+
+    fn nearest(&self, [r, g, b]: [f32; 3]) -> usize {
+        let [red, green, blue] = &self.channels;
+        let mut distances = [0.0; MAX_COLOURS];
+        for i in 0..MAX_COLOURS {
+            distances[i] = distance([red[i], green[i], blue[i]], [r, g, b]);
+        }
+        let mut lanes = [f32::INFINITY; 8];
+        for chunk in distances.chunks_exact(8) {
+            for (lane, &distance) in lanes.iter_mut().zip(chunk) {
+                *lane = if distance < *lane { distance } else { *lane };
+            }
+        }
+        let least = lanes.into_iter().fold(f32::INFINITY, f32::min);
+        distances.iter().position(|&distance| distance == least).unwrap_or(0)
+    }
+}
+
+fn partners(colours: &[[f32; 3]], around: [f32; 3]) -> Vec<u8> {
+    // At most 256 colours, so an index fits a byte.
+    let mut indices: Vec<u8> = (0..colours.len()).map(|index| index as u8).collect();
+    let distance_of = |index: u8| distance(colours[usize::from(index)], around);
+    indices.sort_by(|&a, &b| distance_of(a).total_cmp(&distance_of(b)));
+    // The first is the colour itself.
+    indices.into_iter().skip(1).take(PARTNERS).collect()
+}
+
+/// `first`, the nearest colour, and the partner that best makes up for its error on average.
 ///
 /// Every candidate is judged by the error that remains plus a part of the variance it adds, which
 /// keeps far colours from turning a smooth area into grain.
-fn mix(colours: &[[f32; 3]], wanted: [f32; 3]) -> Mix {
-    let first = nearest(colours, wanted);
+fn mix(colours: &[[f32; 3]], first: usize, partners: &[u8], wanted: [f32; 3]) -> Mix {
     let error: [f32; 3] = std::array::from_fn(|i| wanted[i] - colours[first][i]);
     // At most 256 colours, so an index fits a byte.
     let mut best = Mix { first: first as u8, second: first as u8, share: 0.0 };
@@ -168,7 +211,8 @@ fn mix(colours: &[[f32; 3]], wanted: [f32; 3]) -> Mix {
         return best;
     }
     let mut lowest = distance(error, [0.0; 3]);
-    for (index, &second) in colours.iter().enumerate() {
+    for &index in partners {
+        let second = colours[usize::from(index)];
         let towards: [f32; 3] = std::array::from_fn(|i| second[i] - colours[first][i]);
         let along: f32 = (0..3).map(|i| WEIGHT[i] * error[i] * towards[i]).sum();
         if along <= 0.0 {
@@ -180,7 +224,7 @@ fn mix(colours: &[[f32; 3]], wanted: [f32; 3]) -> Mix {
         let cost = distance(remaining, [0.0; 3]) + GRAIN * share * (1.0 - share) * apart;
         if cost < lowest {
             lowest = cost;
-            best = Mix { second: index as u8, share, ..best };
+            best = Mix { second: index, share, ..best };
         }
     }
     best
