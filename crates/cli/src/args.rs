@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Report GPU adapters, encoders and models found on this machine
     Doctor,
+    /// Measure the adapter's peak of multiply-adds and each kernel's share of it
+    Bench(BenchArgs),
 }
 
 /// How the command talks; the same for every subcommand.
@@ -161,6 +163,21 @@ pub(crate) struct GenerateArgs {
     /// Replace an existing file
     #[arg(short = 'y', long)]
     pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Model whose parts are measured too: a folder, or the name of a built-in model
+    #[arg(short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
+    pub(crate) model: String,
+    /// Storage of the model's weights on the device
+    #[arg(long, value_enum, default_value_t = WeightType::F16)]
+    pub(crate) dtype: WeightType,
+    /// Measure the kernels alone
+    #[arg(long, conflicts_with = "model")]
+    pub(crate) kernels_only: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //! documented code. Standard output carries only the result; everything else goes to standard error.
 
 mod args;
+mod bench;
 mod doctor;
 mod eval;
 mod failure;
@@ -59,6 +60,7 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
             Ok(Report { text: models::text(&json), json })
         }
         Command::Doctor => doctor::doctor(),
+        Command::Bench(args) => bench::bench(args),
     }
 }
 

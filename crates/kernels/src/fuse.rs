@@ -5,7 +5,7 @@
 //! 3. gemm → gated add ⇒ epilogue
 //! 4. gemm or conv3d → add of an equal shape ⇒ epilogue
 //! 5. norm → rope ⇒ norm with rotation
-//! 6. norm → SiLU ⇒ norm with activation
+//! 6. norm → silu ⇒ norm with activation
 
 use crate::op::{Activation, BinaryOp, Broadcast, Conv3d, Gemm, Norm, Op};
 use crate::plan::{Graph, Operand, Source, Step};

@@ -82,6 +82,7 @@ impl Lowering<'_> {
 
     /// Adds the items `0..items` of a kernel, split so that no dispatch holds more than its share of `flops`.
     /// `params` gets the bounds of each part; the parts compute the same bits as the whole.
+    #[expect(clippy::needless_pass_by_value, reason = "callers build the list for this call")]
     pub(crate) fn dispatch<P: bytemuck::Pod>(
         &mut self,
         kernel: &'static Kernel,

@@ -123,7 +123,7 @@ pub struct Norm {
     pub modulation: Option<ModulationColumns>,
     /// Whether a rotary embedding follows.
     pub rope: bool,
-    /// Whether SiLU follows.
+    /// Whether `SiLU` follows.
     pub silu: bool,
 }
 
@@ -176,7 +176,7 @@ pub enum Op {
     Attention(Attention),
     /// 3-D convolution.
     Conv3d(Conv3d),
-    /// Norm with affine, modulation, rotary embedding or SiLU.
+    /// Norm with affine, modulation, rotary embedding or `SiLU`.
     Norm(Norm),
     /// `x · (1 + scale) + shift` by row index. Inputs: `x`, `table`, `index`.
     Modulate(ModulationColumns),

@@ -68,7 +68,7 @@ impl<'p> Tensor<'p> {
     pub fn columns(self, start: usize, len: usize) -> Self {
         let whole = self.plan.value_shape(self.operand.value).channels();
         let column = self.operand.column + start;
-        if start + len > self.channels() || column % 4 != 0 || (len % 4 != 0 && column + len != whole) {
+        if start + len > self.channels() || !column.is_multiple_of(4) || (!len.is_multiple_of(4) && column + len != whole) {
             self.plan.fail("columns", format!("a range of 0..{} in units of four", self.channels()), format!("{start}..{}", start + len));
             return self;
         }
@@ -79,7 +79,7 @@ impl<'p> Tensor<'p> {
     #[track_caller]
     pub fn split<const N: usize>(self) -> [Self; N] {
         let len = self.channels() / N;
-        if self.channels() % N != 0 {
+        if !self.channels().is_multiple_of(N) {
             self.plan.fail("split", format!("channels divisible by {N}"), self.channels().to_string());
         }
         std::array::from_fn(|i| self.columns(i * len, len))

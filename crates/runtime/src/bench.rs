@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use kinora_kernels::op::Padding;
-use kinora_kernels::{AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Gpu, Plan, Shape, Tensor, Weight, WeightFormat, dense_sequences};
+use kinora_kernels::{
+    AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Gpu, Plan, Shape, Tensor, Weight, WeightFormat, dense_sequences,
+};
 
 use crate::error::Result;
 use crate::pipeline::VideoPipeline;
@@ -41,7 +43,9 @@ const RUNS: usize = 9;
 /// [`Kernels`](crate::Error::Kernels).
 pub async fn bench(gpu: &std::sync::Arc<Gpu>, pipeline: Option<&VideoPipeline>) -> Result<Bench> {
     let device = Device::Gpu(gpu.clone());
-    let mut bench = Bench { peak_flops: gpu.peak_flops().await?, rows: Vec::new() };
+    let begun = Instant::now();
+    let peak_flops = gpu.measure_peak(|| begun.elapsed().as_secs_f64()).await?;
+    let mut bench = Bench { peak_flops, rows: Vec::new() };
     for (format, name) in [(WeightFormat::F32, "f32"), (WeightFormat::F16, "f16")] {
         for n in [512, 1024] {
             let name = format!("gemm/{name}/{n}x{n}x{n}");
@@ -50,19 +54,25 @@ pub async fn bench(gpu: &std::sync::Arc<Gpu>, pipeline: Option<&VideoPipeline>) 
     }
     for (format, name) in [(WeightFormat::F32, "f32"), (WeightFormat::F16, "f16")] {
         let name = format!("conv3d/{name}/32-32/3x3x3/8x32x32");
-        bench.kernel(&device, name, |plan| {
-            let x = plan.input("x", &[1, 8, 32, 32, 32], Cadence::EveryStep);
-            let (time_padding, space_padding) = (Padding::Replicate, Padding::Zero);
-            let options = Conv3dOptions { stride: [1; 3], front: [1; 3], back: [1; 3], time_padding, space_padding };
-            x.conv3d(&weight(&[32, 32, 3, 3, 3], format), None, &options)
+        bench
+            .kernel(&device, name, |plan| {
+                let x = plan.input("x", &[1, 8, 32, 32, 32], Cadence::EveryStep);
+                let (time_padding, space_padding) = (Padding::Replicate, Padding::Zero);
+                let options = Conv3dOptions { stride: [1; 3], front: [1; 3], back: [1; 3], time_padding, space_padding };
+                x.conv3d(&weight(&[32, 32, 3, 3, 3], format), None, &options)
+            })
+            .await?;
+    }
+    bench
+        .kernel(&device, "flash_attention/512/4x64".into(), |plan| {
+            let [q, k, v] = plan.input("qkv", &[512, 3 * 256], Cadence::EveryStep).split();
+            q.flash_attention(
+                k,
+                v,
+                &AttentionOptions { heads: 4, scale: 0.125, sequences: dense_sequences(1, 512, 512), mask: None, bias: None },
+            )
         })
         .await?;
-    }
-    bench.kernel(&device, "flash_attention/512/4x64".into(), |plan| {
-        let [q, k, v] = plan.input("qkv", &[512, 3 * 256], Cadence::EveryStep).split();
-        q.flash_attention(k, v, &AttentionOptions { heads: 4, scale: 0.125, sequences: dense_sequences(1, 512, 512), mask: None, bias: None })
-    })
-    .await?;
     if let Some(pipeline) = pipeline {
         let (transformer, decoder) = pipeline.plans()?;
         let transformer = Executable::new(&device, transformer)?;

@@ -82,7 +82,7 @@ impl Manifest {
         if ![0, crate::models::ltx::tokens::COORDINATE_CHANNELS].contains(&manifest.coordinate_channels) {
             return Err(invalid(format!("`kinora.coordinate_channels` is {}, expected 0 or 15", manifest.coordinate_channels)));
         }
-        if counts.iter().chain(&manifest.token_packing).any(|n| *n == 0) || !(manifest.fps > 0.0) {
+        if counts.iter().chain(&manifest.token_packing).any(|n| *n == 0) || manifest.fps.is_nan() || manifest.fps <= 0.0 {
             return Err(invalid("`kinora`: counts and fps must be above 0".into()));
         }
         Ok(manifest)

@@ -231,7 +231,7 @@ impl VideoPipeline {
     }
 
     fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<crate::sampling::schedule::Schedule> {
-        let mut config = self.schedule.clone();
+        let mut config = self.schedule;
         if let Some(shift) = request.shift {
             config.shift = shift;
             config.use_dynamic_shifting = false;

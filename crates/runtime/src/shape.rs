@@ -42,7 +42,7 @@ impl LatentShape {
             }
         }
         let latent_frames = 1 + (frames - 1) / t;
-        if (frames - 1) % t != 0 || latent_frames % pt != 0 {
+        if !(frames - 1).is_multiple_of(t) || !latent_frames.is_multiple_of(pt) {
             return Err(request(
                 "frames",
                 frames.to_string(),

@@ -42,8 +42,7 @@ fn module(out: &mut String, kernel: &Kernel<'_>) -> std::fmt::Result {
     }
     writeln!(out, "static KERNELS: [Kernel; {count}] = [")?;
     for variant in &kernel.variants {
-        let bindings: Vec<String> =
-            variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
+        let bindings: Vec<String> = variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
         writeln!(
             out,
             "Kernel {{ name: {:?}, source: include_str!({:?}), bindings: &[{}], workgroup: {:?} }},",
@@ -102,8 +101,10 @@ fn variant_type(out: &mut String, axes: &[Axis], count: usize) -> std::fmt::Resu
         writeln!(out, "pub {}: {ty},", axis.name)?;
     }
     // The last axis varies fastest, as in `Row::selections`.
-    let index = axes.iter().fold("0".to_owned(), |index, axis| {
-        format!("({index}) * {} + self.{} as usize", axis.values.len(), axis.name)
+    let digit = |axis: &Axis| format!("self.{} as usize", axis.name);
+    let index = axes.iter().fold(String::new(), |index, axis| match index.as_str() {
+        "" => digit(axis),
+        _ => format!("({index}) * {} + {}", axis.values.len(), digit(axis)),
     });
     writeln!(
         out,

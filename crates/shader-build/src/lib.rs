@@ -137,17 +137,11 @@ fn build<'a>(shaders: &Path, row: &'a Row, features: &[&str]) -> Result<Kernel<'
     if problems.is_empty() { Ok(Kernel { row, variants }) } else { Err(Error { problems }) }
 }
 
-fn build_variant(
-    shaders: &Path,
-    row: &Row,
-    selection: &Selection<'_>,
-    features: &[&str],
-) -> Result<Linked, Error> {
+fn build_variant(shaders: &Path, row: &Row, selection: &Selection<'_>, features: &[&str]) -> Result<Linked, Error> {
     let label = selection.label(row);
-    let wgsl = link::link(shaders, row, selection, features)
-        .map_err(|message| Error::one(format!("{label}: does not link: {message}")))?;
-    let interface = reflect::reflect(&wgsl)
-        .map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
+    let wgsl = link::link(shaders, row, selection, features).map_err(|message| Error::one(format!("{label}: does not link: {message}")))?;
+    let interface =
+        reflect::reflect(&wgsl).map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
     let problems = lint::interface(&interface);
     if problems.is_empty() {
         Ok(Linked { file: selection.file(row), label, wgsl, interface })

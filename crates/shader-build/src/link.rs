@@ -43,27 +43,20 @@ impl Mangler for ShortNames {
 }
 
 /// Links the kernel of `row`; `features` are all names a condition may use.
-pub(crate) fn link(
-    shaders: &Path,
-    row: &Row,
-    selection: &Selection<'_>,
-    features: &[&str],
-) -> Result<String, String> {
+pub(crate) fn link(shaders: &Path, row: &Row, selection: &Selection<'_>, features: &[&str]) -> Result<String, String> {
     let constants = selection.constants(row);
     let constants = constants.iter().map(|(name, value)| format!("const {name} = {value}u;\n")).collect();
     let mut flags: Features = Features { default: Feature::Error, ..Features::default() };
     flags.flags.extend(features.iter().map(|name| ((*name).to_owned(), Feature::Disable)));
     flags.flags.extend(selection.features().map(|name| (name.to_owned(), Feature::Enable)));
 
-    let mut wesl = Wesl::new(shaders)
-        .set_custom_resolver(Sources { files: FileResolver::new(shaders), constants });
+    let mut wesl = Wesl::new(shaders).set_custom_resolver(Sources { files: FileResolver::new(shaders), constants });
     wesl.set_custom_mangler(ShortNames);
     // The root module is kept whole, so that a binding nobody reads is seen by the lints instead of
     // vanishing; the library is stripped to what is used.
     wesl.set_options(CompileOptions { keep_root: true, features: flags, ..CompileOptions::default() });
-    let root: ModulePath = format!("package::{}", row.path.replace('/', "::"))
-        .parse()
-        .map_err(|e| format!("`{}` is no module path: {e}", row.path))?;
+    let root: ModulePath =
+        format!("package::{}", row.path.replace('/', "::")).parse().map_err(|e| format!("`{}` is no module path: {e}", row.path))?;
     let mut linked = wesl.compile(&root).map_err(|e| e.to_string())?.syntax;
     // Library items come in the order of a hash map too. WGSL gives order no meaning, but the text is
     // the key of drivers' pipeline caches.

@@ -25,10 +25,7 @@ pub(crate) fn source(path: &str, text: &str) -> Vec<String> {
         let (code, comment) = line.split_once("//").unwrap_or((line, ""));
         let at = || format!("{path}.wesl:{}", number + 1);
         if depth > 0 && ["@if", "@elif", "@else"].iter().any(|word| code.contains(word)) {
-            problems.push(format!(
-                "{}: condition inside a body; conditions outside lib/ decorate whole declarations",
-                at()
-            ));
+            problems.push(format!("{}: condition inside a body; conditions outside lib/ decorate whole declarations", at()));
         }
         if code.contains("var<storage") && comment.trim().is_empty() {
             problems.push(format!("{}: storage binding without a comment naming its shape", at()));
@@ -58,9 +55,7 @@ pub(crate) fn library(shaders: &Path) -> Result<Vec<String>, Error> {
 
 /// Directives differ between naga and browsers, so none may appear: see shaders/README.md.
 fn directives(path: &str, text: &str) -> Vec<String> {
-    let is_directive = |line: &str| {
-        ["enable ", "requires ", "diagnostic("].iter().any(|word| line.trim_start().starts_with(word))
-    };
+    let is_directive = |line: &str| ["enable ", "requires ", "diagnostic("].iter().any(|word| line.trim_start().starts_with(word));
     text.lines()
         .enumerate()
         .filter(|(_, line)| is_directive(line))
@@ -110,10 +105,8 @@ pub(crate) fn interface(interface: &Interface) -> Vec<String> {
     let mut end = 0;
     for field in &interface.params {
         if field.offset != end {
-            problems.push(format!(
-                "Params.{} starts at byte {}, the fields before it end at {end}: pad explicitly",
-                field.name, field.offset
-            ));
+            problems
+                .push(format!("Params.{} starts at byte {}, the fields before it end at {end}: pad explicitly", field.name, field.offset));
         }
         end = field.offset + field.bytes;
     }
@@ -130,9 +123,7 @@ pub(crate) fn interface(interface: &Interface) -> Vec<String> {
 pub(crate) fn across_variants(row: &Row, variants: &[Linked]) -> Vec<String> {
     let mut problems = Vec::new();
     let Some(first) = variants.first() else { return problems };
-    let layout = |variant: &Linked| -> Vec<(String, &str)> {
-        variant.interface.params.iter().map(|f| (f.name.clone(), f.rust)).collect()
-    };
+    let layout = |variant: &Linked| -> Vec<(String, &str)> { variant.interface.params.iter().map(|f| (f.name.clone(), f.rust)).collect() };
     for variant in variants {
         if layout(variant) != layout(first) {
             problems.push(format!("{}: Params differs from that of {}", variant.label, first.label));

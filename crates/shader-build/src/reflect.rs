@@ -48,8 +48,7 @@ const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
 /// Parses and validates `wgsl` without any optional capability, then reads its interface.
 pub(crate) fn reflect(wgsl: &str) -> Result<Interface, Vec<String>> {
-    let module = naga::front::wgsl::parse_str(wgsl)
-        .map_err(|e| vec![format!("is not valid WGSL: {}", e.emit_to_string(wgsl))])?;
+    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| vec![format!("is not valid WGSL: {}", e.emit_to_string(wgsl))])?;
     let info = Validator::new(ValidationFlags::all(), CAPABILITIES)
         .validate(&module)
         .map_err(|e| vec![format!("is rejected by naga: {}", e.emit_to_string(wgsl))])?;
@@ -80,8 +79,7 @@ pub(crate) fn reflect(wgsl: &str) -> Result<Interface, Vec<String>> {
             _ => continue,
         };
         let Some(at) = &variable.binding else { continue };
-        let used = (0..module.entry_points.len())
-            .any(|i| info.get_entry_point(i)[handle] != GlobalUse::empty());
+        let used = (0..module.entry_points.len()).any(|i| info.get_entry_point(i)[handle] != GlobalUse::empty());
         if access == Access::Uniform {
             match params(&module, handle) {
                 Ok((fields, bytes)) => (interface.params, interface.params_bytes) = (fields, bytes),
@@ -94,10 +92,7 @@ pub(crate) fn reflect(wgsl: &str) -> Result<Interface, Vec<String>> {
     if problems.is_empty() { Ok(interface) } else { Err(problems) }
 }
 
-fn params(
-    module: &Module,
-    variable: naga::Handle<naga::GlobalVariable>,
-) -> Result<(Vec<Field>, u32), String> {
+fn params(module: &Module, variable: naga::Handle<naga::GlobalVariable>) -> Result<(Vec<Field>, u32), String> {
     let ty = &module.types[module.global_variables[variable].ty];
     let TypeInner::Struct { members, span } = &ty.inner else {
         return Err("the uniform is no struct; expected `struct Params`".to_owned());
@@ -140,9 +135,7 @@ fn fields_read(module: &Module, variable: naga::Handle<naga::GlobalVariable>, co
     let mut read = vec![false; count];
     let functions = module.functions.iter().map(|(_, function)| function);
     for function in functions.chain(module.entry_points.iter().map(|entry| &entry.function)) {
-        let is_params = |handle| {
-            matches!(function.expressions[handle], Expression::GlobalVariable(global) if global == variable)
-        };
+        let is_params = |handle| matches!(function.expressions[handle], Expression::GlobalVariable(global) if global == variable);
         for (_, expression) in function.expressions.iter() {
             match *expression {
                 Expression::AccessIndex { base, index } if is_params(base) => read[index as usize] = true,

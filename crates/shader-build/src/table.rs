@@ -171,8 +171,7 @@ fn row(path: &str, value: &Value) -> Result<Row, String> {
         Some(Value::Table(section)) => Ok(section.clone()),
         Some(other) => Err(format!("`{key}` is a {}, expected a table", other.type_str())),
     };
-    let axes: Vec<Axis> =
-        section("axes")?.iter().map(|(name, value)| axis(name, value)).collect::<Result<_, _>>()?;
+    let axes: Vec<Axis> = section("axes")?.iter().map(|(name, value)| axis(name, value)).collect::<Result<_, _>>()?;
     let constants = section("constants")?
         .iter()
         .map(|(name, value)| Ok((name.clone(), number(name, value)?)))
@@ -200,23 +199,13 @@ fn axis(name: &str, value: &Value) -> Result<Axis, String> {
     let list = value.as_array().filter(|list| !list.is_empty()).ok_or_else(malformed)?;
     let values = match &list[0] {
         Value::Boolean(false) if list[1..] == [Value::Boolean(true)] => Values::Bool,
-        Value::String(_) => Values::Text(
-            list.iter()
-                .map(|v| v.as_str().map(str::to_owned))
-                .collect::<Option<_>>()
-                .ok_or_else(malformed)?,
-        ),
-        Value::Integer(_) => {
-            Values::Number(list.iter().map(|v| number(name, v)).collect::<Result<_, _>>()?)
-        }
+        Value::String(_) => Values::Text(list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(malformed)?),
+        Value::Integer(_) => Values::Number(list.iter().map(|v| number(name, v)).collect::<Result<_, _>>()?),
         _ => return Err(malformed()),
     };
     Ok(Axis { name: name.to_owned(), values })
 }
 
 fn number(name: &str, value: &Value) -> Result<u32, String> {
-    value
-        .as_integer()
-        .and_then(|n| u32::try_from(n).ok())
-        .ok_or_else(|| format!("`{name}` is {value:?}, expected an integer in 0..2^32"))
+    value.as_integer().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| format!("`{name}` is {value:?}, expected an integer in 0..2^32"))
 }

@@ -101,10 +101,8 @@ fn variants_become_a_rust_module() {
 
 #[test]
 fn constants_do_not_depend_on_the_order_of_a_hash_map() {
-    let source = SCALE.replace("WG)\n", "WG * ASPECT * ZOOM / 6u)\n").replace(
-        "import constants::WG;",
-        "import constants::{ZOOM, WG, ASPECT};",
-    );
+    let source =
+        SCALE.replace("WG)\n", "WG * ASPECT * ZOOM / 6u)\n").replace("import constants::WG;", "import constants::{ZOOM, WG, ASPECT};");
     let text = || {
         let folder = Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
         folder.generate().wgsl[0].1.clone()
@@ -125,8 +123,7 @@ axes = { exact = [false, true], wg = [32, 64] }
     assert!(rust.contains("64 => Some(Self::N64),"), "{rust}");
     assert!(rust.contains("&KERNELS[((0) * 2 + self.exact as usize) * 2 + self.wg as usize]"), "{rust}");
     let names: Vec<&str> = wgsl.iter().map(|(name, _)| name.as_str()).collect();
-    let expected =
-        ["scale.wg32.wgsl", "scale.wg64.wgsl", "scale.exact.wg32.wgsl", "scale.exact.wg64.wgsl"];
+    let expected = ["scale.wg32.wgsl", "scale.wg64.wgsl", "scale.exact.wg32.wgsl", "scale.exact.wg64.wgsl"];
     assert_eq!(names, expected, "the last axis varies fastest");
     assert!(wgsl[2].1.contains("WG = 32u"), "{}", wgsl[2].1);
 }
@@ -186,14 +183,16 @@ fn lints_of_the_interface() {
     let source = SCALE.replace("@compute", shared).replace("shorten(", "big[0] + shorten(");
     let folder = Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
     assert_problem(&folder, "16388 bytes of workgroup memory");
-    let many: String =
-        (3..11).map(|i| format!("@group(0) @binding({i}) var<storage, read> z{i}: array<f32>; // [1]\n")).collect();
+    let many: String = (3..11).map(|i| format!("@group(0) @binding({i}) var<storage, read> z{i}: array<f32>; // [1]\n")).collect();
     assert_problem(&scale(("@compute", &format!("{many}@compute"))), "10 storage buffers");
 }
 
 #[test]
 fn all_variants_share_one_params() {
-    let source = SCALE.replace("struct Params { factor: f32, count: u32,", "@if(exact) struct Params { factor: f32, count: u32, pad0: u32, pad1: u32 }\n@if(coarse) struct Params { count: u32, factor: f32,");
+    let source = SCALE.replace(
+        "struct Params { factor: f32, count: u32,",
+        "@if(exact) struct Params { factor: f32, count: u32, pad0: u32, pad1: u32 }\n@if(coarse) struct Params { count: u32, factor: f32,",
+    );
     let folder = Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
     assert_problem(&folder, "scale[coarse]: Params differs from that of scale[exact]");
 }

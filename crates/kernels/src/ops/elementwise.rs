@@ -50,7 +50,7 @@ impl<'p> Tensor<'p> {
     fn binary(self, op: BinaryOp, other: Self, divide: usize) -> Self {
         self.need_contiguous("elementwise");
         other.need_contiguous("elementwise");
-        if other.channels() != self.channels() || self.rows() % (divide * other.rows()).max(1) != 0 {
+        if other.channels() != self.channels() || !self.rows().is_multiple_of((divide * other.rows()).max(1)) {
             self.plan().fail("elementwise", format!("an operand whose rows divide those of {}", self.shape()), other.shape().to_string());
         }
         self.plan().record(Op::Binary(op, Broadcast { divide }), vec![self.operand(), other.operand()], self.shape(), Elem::F32)
@@ -100,7 +100,7 @@ impl<'p> Tensor<'p> {
     #[track_caller]
     pub fn group_mean(self, group: usize) -> Self {
         self.need_contiguous("group_mean");
-        if group == 0 || self.channels() % group != 0 {
+        if group == 0 || !self.channels().is_multiple_of(group) {
             self.plan().fail("group_mean", format!("a divisor of {} channels", self.channels()), group.to_string());
             return self;
         }

@@ -38,7 +38,7 @@ impl<'p> Tensor<'p> {
     fn need_part(self, op: &'static str, table: Self, index: Self, column: usize) {
         table.need_contiguous(op);
         index.need_index(op, self.rows());
-        if column % 4 != 0 || column + self.channels() > table.channels() {
+        if !column.is_multiple_of(4) || column + self.channels() > table.channels() {
             self.plan().fail(
                 op,
                 format!("a table with columns {column}..{}, in units of four", column + self.channels()),

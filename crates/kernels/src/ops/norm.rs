@@ -44,7 +44,7 @@ impl<'p> Tensor<'p> {
     #[track_caller]
     fn norm(self, kind: NormKind, groups: usize, gain: Option<&Weight>, bias: Option<&Weight>, eps: f32) -> Self {
         let c = self.channels();
-        if groups == 0 || c % groups != 0 || (groups > 1 && (c / groups) % 4 != 0) {
+        if groups == 0 || !c.is_multiple_of(groups) || (groups > 1 && !(c / groups).is_multiple_of(4)) {
             self.plan().fail("norm", "groups of a multiple of four channels", format!("{c} channels in {groups} groups"));
         }
         for weight in [gain, bias].into_iter().flatten() {
@@ -67,7 +67,7 @@ impl<'p> Tensor<'p> {
     pub fn rope(self, table: Self) -> Self {
         table.need_contiguous("rope");
         let cr = table.channels();
-        if cr % 4 != 0 || self.channels() % cr != 0 || table.rows() == 0 || self.rows() % table.rows() != 0 {
+        if !cr.is_multiple_of(4) || !self.channels().is_multiple_of(cr) || table.rows() == 0 || !self.rows().is_multiple_of(table.rows()) {
             self.plan().fail(
                 "rope",
                 format!("a table [L, Cr] that divides {}, Cr a multiple of four", self.shape()),

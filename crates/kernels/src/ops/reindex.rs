@@ -174,7 +174,7 @@ fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [u
 
 pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
     let shape = cx.output_shape();
-    if shape.channels() % 4 != 0 {
+    if !shape.channels().is_multiple_of(4) {
         let params = zero_padding::Params {
             rows: shape.rows() as u32,
             channels: shape.channels() as u32,

@@ -27,7 +27,7 @@ pub(super) fn unary(activation: Activation, scale: f32, offset: f32, inputs: &Op
 pub(super) fn binary(op: BinaryOp, broadcast: Broadcast, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (a, b) = (inputs.rows(0), inputs.rows(1));
     for (r, out) in rows_mut(y, shape).enumerate() {
-        let other = b.row(r / broadcast.divide % b.len());
+        let other = b.row(r / broadcast.divide % b.count());
         for (out, (a, b)) in out.iter_mut().zip(a.row(r).iter().zip(other)) {
             *out = match op {
                 BinaryOp::Add => a + b,
@@ -89,11 +89,11 @@ pub(super) fn group_mean(group: usize, inputs: &Operands<'_>, shape: Shape, y: &
 pub(super) fn guided_euler_step(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (x, velocity, dt) = (inputs.rows(0), inputs.rows(1), inputs.rows(2).row(0));
     let guidance = f64::from(inputs.rows(3).row(0)[0]);
-    let rows = x.len();
+    let rows = x.count();
     for (r, out) in rows_mut(y, shape).enumerate() {
         for (c, out) in out.iter_mut().enumerate() {
             let conditional = f64::from(velocity.row(r)[c]);
-            let guided = if velocity.len() == rows {
+            let guided = if velocity.count() == rows {
                 conditional
             } else {
                 let unconditional = f64::from(velocity.row(r + rows)[c]);
@@ -108,7 +108,7 @@ pub(super) fn rgba(inputs: &Operands<'_>, shape: Shape) -> Vec<u32> {
     let x = inputs.rows(0);
     let (pixels, stride) = (shape.channels(), shape.channels4() * 4);
     let mut out = vec![0; shape.rows() * stride];
-    for r in 0..x.len() {
+    for r in 0..x.count() {
         let byte = |v: f32| ((v * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u32;
         let p = x.row(r);
         let finite = p.iter().all(|v| v.is_finite());

@@ -61,8 +61,8 @@ impl<'a> Rows<'a> {
         &self.data[start..start + self.channels]
     }
 
-    /// Number of rows.
-    pub fn len(&self) -> usize {
+    /// Number of rows, R.
+    pub fn count(&self) -> usize {
         self.rows
     }
 
@@ -118,7 +118,7 @@ pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
     out
 }
 
-fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut Vec<f32>) {
+fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     match op {
         Op::Gemm(gemm) => gemm::gemm(gemm, inputs, shape, y),
         Op::Attention(attention) => attention::flash_attention(attention, inputs, shape, y),

@@ -30,7 +30,7 @@ pub(super) fn norm(op: &Norm, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]
         }
         if op.rope {
             let table = inputs.rows(1 + if op.modulation.is_some() { 2 } else { 0 });
-            rotate_row(&mut normed, table.row(r % table.len()));
+            rotate_row(&mut normed, table.row(r % table.count()));
         }
         let activation = if op.silu { Activation::Silu } else { Activation::None };
         for (out, value) in out.iter_mut().zip(normed) {
@@ -65,7 +65,7 @@ pub(super) fn rope(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (x, table) = (inputs.rows(0), inputs.rows(1));
     by_row(shape, y, |r, row| {
         row.extend(x.row(r).iter().map(|v| f64::from(*v)));
-        rotate_row(row, table.row(r % table.len()));
+        rotate_row(row, table.row(r % table.count()));
     });
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, Graph, adapters};
 
 /// Every adapter of this machine with both kernel families. Panics without an adapter: these tests never skip.
-pub fn devices() -> &'static [Device] {
+pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let count = pollster::block_on(adapters()).len();
@@ -25,7 +25,7 @@ pub fn devices() -> &'static [Device] {
 }
 
 /// Seeded values in −1..1 that are no multiples of a power of two.
-pub fn noise(len: usize, seed: u32) -> Vec<f32> {
+pub(crate) fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(1);
     (0..len)
         .map(|_| {
@@ -36,7 +36,7 @@ pub fn noise(len: usize, seed: u32) -> Vec<f32> {
 }
 
 /// Writes noise to every float input and state, `indices` to every index input, runs, checks the guards, reads `y`.
-pub fn run(device: &Device, graph: &Graph, indices: &[u32]) -> Vec<f32> {
+pub(crate) fn run(device: &Device, graph: &Graph, indices: &[u32]) -> Vec<f32> {
     let context = format!("{} on {}", graph.steps.last().map_or("", |s| &s.label), device.name());
     let mut exec = Executable::new(device, graph.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
     for (i, value) in graph.values.iter().enumerate() {
@@ -56,7 +56,7 @@ pub fn run(device: &Device, graph: &Graph, indices: &[u32]) -> Vec<f32> {
 
 /// Compares every device with the CPU twin: `|a − b| ≤ 4 · ε · √K · max|b| + 1e-6`, where K is the number of terms of a
 /// sum. See docs/adr/0008.
-pub fn assert_matches_twin(graph: &Graph, terms: usize, indices: &[u32]) {
+pub(crate) fn assert_matches_twin(graph: &Graph, terms: usize, indices: &[u32]) {
     let expected = run(&Device::cpu(), graph, indices);
     let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let tolerance = 4.0 * f32::EPSILON * (terms as f32).sqrt() * largest.max(1.0) + 1e-6;

@@ -65,6 +65,7 @@ impl Class {
 }
 
 /// One component of a model with its weights.
+#[expect(clippy::large_enum_variant, reason = "a few of them exist, and they rarely move")]
 pub enum Model {
     /// `LTXVideoTransformer3DModel`.
     LtxTransformer(ltx::Transformer),

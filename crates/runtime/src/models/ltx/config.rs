@@ -74,7 +74,7 @@ impl TransformerConfig {
         require(file, "activation_fn", &config.activation_fn, config.activation_fn == "gelu-approximate", "gelu-approximate")?;
         require(file, "qk_norm", &config.qk_norm, config.qk_norm == "rms_norm_across_heads", "rms_norm_across_heads")?;
         let head = config.attention_head_dim;
-        require(file, "attention_head_dim", &head, head > 0 && head <= 128 && head % 8 == 0, "a multiple of 8 up to 128")?;
+        require(file, "attention_head_dim", &head, head > 0 && head <= 128 && head.is_multiple_of(8), "a multiple of 8 up to 128")?;
         require(file, "num_attention_heads", &config.num_attention_heads, config.num_attention_heads > 0, "at least 1")?;
         let cross = config.cross_attention_dim;
         require(file, "cross_attention_dim", &cross, cross == width, &format!("the width {width}"))?;

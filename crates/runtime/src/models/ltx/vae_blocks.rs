@@ -31,7 +31,7 @@ impl<'p> Timestep<'p> {
     }
 }
 
-/// `LTXVideoResnetBlock3d`: twice norm, SiLU and convolution, and a shortcut.
+/// `LTXVideoResnetBlock3d`: twice norm, `SiLU` and convolution, and a shortcut.
 pub(super) struct ResnetBlock {
     norm1: RmsNorm,
     conv1: Conv3d,
