@@ -1,0 +1,1 @@
+"""Trains "flipbook", the small video model that ships with Kinora."""

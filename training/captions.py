@@ -1,0 +1,69 @@
+"""What the model can draw, and the prompts it learns it from.
+
+`data/vocabulary.tsv` was written by hand while looking at the clips: one row per object with its
+code point, name, synonyms and what it does in its clip.
+"""
+
+import random
+import zlib
+from dataclasses import dataclass
+
+from .config import COLORS, HERE, OBJECT_COUNT
+
+HELD_OUT_PAIRS = 0.08  # share of object x colour pairs never trained, to measure composition
+
+
+@dataclass(frozen=True)
+class Object:
+    code: str
+    name: str
+    synonyms: tuple[str, ...]
+    motions: tuple[str, ...]
+
+
+def _load() -> dict[str, Object]:
+    rows = (HERE / "data/vocabulary.tsv").read_text().splitlines()[1:]
+    cells = [row.split("\t") for row in rows]
+    split = lambda text: tuple(part.strip() for part in text.split(","))  # noqa: E731
+    return {code: Object(code, name, split(syn), split(mot)) for code, name, syn, mot in cells}
+
+
+OBJECTS = _load()
+TRAINED = dict(list(OBJECTS.items())[:OBJECT_COUNT])
+
+
+def held_out(code: str, color: str) -> bool:
+    """Whether the pair is kept out of training. Depends on nothing but the two words."""
+    return zlib.crc32(f"{code}/{color}".encode()) % 1000 < 1000 * HELD_OUT_PAIRS
+
+
+def article(noun: str) -> str:
+    return ("an " if noun[0].lower() in "aeio" else "a ") + noun
+
+
+def prompt(code: str, color: str, rng: random.Random | None = None) -> str:
+    """A training prompt; without `rng` the canonical one: name, first motion, background."""
+    thing = OBJECTS[code]
+    if rng is None:
+        return f"{article(thing.name)} {thing.motions[0]} on a {color} background"
+    # The name half of the time, so that it stays the strongest handle.
+    noun = thing.name if rng.random() < 0.5 else rng.choice((thing.name, *thing.synonyms))
+    subject = noun if rng.random() < 0.1 else article(noun)
+    motion = f" {rng.choice(thing.motions)}" if rng.random() < 0.75 else ""
+    place = rng.choices(
+        (f" on a {color} background", f", {color} background", f" in front of a {color} wall"),
+        (8, 1, 1),
+    )[0]
+    return subject + motion + place
+
+
+def vocabulary() -> dict:
+    """The content of `vocabulary.json` in the exported model."""
+    return {
+        "template": "a {object} {motion} on a {color} background",
+        "colors": list(COLORS),
+        "objects": [
+            {"name": o.name, "synonyms": list(o.synonyms), "motions": list(o.motions)}
+            for o in TRAINED.values()
+        ],
+    }

@@ -1,0 +1,106 @@
+"""Distils the guided many-step transformer into four unguided steps.
+
+Piecewise rectified flow: teacher trajectories are sampled once with guidance and their states
+kept at sigma 1, 3/4, 1/2, 1/4 and 0. The student, started from the teacher, learns for each of
+the four segments the constant velocity that leads from its start to its end.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from . import attention
+from .config import SEED
+from .dit import GIVEN, GIVEN_FRAMES, Data, averaged, optimizer_for, sheet
+from .packing import velocity
+from .runner import Run
+from .sampler import sample
+from .vae import load as load_vae
+
+TRAJECTORIES, CHUNK = 1536, 64
+SEGMENTS, STEPS_PER_SEGMENT, GUIDANCE = 4, 3, 3.0
+BATCH, EMA = 64, 0.99
+
+
+def trajectories(work: Path, teacher, data: Data) -> dict:
+    """States [N, 5, 32, 5, 8, 8] in bf16, the prompt of each, and which frames were given.
+    Sampled in chunks, each kept in a file, so that an interrupted run continues."""
+    folder = work / "distil/trajectories"
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = []
+    for n in range(TRAJECTORIES // CHUNK):
+        file = folder / f"{n:03}.pt"
+        if not file.exists():
+            torch.save(_chunk(teacher, data, n), file.with_suffix(".part"))
+            file.with_suffix(".part").rename(file)
+            print(f"trajectories {(n + 1) * CHUNK}/{TRAJECTORIES}", flush=True)
+        chunks.append(torch.load(file))
+    return {key: torch.cat([chunk[key] for chunk in chunks]) for key in chunks[0]}
+
+
+def _chunk(teacher, data: Data, n: int) -> dict:
+    g = torch.Generator().manual_seed(SEED + n)
+    picks = data.train[torch.randint(len(data.train), (CHUNK,), generator=g)]
+    which = torch.randint(data.phrasings, (CHUNK,), generator=g)
+    z = data.z[picks].float()
+    noise = torch.randn(z.shape, generator=g)
+    keep = torch.zeros(z.shape[2], dtype=torch.bool)
+    if n % round(1 / GIVEN_FRAMES) == 0:
+        keep[list(GIVEN[n % len(GIVEN)])] = True
+    steps = SEGMENTS * STEPS_PER_SEGMENT
+    text, mask = data.captions(picks, which)
+    states = sample(
+        teacher, noise, text, mask, data.empty, steps, GUIDANCE, z, keep if keep.any() else None
+    )
+    start = torch.where(keep.view(1, 1, -1, 1, 1), z, noise)
+    knots = [start, *states[STEPS_PER_SEGMENT - 1 :: STEPS_PER_SEGMENT]]
+    return dict(
+        states=torch.stack(knots, 1).bfloat16(),
+        pick=picks,
+        which=which,
+        keep=keep.expand(CHUNK, -1).clone(),
+    )
+
+
+def segment_loss(model, data: Data, paths: dict, step: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(SEED * 7 + step)
+    rows = torch.randint(len(paths["pick"]), (BATCH,), generator=g)
+    k = torch.randint(SEGMENTS, (BATCH,), generator=g)
+    states = paths["states"][rows].float()
+    each = torch.arange(BATCH)
+    start, end = states[each, k], states[each, k + 1]
+    target = (start - end) * SEGMENTS
+    text, mask = data.captions(paths["pick"][rows], paths["which"][rows])
+    free = (~paths["keep"][rows]).float()
+    sigma = (1 - k / SEGMENTS)[:, None] * free
+    with torch.autocast("cpu", torch.bfloat16):
+        v = velocity(model, start, sigma, text, mask).float()
+    error = (v - target).square().mean((1, 3, 4))
+    return (error * free).sum() / free.sum()
+
+
+def main(work: Path, minutes: float) -> None:
+    data, run = Data(work), Run(work, "distil", minutes)
+    teacher = averaged(work).requires_grad_(False)
+    attention.install(teacher)
+    paths = trajectories(work, teacher, data)
+    model = copy.deepcopy(teacher).requires_grad_(True)
+    ema = copy.deepcopy(teacher)
+    optimizer = optimizer_for(model, scale=0.3, warmup=30, decay=0.7)
+    objects = dict(model=model, ema=ema, optimizer=optimizer)
+    run.resume(objects)
+    average = None
+    while run.progress < 1:
+        loss = segment_loss(model, data, paths, run.step)
+        loss.backward()
+        optimizer.step(run.step, run.progress)
+        with torch.no_grad():
+            for slow, fast in zip(ema.parameters(), model.parameters()):
+                slow.lerp_(fast, 1 - EMA)
+        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        run.advance(objects)
+        if run.step % 25 == 0:
+            run.log(loss=average)
+    run.save(objects)
+    sheet(ema, load_vae(work), data, SEGMENTS, 1.0).save(run.folder / "sheet.png")

@@ -1,0 +1,130 @@
+"""Trains the video autoencoder (`AutoencoderKLLTXVideo`): 128x128x17 to 32x5x8x8.
+
+It is trained as a plain autoencoder with a light pull of the latents to the origin and a little
+noise on them; there is no sampling, so the encoder's variance channel stays unused.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLLTXVideo
+
+from . import convolution
+from .config import COLORS, FRAMES, SEED, SIZE, VAE
+from .data import Clips, contact_sheet, psnr, random_color
+from .optim import Optimizer
+from .runner import Run
+
+CROP, CROP_FRAMES = 64, 9
+FULL_SIZE_FROM = 0.6  # of the run: until then crops, which are cheaper but whose borders mislead
+LATENT_NOISE = 0.04
+
+
+def build() -> AutoencoderKLLTXVideo:
+    torch.manual_seed(SEED)
+    return AutoencoderKLLTXVideo(**VAE).to(memory_format=torch.channels_last_3d)
+
+
+def encode(vae, video: torch.Tensor) -> torch.Tensor:
+    """Latent means [B, 32, f, h, w], not yet normalised."""
+    return vae.encoder(video)[:, : VAE["latent_channels"]]
+
+
+def batch(clips: Clips, step: int, progress: float) -> torch.Tensor:
+    """Crops of clips, sometimes single frames, at the end whole clips; fixed by the step."""
+    rng = np.random.default_rng((SEED, step))
+    if progress > FULL_SIZE_FROM:
+        count, frames, size = (4, 1, SIZE) if step % 5 == 0 else (1, FRAMES, SIZE)
+    else:
+        count, frames, size = (24, 1, CROP) if step % 4 == 0 else (5, CROP_FRAMES, CROP)
+    out = []
+    for _ in range(count):
+        clip = clips.train[rng.integers(len(clips.train))]
+        top, left = rng.integers(0, SIZE - size + 1, 2)
+        window = clips.window(
+            clip, rng.integers(clip["frames"]), frames, random_color(rng), (top, left, size)
+        )
+        out.append(window.flip(-1) if rng.random() < 0.5 else window)
+    return torch.stack(out).contiguous(memory_format=torch.channels_last_3d)
+
+
+def loss(output: torch.Tensor, video: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    """Pixels, edges, and the same colours at two coarser scales."""
+    error = output - video
+    total = error.abs().mean() + 2 * error.square().mean()
+    for axis in (-1, -2):
+        total = total + 0.25 * error.diff(dim=axis).abs().mean()
+    flat = error.transpose(1, 2).flatten(0, 1)
+    for scale in (4, 16):
+        total = total + 1.5 * F.avg_pool2d(flat, scale).abs().mean()
+    return total + 3e-4 * latent.square().mean()
+
+
+@torch.no_grad()
+def evaluate(vae, clips: Clips, count: int = 60):
+    """PSNR and flicker (mean change between frames of still background, /255) on held-out names,
+    and rows for a contact sheet."""
+    colors, values, flicker, rows = list(COLORS.values()), [], [], []
+    for k, clip in enumerate(clips.test[:count]):
+        video = clips.window(clip, 0, FRAMES, colors[k % len(colors)])
+        with torch.autocast("cpu", torch.bfloat16):
+            output = vae.decoder(encode(vae, video[None]))[0].float()
+        values.append(psnr(output, video))
+        still = (video.diff(dim=1) == 0).all(0)
+        moved = (output.clamp(-1, 1).diff(dim=1).abs().mean(0) * 127.5)[still]
+        flicker.append(float(moved.mean()))
+        if k < 8:
+            rows += [(f"{clip['name']} {values[-1]:.1f} dB", video), ("", output)]
+    return float(np.mean(values)), float(np.mean(flicker)), rows
+
+
+def load(work: Path) -> AutoencoderKLLTXVideo:
+    """The trained autoencoder, with the refined decoder if there is one."""
+    vae, refined = build(), work / "refine/state.pt"
+    file = refined if refined.exists() else work / "vae/state.pt"
+    state = torch.load(file, map_location="cpu", weights_only=False)
+    vae.load_state_dict(state["vae"])
+    return vae.eval().requires_grad_(False)
+
+
+def main(work: Path, minutes: float) -> None:
+    clips, vae, run = Clips(work), build(), Run(work, "vae", minutes)
+    convolution.install(vae)
+    params = list(vae.parameters())
+    optimizer = Optimizer(
+        [p for p in params if p.ndim > 1],
+        [p for p in params if p.ndim == 1],
+        muon_lr=5e-3,
+        adam_lr=2e-3,
+        decay=0.7,
+    )
+    objects = dict(vae=vae, optimizer=optimizer)
+    run.resume(objects)
+    average, last_look = None, run.seconds
+    while run.progress < 1:
+        video = batch(clips, run.step, run.progress)
+        with torch.autocast("cpu", torch.bfloat16):
+            latent = encode(vae, video)
+            noise = LATENT_NOISE * latent.detach().std() * torch.randn_like(latent)
+            output = vae.decoder(latent + noise)
+        value = loss(output.float(), video, latent.float())
+        value.backward()
+        optimizer.step(run.step, run.progress)
+        average = value.item() if average is None else 0.98 * average + 0.02 * value.item()
+        run.advance(objects)
+        if run.step % 50 == 0:
+            run.log(loss=average)
+        if run.seconds - last_look > 300:
+            last_look = run.seconds
+            report(vae, clips, run, count=12)
+    run.save(objects)
+    report(vae, clips, run, count=60)
+
+
+def report(vae, clips, run, count) -> None:
+    value, flicker, rows = evaluate(vae, clips, count)
+    run.log(psnr=value, flicker=flicker, held_out=count)
+    contact_sheet(rows).save(run.folder / "sheet.png")
+    run.pause()
