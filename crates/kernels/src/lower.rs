@@ -6,9 +6,9 @@ use crate::plan::{Graph, Step, ValueId};
 use crate::shape::Shape;
 use crate::weight::Weight;
 
-/// Floating-point operations one dispatch may hold, so that no submission runs longer than 200 ms: on a GPU of
-/// 1 TFLOP/s at a quarter of its peak, or on a software adapter of 5 GFLOP/s.
-fn work_limit(family: Family) -> f64 {
+/// Floating-point operations one dispatch and one submission may hold, so that neither runs longer than 200 ms: on a GPU
+/// of 1 TFLOP/s at a quarter of its peak, or on a software adapter of 5 GFLOP/s.
+pub(crate) fn work_limit(family: Family) -> f64 {
     match family {
         Family::Soft => 1e9,
         Family::Gpu => 5e10,

@@ -4,13 +4,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline};
-use crate::lower::{Binding, Dispatch, lower};
+use crate::lower::{Binding, Dispatch, lower, work_limit};
 use crate::memory::{MemoryPlan, execution_order};
 use crate::plan::{Cadence, Graph, Operand, Source, ValueId};
-
-/// Floating-point operations per submission; see `lower::work_limit` for where the figures come from.
-const SUBMISSION_FLOPS_SOFT: f64 = 1.5e9;
-const SUBMISSION_FLOPS_GPU: f64 = 5e10;
 
 struct Command {
     pipeline: Arc<Pipeline>,
@@ -144,10 +140,7 @@ impl Replay {
     /// Submits the commands of one cadence in portions, at most two in flight; `go_on` is asked before each.
     pub(crate) async fn run(&self, cadence: Cadence, go_on: &dyn Fn() -> bool) -> Result<()> {
         let commands = self.commands(cadence);
-        let limit = match self.gpu.family() {
-            crate::gpu::Family::Soft => SUBMISSION_FLOPS_SOFT,
-            crate::gpu::Family::Gpu => SUBMISSION_FLOPS_GPU,
-        };
+        let limit = work_limit(self.gpu.family());
         let mut start = 0;
         while start < commands.len() {
             let (mut end, mut flops) = (start, 0.0);
