@@ -1,8 +1,8 @@
 //! Turns the WESL sources of `shaders/` into plain WGSL and the Rust types that drive it.
 //!
-//! One call from a build script, [`write`], does for every row of `variants.toml`: link with WESL
-//! ([`link`]), parse and validate with naga and read the interface back ([`reflect`]), check the
-//! house rules ([`lint`]), and write the Rust module of the kernel ([`emit`]). Nothing of this crate
+//! One call from a build script, [`write`](write()), does for every row of `variants.toml`: link with WESL
+//! (`link`), parse and validate with naga and read the interface back (`reflect`), check the
+//! house rules (`lint`), and write the Rust module of the kernel (`emit`). Nothing of this crate
 //! reaches the program that runs: what ships is WGSL text.
 //!
 //! Every problem found in every variant is reported at once.
@@ -35,7 +35,7 @@ struct Kernel<'a> {
     variants: Vec<Linked>,
 }
 
-/// What the shaders turn into; written to disk by [`write`].
+/// What the shaders turn into; written to disk by [`write`](write()).
 #[derive(Debug)]
 pub struct Generated {
     /// Rust source to be included in the module that defines `crate::kernel::{Kernel, Access}`.
