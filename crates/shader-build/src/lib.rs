@@ -1,6 +1,6 @@
 //! Turns the WESL sources of `shaders/` into plain WGSL and the Rust types that drive it.
 //!
-//! One call from a build script, [`write`](write()), does for every row of `variants.toml`: link with WESL
+//! One call from a build script, [`write()`], does for every row of `variants.toml`: link with WESL
 //! (`link`), parse and validate with naga and read the interface back (`reflect`), check the
 //! house rules (`lint`), and write the Rust module of the kernel (`emit`). Nothing of this crate
 //! reaches the program that runs: what ships is WGSL text.
@@ -35,7 +35,7 @@ struct Kernel<'a> {
     variants: Vec<Linked>,
 }
 
-/// What the shaders turn into; written to disk by [`write`](write()).
+/// What the shaders turn into; written to disk by [`write()`].
 #[derive(Debug)]
 pub struct Generated {
     /// Rust source to be included in the module that defines `crate::kernel::{Kernel, Access}`.
