@@ -81,7 +81,8 @@ fn what_cannot_be_run_has_its_exit_code() -> Outcome {
     let tiny = golden("../tiny-model");
     let scratch = Scratch::new("refused");
     let nowhere = PathBuf::from("no/such/folder/out.safetensors");
-    let cases: [(&str, &Path, &Path, &Path, &[&str], i32); 7] = [
+    type Case<'a> = (&'a str, &'a Path, &'a Path, &'a Path, &'a [&'a str], i32);
+    let cases: [Case<'_>; 7] = [
         ("no model", Path::new("nowhere"), &inputs, &scratch.0, &[], 4),
         ("no inputs", &bert, Path::new("nowhere.safetensors"), &scratch.0, &[], 4),
         ("inputs of another class", &bert, &other_inputs, &scratch.0, &[], 2),
