@@ -4,7 +4,6 @@
 mod args;
 mod bench;
 mod doctor;
-mod eval;
 mod failure;
 mod generate;
 mod interrupt;
@@ -53,7 +52,10 @@ fn main() -> ExitCode {
 fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failure> {
     match command {
         Command::Generate(args) => generate::generate(args, console),
-        Command::Eval(args) => eval::eval(args),
+        Command::Eval(args) => {
+            let json = run::eval(args)?;
+            Ok(Report { text: args.outputs.display().to_string(), json })
+        }
         Command::Models(ModelsCommand::List) => Ok(list_models()),
         Command::Models(ModelsCommand::Info { model }) => {
             let json = models::describe(&models::find(model)?)?;

@@ -5,8 +5,7 @@ use std::{env, path::Path};
 pub(crate) use kinora_runtime::CancelToken;
 use kinora_runtime::{
     AdapterInfo, AdapterSelect, Device, Error, Family, GenerateRequest, Generated, VideoPipeline, WeightFormat,
-    eval::{self, Operation},
-    models::Model,
+    eval::{EvalRequest, Operation},
     weights::{Checkpoint, NewTensor, Values, write_file},
 };
 use serde_json::{Value, json};
@@ -140,19 +139,21 @@ pub(crate) fn write_latents(path: &Path, generated: &Generated) -> Result<(), Fa
 }
 
 /// Runs one component over the tensors of a file and writes the results; returns their names and shapes.
-pub(crate) fn eval(args: &EvalArgs, folder: &Path) -> Result<Value, Failure> {
-    let device = open_device(&args.device)?;
-    let model = Model::open(folder, weight_format(args.dtype))?;
-    let inputs = Checkpoint::open(&args.inputs)?;
-    let operation = match args.op {
-        EvalOp::Forward => Operation::Forward,
-        EvalOp::Encode => Operation::Encode,
-        EvalOp::Decode => Operation::Decode,
+pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
+    let request = EvalRequest {
+        model: args.model.clone(),
+        component: args.component.clone(),
+        operation: match args.op {
+            EvalOp::Forward => Operation::Forward,
+            EvalOp::Encode => Operation::Encode,
+            EvalOp::Decode => Operation::Decode,
+        },
+        inputs: args.inputs.clone(),
+        outputs: args.outputs.clone(),
+        format: weight_format(args.dtype),
     };
-    let outputs = pollster::block_on(eval::eval(&model, operation, &inputs, &device))?;
-    let tensors: Vec<_> =
-        outputs.iter().map(|output| NewTensor { name: output.name, shape: &output.shape, values: Values::F32(&output.values) }).collect();
-    write_file(&args.outputs, &tensors)?;
+    let device = open_device(&args.device)?;
+    let outputs = pollster::block_on(request.run(&device))?;
     let shapes = outputs.iter().map(|output| (output.name.to_owned(), json!(output.shape))).collect::<serde_json::Map<_, _>>();
     Ok(json!({ "outputs": args.outputs, "tensors": shapes, "device": device.name() }))
 }
