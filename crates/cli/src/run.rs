@@ -21,7 +21,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
-            "invalid-request" => Exit::Usage,
+            "invalid-request" | "invalid-conditioning" => Exit::Usage,
             "no-adapter" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
             "device" | "shape" | "data" => Exit::Internal,

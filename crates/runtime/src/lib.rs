@@ -3,6 +3,7 @@
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
 pub mod bench;
+pub mod conditioning;
 pub mod decode;
 pub mod error;
 pub mod eval;
