@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod conditioning;
 pub mod decode;
+pub mod encode;
 pub mod error;
 pub mod eval;
 pub mod manifest;

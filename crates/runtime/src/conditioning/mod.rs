@@ -8,15 +8,20 @@
 //! Conditioning by clean tokens at timestep 0 is that of LTX-Video (arXiv 2501.00103 §3.5); partly noised sources are
 //! `SDEdit` (arXiv 2108.01073).
 
+mod join;
+mod mask;
 mod segments;
 pub mod tasks;
 
+pub(crate) use join::join;
+pub use mask::Mask;
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::shape::{Compression, LatentShape};
 
 /// The noise of a frame that is generated from nothing, in thousandths: the timestep of pure noise.
 pub const PURE_NOISE: u16 = 1000;
@@ -158,6 +163,42 @@ impl FramePlan {
             return Err(invalid("given frames", format!("token frame {unlike} in part"), expected, "give all frames of the token"));
         }
         Ok(groups.iter().flat_map(|g| std::iter::repeat_n(g[0].noise, grid[1] * grid[2])).collect())
+    }
+}
+
+/// Everything a generation is given besides text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditioning {
+    /// Images and clips, as RGBA bytes of each frame in the size of the result; one of one frame is an image.
+    pub sources: Vec<Vec<Vec<u8>>>,
+    /// What each latent frame shows; nothing for text alone.
+    pub plan: Option<FramePlan>,
+    /// Where the plan's noise is replaced.
+    pub mask: Option<Mask>,
+}
+
+impl Conditioning {
+    /// `sources` as `plan` says.
+    pub fn new(sources: Vec<Vec<Vec<u8>>>, plan: FramePlan) -> Self {
+        Self { sources, plan: Some(plan), mask: None }
+    }
+
+    /// Frames of each source.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        self.sources.iter().map(Vec::len).collect()
+    }
+
+    /// Thousandths of noise on each token of a clip.
+    pub(crate) fn token_noise(&self, shape: LatentShape, compression: Compression) -> Result<Vec<u16>> {
+        let grid = shape.tokens(compression.packing);
+        let mut noise = match &self.plan {
+            Some(plan) => plan.token_noise(grid, compression.packing[0])?,
+            None => vec![PURE_NOISE; grid.iter().product()],
+        };
+        if let Some(mask) = &self.mask {
+            mask.apply(&mut noise, shape, compression)?;
+        }
+        Ok(noise)
     }
 }
 
