@@ -11,8 +11,9 @@ use kinora_runtime::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
+    args::{Aspect, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
     failure::{Exit, Failure},
+    given::Given,
     interrupt,
     progress::Event,
 };
@@ -21,7 +22,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
-            "invalid-request" => Exit::Usage,
+            "invalid-request" | "invalid-conditioning" => Exit::Usage,
             "no-adapter" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
             "device" | "shape" | "data" => Exit::Internal,
@@ -73,20 +74,35 @@ pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<
     Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
 }
 
-/// The model's defaults, replaced by what was asked for.
-pub(crate) fn request(args: &GenerateArgs, prompt: String, seed: u64, pipeline: &VideoPipeline) -> Result<GenerateRequest, Failure> {
+/// The model's defaults, replaced by what was asked for; `note` hears of what may surprise.
+pub(crate) fn request(
+    args: &GenerateArgs,
+    given: &Given,
+    prompt: String,
+    seed: u64,
+    pipeline: &VideoPipeline,
+    note: &mut dyn FnMut(String),
+) -> Result<GenerateRequest, Failure> {
     let mut request = pipeline.request(prompt);
     let (width, height) = args.size.map_or((args.width, args.height), |(width, height)| (Some(width), Some(height)));
+    if let Some(ratio) = args.aspect.map(Aspect::ratio) {
+        [request.width, request.height] = pipeline.size_for_aspect(ratio);
+        if request.width * ratio[1] != request.height * ratio[0] {
+            note(format!("{}:{} becomes {}x{}, the nearest size of this model", ratio[0], ratio[1], request.width, request.height));
+        }
+    }
+    request.frames = given.frames(pipeline).unwrap_or(request.frames);
     let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
     replace(&mut request.width, width);
     replace(&mut request.height, height);
     replace(&mut request.frames, args.frames);
     replace(&mut request.steps, args.steps);
-    request.guidance = args.guidance.unwrap_or(request.guidance);
+    request.guidance.scale = args.guidance.unwrap_or(request.guidance.scale);
     request.shift = args.shift.map(f64::from);
     request.negative = args.negative.clone().unwrap_or_default();
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    request.conditioning = given.conditioning(&request, pipeline, note)?;
     Ok(request)
 }
 
@@ -103,7 +119,7 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
         "frames": request.frames,
         "fps": fps,
         "steps": request.steps,
-        "guidance": request.guidance,
+        "guidance": request.guidance.scale,
         "shift": request.shift,
     })
 }
