@@ -23,7 +23,7 @@ impl From<Error> for Failure {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
             "invalid-request" | "invalid-conditioning" => Exit::Usage,
-            "no-adapter" => Exit::NoGpu,
+            "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
             "device" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
@@ -50,13 +50,14 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
         None => AdapterSelect::Auto,
         Some(text) => text.parse().map_or_else(|_| AdapterSelect::Name(text.to_owned()), AdapterSelect::Index),
     };
-    // For tests and comparisons: both kernel families run on any adapter.
+    // For tests and comparisons: an adapter runs more kernel families than the one chosen for it.
     let family = match env::var("KINORA_KERNELS").as_deref() {
         Err(_) | Ok("") => None,
         Ok("soft") => Some(Family::Soft),
+        Ok("lanes") => Some(Family::Lanes),
         Ok("gpu") => Some(Family::Gpu),
         Ok(other) => {
-            let message = format!("KINORA_KERNELS is `{other}`; expected soft or gpu");
+            let message = format!("KINORA_KERNELS is `{other}`; expected soft, lanes or gpu");
             return Err(Failure::new(Exit::Usage, "unknown-kernels", message));
         }
     };
