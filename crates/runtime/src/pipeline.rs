@@ -1,5 +1,7 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
+use std::cell::RefCell;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
 use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
@@ -15,6 +17,7 @@ use crate::sampling::noise;
 use crate::sampling::schedule::{Levels, ScheduleConfig};
 use crate::shape::{Compression, LatentShape};
 use crate::text::Tokenizer;
+use crate::weights::ModelFiles;
 
 /// What to generate. Sizes are in pixels.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,18 +107,45 @@ impl VideoPipeline {
         if !folder.is_dir() {
             return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
         }
-        let read = |name: &str| {
+        let read = &mut |name: &str| {
             let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(|e| Error::io("read", path, e))
+            std::fs::read(&path).map_err(|e| Error::io("read", path, e))
         };
-        let file = |name: &str| folder.join(name).display().to_string();
-        let manifest = Manifest::parse(&read("model_index.json")?, &file("model_index.json"))?;
-        let schedule =
-            ScheduleConfig::from_json(read("scheduler/scheduler_config.json")?.as_bytes(), &file("scheduler/scheduler_config.json"))?;
-        let open = |component: &str| Model::open(&folder.join(component), format);
+        let open = &mut |component: &str| Model::open(&folder.join(component), format);
+        Self::assemble(device, &|name| folder.join(name).display().to_string(), read, open)
+    }
+
+    /// Loads a model whose files are in memory: what a program without a file system has.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_files(device: Device, files: ModelFiles, format: WeightFormat) -> Result<Self> {
+        let files = RefCell::new(files);
+        let path = |name: &str| files.borrow().path(name);
+        let read = &mut |name: &str| files.borrow_mut().take(name);
+        let open = &mut |component: &str| {
+            let config = files.borrow_mut().take(&format!("{component}/config.json"))?;
+            let file = path(&format!("{component}/config.json"));
+            let checkpoint = files.borrow_mut().take_checkpoint(component)?;
+            Model::load(&utf8(config, &file)?, &file, &checkpoint, format)
+        };
+        Self::assemble(device, &path, read, open)
+    }
+
+    /// The pipeline of a folder: `path` names a file in errors, `read` reads one, `open` loads a component.
+    fn assemble(
+        device: Device,
+        path: &dyn Fn(&str) -> String,
+        read: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
+        open: &mut dyn FnMut(&str) -> Result<Model>,
+    ) -> Result<Self> {
+        let index = path("model_index.json");
+        let manifest = Manifest::parse(&utf8(read("model_index.json")?, &index)?, &index)?;
+        let scheduler = "scheduler/scheduler_config.json";
+        let schedule = ScheduleConfig::from_json(&read(scheduler)?, &path(scheduler))?;
         let wrong = |component: &str, known: &str| Error::UnknownClass {
             class: "another class".into(),
-            file: file(&format!("{component}/config.json")),
+            file: path(&format!("{component}/config.json")),
             known: known.into(),
         };
         let Model::LtxTransformer(transformer) = open("transformer")? else {
@@ -123,9 +153,19 @@ impl VideoPipeline {
         };
         let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
         let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
-        let tokenizer = Tokenizer::from_file(folder.join("tokenizer/tokenizer.json"))?;
+        let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?)?;
         let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
         Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression })
+    }
+
+    /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
+    pub fn set_device(&mut self, device: Device) {
+        self.device = device;
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The defaults and limits of the model.
@@ -255,4 +295,8 @@ impl VideoPipeline {
         let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
         Ok(TextStates { states, mask: Vec::new() })
     }
+}
+
+fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
 }
