@@ -4,6 +4,7 @@ export type { EncodeOptions, VideoType } from './encode.js';
 export { KinoraError, type ErrorCode } from './errors.js';
 export { Generation } from './generation.js';
 export { generateVideo, loadModel, VideoModel } from './model.js';
+export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
 export { VERSION } from './options.js';
 export type {
   DType, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, ModelInfo, ModelSource, ProgressPhase,

@@ -9,7 +9,7 @@ import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 /** What the WASM reports while it generates. */
 type EngineEvent =
   | { type: 'text'; tokens: number; truncated: boolean }
-  | { type: 'step'; step: number; steps: number; preview?: { width: number; height: number; rgba: Uint8Array } }
+  | { type: 'step'; step: number; steps: number; preview?: Uint8Array<ArrayBuffer> }
   | { type: 'decode'; frames: number };
 
 type Call = { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls];
@@ -86,9 +86,8 @@ class Session {
     const { wasm, source, cpu, f32, cache } = parameters;
     await this.#start(wasm);
     const files = new Files();
-    const sink = { begin: (path: string, bytes: number) => files.begin(path, bytes), append: (chunk: Uint8Array) => files.append(chunk) };
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
-    const progress = await download(source, sink, { cache, signal, onProgress: report });
+    const progress = await download(source, files, { cache, signal, onProgress: report });
     report({ ...progress, phase: 'upload', fraction: 0.8, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
     const model = await Model.load(files, { label: source.name, cpu, f32 });
@@ -110,26 +109,41 @@ class Session {
     const begun = performance.now();
     let denoisingFrom = begun;
     const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event }, transfer);
+    let events = Promise.resolve();
     const onEvent = (event: EngineEvent) => {
       if (event.type === 'text') {
         denoisingFrom = performance.now();
         send(event);
       } else if (event.type === 'decode') {
-        send({ ...event, fraction: DENOISING });
+        events = events.then(() => send({ ...event, fraction: DENOISING }));
       } else {
-        const { step, steps } = event;
+        const { step, steps, preview } = event;
         const done = step / steps;
         const elapsed = performance.now() - denoisingFrom;
-        send({ type: 'step', step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed });
+        const plain = { type: 'step' as const, step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed };
+        const picture = preview && this.#bitmap(preview, request.width ?? model.info().width);
+        // Still in order: each event waits for those before it.
+        events = events.then(async () => {
+          const bitmap = await picture;
+          if (bitmap) send({ ...plain, preview: bitmap }, [bitmap]);
+          else send(plain);
+        });
       }
     };
     try {
       const clip = await model.generate(request, cancel, onEvent);
+      await events;
       send({ type: 'done', ms: performance.now() - begun });
       return clip as Calls['generate']['result'];
     } finally {
       cancel.free();
     }
+  }
+
+  /** Platforms without pictures, such as Node, get no previews. */
+  async #bitmap(rgba: Uint8Array<ArrayBuffer>, width: number): Promise<ImageBitmap | undefined> {
+    if (typeof createImageBitmap === 'undefined') return undefined;
+    return createImageBitmap(new ImageData(new Uint8ClampedArray(rgba.buffer), width));
   }
 
   #send(message: FromWorker, transfer: Transferable[] = []): void {

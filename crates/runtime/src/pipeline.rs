@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::models::Model;
 use crate::models::ltx::{self, tokens};
 use crate::models::text::TextEncoder;
-use crate::sampling::denoise::{Denoise, TextStates};
+use crate::sampling::denoise::{Denoise, StepDone, TextStates};
 use crate::sampling::noise;
 use crate::sampling::schedule::{Levels, ScheduleConfig};
 use crate::shape::{Compression, LatentShape};
@@ -42,6 +42,8 @@ pub struct GenerateRequest {
     pub seed: u64,
     /// Starting noise `[1, C, F, H, W]`, row-major, instead of the seed's.
     pub latents: Option<Vec<f32>>,
+    /// Show the first frame as predicted after every so many steps, in [`Event::Step`]; 0 for never.
+    pub preview_every: usize,
 }
 
 /// How far a generation is.
@@ -60,6 +62,8 @@ pub enum Event {
         step: usize,
         /// Of how many.
         steps: usize,
+        /// RGBA bytes of the first frame as the model predicts it now, where [`GenerateRequest::preview_every`] asks for it.
+        preview: Option<Vec<u8>>,
     },
     /// The latents are being decoded to this many frames.
     Decode {
@@ -187,6 +191,7 @@ impl VideoPipeline {
             shift: None,
             seed: 0,
             latents: None,
+            preview_every: 0,
         }
     }
 
@@ -214,9 +219,17 @@ impl VideoPipeline {
             rope: &rope,
             coordinates: &coordinates,
             given: &[],
+            predict_every: request.preview_every,
         };
         let packed = tokens::pack(&noise, shape.extents(), self.compression.packing);
-        let on_step = &mut |step, steps| on_event(Event::Step { step, steps });
+        let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
+            let preview = match predicted {
+                Some(tokens) => Some(self.preview(&tokens, shape, cancel).await?),
+                None => None,
+            };
+            on_event(Event::Step { step, steps, preview });
+            Ok(())
+        };
         let denoised = denoise.run(&self.device, &packed, cancel, on_step).await?;
         let latents = tokens::unpack(&denoised, shape.extents(), self.compression.packing);
 
@@ -245,8 +258,19 @@ impl VideoPipeline {
             rope: &rope,
             coordinates: &coordinates,
             given: &[],
+            predict_every: 0,
         };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
+    }
+
+    /// RGBA bytes of the first frame: the first latent frame decoded by itself, a fraction of the clip's work.
+    async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
+        let [frames, height, width] = shape.grid;
+        let first: Vec<f32> =
+            latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
+        let shape = LatentShape { grid: [1, height, width], ..shape };
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape, cancel).await?.swap_remove(0))
     }
 
     /// Rotary table `[L, D]` and position features `[L, 15]`, or none, of the tokens.

@@ -30,6 +30,7 @@ pub(crate) struct Request {
     steps: Option<usize>,
     guidance: Option<f32>,
     seed: u64,
+    preview_every: usize,
 }
 
 impl Request {
@@ -43,6 +44,7 @@ impl Request {
             steps: self.steps.unwrap_or(defaults.steps),
             guidance: self.guidance.unwrap_or(defaults.guidance),
             seed: self.seed,
+            preview_every: self.preview_every,
             ..defaults
         }
     }
@@ -111,12 +113,19 @@ enum PlainEvent {
     Decode { frames: usize },
 }
 
+/// A step's preview is a `Uint8Array` of RGBA bytes under `preview`.
 pub(crate) fn event(event: Event) -> Result<JsValue, JsValue> {
-    to_js(&match event {
-        Event::Text { tokens, truncated } => PlainEvent::Text { tokens, truncated },
-        Event::Step { step, steps } => PlainEvent::Step { step, steps },
-        Event::Decode { frames } => PlainEvent::Decode { frames },
-    })
+    match event {
+        Event::Text { tokens, truncated } => to_js(&PlainEvent::Text { tokens, truncated }),
+        Event::Step { step, steps, preview } => {
+            let object = to_js(&PlainEvent::Step { step, steps })?;
+            if let Some(rgba) = preview {
+                Reflect::set(&object, &"preview".into(), &Uint8Array::from(rgba.as_slice()))?;
+            }
+            Ok(object)
+        }
+        Event::Decode { frames } => to_js(&PlainEvent::Decode { frames }),
+    }
 }
 
 pub(crate) fn clip(generated: Generated) -> Result<Object, JsValue> {

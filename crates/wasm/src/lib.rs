@@ -87,6 +87,13 @@ impl Files {
         piece.copy_to(&mut file[start..]);
         Ok(())
     }
+
+    /// Empties the last file that was started.
+    pub fn restart(&mut self) {
+        if let Some((_, file)) = self.0.last_mut() {
+            file.clear();
+        }
+    }
 }
 
 fn no_room(path: &str) -> Failure {

@@ -34,6 +34,19 @@ pub struct Denoise<'a> {
     pub coordinates: &'a [f32],
     /// Whether each of the B·L tokens is given, hence noise-free and kept; empty if none is.
     pub given: &'a [bool],
+    /// Predict the clean tokens after every so many steps; 0 for never. Costs two small readbacks each time.
+    pub predict_every: usize,
+}
+
+/// A finished denoising step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepDone {
+    /// Which, from 1.
+    pub step: usize,
+    /// Of how many.
+    pub steps: usize,
+    /// The clean tokens `[B·L, C]` as the model predicts them now, where they were asked for.
+    pub predicted: Option<Vec<f32>>,
 }
 
 impl Denoise<'_> {
@@ -46,7 +59,7 @@ impl Denoise<'_> {
         device: &Device,
         tokens: &[f32],
         cancel: &CancelToken,
-        on_step: &mut dyn FnMut(usize, usize),
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<f32>> {
         let rows = self.rows();
         let mut exec = Executable::new(device, self.plan()?)?.with_cancel(cancel.clone());
@@ -59,13 +72,20 @@ impl Denoise<'_> {
             let row = |r: usize| if self.is_given(r) { 0 } else { 1 + step as u32 };
             let index: Vec<u32> = (0..self.branches()).flat_map(|_| (0..rows).map(row)).collect();
             let dts: Vec<f32> = (0..rows).map(|r| if self.is_given(r) { 0.0 } else { dt }).collect();
+            // The last step's result is the clip itself.
+            let predict = self.predict_every > 0 && (step + 1).is_multiple_of(self.predict_every) && step + 1 < steps;
+            let before = if predict { Some(exec.read("latents").await?) } else { None };
             exec.write_indices("timestep_index", &index)?;
             exec.write("dt", &dts)?;
             exec.run_step().await?;
             if step + 1 < steps {
                 exec.idle().await?;
             }
-            on_step(step + 1, steps);
+            let predicted = match before {
+                Some(before) => Some(predict_clean(&before, &exec.read("latents").await?, dt, self.schedule.sigmas[step + 1])),
+                None => None,
+            };
+            on_step(StepDone { step: step + 1, steps, predicted }).await?;
         }
         let latents = exec.read("latents").await?;
         if latents.iter().any(|v| !v.is_finite()) {
@@ -152,5 +172,23 @@ impl Denoise<'_> {
             all.iter().zip(&lengths).flat_map(|(t, n)| (0..*n).map(|i| (1.0 - t.mask.get(i).copied().unwrap_or(1.0)) * -10_000.0));
         let mask = masked.then(|| plan.constant(&[rows], &additive.collect::<Vec<f32>>()));
         (plan.constant(&[rows, channels], &states), mask, lengths)
+    }
+}
+
+/// The clean tokens that a step from `before` to `after` points at: with velocity v = (after − before) / dt, the straight
+/// path of rectified flow (arXiv 2209.03003, eq. 1) reaches σ = 0 at after − σ·v. Given tokens do not move and stay.
+fn predict_clean(before: &[f32], after: &[f32], dt: f32, sigma: f32) -> Vec<f32> {
+    before.iter().zip(after).map(|(before, after)| after - sigma * (after - before) / dt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_straight_path_is_predicted_to_its_end() {
+        // x(σ) = clean + σ·(noise − clean)
+        let at = |sigma: f32| vec![2.0 + sigma * (5.0 - 2.0), -1.0];
+        assert_eq!(predict_clean(&at(0.75), &at(0.5), -0.25, 0.5), [2.0, -1.0]);
     }
 }
