@@ -162,3 +162,20 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
 pub(crate) fn adapters() -> Vec<AdapterInfo> {
     pollster::block_on(kinora_runtime::adapters())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_device_reports_decides_the_exit_code() {
+        for (error, exit) in [
+            (kinora_kernels::Error::Device { detail: "lost: unplugged".into() }, Exit::Internal),
+            (kinora_kernels::Error::OutOfMemory { detail: "vkAllocateMemory".into() }, Exit::Memory),
+            (kinora_kernels::Error::NonFinite { layer: "dit.block3".into(), count: 1, of: 2 }, Exit::Model),
+            (kinora_kernels::Error::Cancelled, Exit::Interrupted),
+        ] {
+            assert_eq!(Failure::from(Error::from(error.clone())).exit, exit, "{error}");
+        }
+    }
+}

@@ -149,13 +149,19 @@ impl Gpu {
         lock(&self.failure).clone().map_or(Ok(()), Err)
     }
 
-    /// A storage buffer of at least `bytes`, checked against the limits.
-    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    /// Fails if one buffer cannot hold `bytes`.
+    pub(crate) fn check_limit(&self, what: &str, bytes: u64) -> Result<()> {
         let limit = self.info.max_binding_bytes.min(self.info.max_buffer_bytes);
         if bytes > limit {
             let remedy = "lower the size or the number of frames, or use f16 weights";
             return Err(Error::Limit { what: what.into(), needed: bytes, limit, remedy });
         }
+        Ok(())
+    }
+
+    /// A storage buffer of at least `bytes`, checked against the limits.
+    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        self.check_limit(what, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.next_multiple_of(16).max(16);
         Ok(self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false }))

@@ -201,6 +201,8 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
         let shape = self.check(request)?;
+        // The decoder needs the largest buffers, and comes last.
+        self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
         let schedule = self.schedule(request, &shape)?;
         let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
         let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
