@@ -130,7 +130,7 @@ pub(crate) fn generate(pipeline: &VideoPipeline, request: &GenerateRequest, show
     let on_event = &mut |event| {
         show(match event {
             kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
-            kinora_runtime::Event::Step { step, steps } => Event::Step { step, steps },
+            kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step, steps },
             kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
         });
     };

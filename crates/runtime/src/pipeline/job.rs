@@ -4,11 +4,11 @@ use kinora_kernels::CancelToken;
 
 use super::{Event, GenerateRequest, Generated, VideoPipeline};
 use crate::conditioning::{PURE_NOISE, join};
-use crate::decode::decode_plan;
+use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::models::ltx::tokens;
-use crate::sampling::denoise::{Denoise, Sequence, TextStates};
+use crate::sampling::denoise::{Denoise, Sequence, StepDone, TextStates};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::noise;
 use crate::sampling::schedule::{Levels, Schedule};
@@ -117,19 +117,32 @@ impl VideoPipeline {
         Ok(latents)
     }
 
-    /// Denoises jobs side by side to latents `[1, C, F, H, W]`.
+    /// Denoises jobs side by side to latents `[1, C, F, H, W]`; `predict_every` as in [`Denoise`].
     pub(super) async fn denoise(
         &self,
         jobs: &[Job],
+        predict_every: usize,
         cancel: &CancelToken,
-        on_step: &mut dyn FnMut(usize, usize),
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let sequences: Vec<Sequence<'_>> = jobs.iter().map(Job::sequence).collect();
-        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels: self.guided_channels(jobs) };
+        let guided_channels = self.guided_channels(jobs);
+        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
         let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
         Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
+    }
+
+    /// RGBA bytes of the first frame of tokens `[L, C]`: the first latent frame decoded by itself, a fraction of the
+    /// clip's work.
+    pub(super) async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
+        let [frames, height, width] = shape.grid;
+        let first: Vec<f32> =
+            latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
+        let shape = LatentShape { grid: [1, height, width], ..shape };
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape, cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
