@@ -41,6 +41,24 @@ impl Device {
         }
     }
 
+    /// The kernels in use; none on the CPU.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => Some(gpu.family()),
+        }
+    }
+
+    /// The browser's `GPUDevice`: wgpu cannot compile asynchronously, JavaScript can, and the browser finds a pipeline that
+    /// exists already by its contents.
+    #[cfg(target_arch = "wasm32")]
+    pub fn web_handle(&self) -> Option<wasm_bindgen::JsValue> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => gpu.device.as_webgpu().map(|device| device.clone().into()),
+        }
+    }
+
     /// Adapter and kernel family, for logs and test messages.
     pub fn name(&self) -> String {
         match self {

@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
-use kinora_runtime::{Event, GenerateRequest, Generated, VideoPipeline};
+use kinora_runtime::{Access, Event, GenerateRequest, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
 
@@ -77,6 +77,26 @@ impl Info {
             fps: manifest.fps,
             device: pipeline.device().name(),
         }
+    }
+}
+
+/// A kernel as WebGPU takes it.
+#[derive(Serialize)]
+pub(crate) struct PlainKernel {
+    label: &'static str,
+    code: &'static str,
+    /// `GPUBufferBindingType` of each binding.
+    bindings: Vec<&'static str>,
+}
+
+impl From<&'static Kernel> for PlainKernel {
+    fn from(kernel: &'static Kernel) -> Self {
+        let binding = |access: &Access| match access {
+            Access::Uniform => "uniform",
+            Access::Read => "read-only-storage",
+            Access::ReadWrite => "storage",
+        };
+        Self { label: kernel.name, code: kernel.source, bindings: kernel.bindings.iter().map(binding).collect() }
     }
 }
 
