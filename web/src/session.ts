@@ -109,17 +109,20 @@ class Session {
     // `load` takes `files` over and frees it.
     const model = (this.#model = await Model.load(files, { label: source.name, cpu, f32 }));
     signal.throwIfAborted();
-    const device = model.device() as GPUDevice | undefined;
-    if (device) {
-      const kernels = model.kernels() as KernelSource[];
-      const message = `compiling ${kernels.length} kernels`;
-      const compiled = (done: number) =>
-        report({ ...progress, phase: 'compile', fraction: DOWNLOADED + (1 - DOWNLOADED) * (done / kernels.length), message });
-      compiled(0);
-      this.#pipelines.push(...(await compile(device, kernels, signal, compiled)));
-    }
+    await this.#compile(model, signal, (done, total) => {
+      const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);
+      report({ ...progress, phase: 'compile', fraction, message: `compiling ${total} kernels` });
+    });
     report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
     return model.info();
+  }
+
+  async #compile(model: Model, signal: AbortSignal, onCompiled?: (done: number, total: number) => void): Promise<void> {
+    const device = model.device() as GPUDevice | undefined;
+    if (!device) return;
+    const kernels = model.kernels() as KernelSource[];
+    onCompiled?.(0, kernels.length);
+    this.#pipelines.push(...(await compile(device, kernels, signal, (done) => onCompiled?.(done, kernels.length))));
   }
 
   async #generate(id: number, request: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
@@ -128,6 +131,7 @@ class Session {
     if (this.#deviceLost) {
       await model.reopen();
       this.#deviceLost = false;
+      await this.#compile(model, signal);
     }
     const cancel = new Cancel();
     signal.addEventListener('abort', () => cancel.cancel());

@@ -64,7 +64,8 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         family: if info.device_type == wgpu::DeviceType::Cpu { Family::Soft } else { Family::Gpu },
-        name: info.name,
+        // Browsers keep it to themselves.
+        name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
     }
 }
 

@@ -175,6 +175,11 @@ impl VideoPipeline {
         &self.device
     }
 
+    /// Pixels per latent and latents per token: sizes must be multiples of their product.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
     /// The defaults and limits of the model.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

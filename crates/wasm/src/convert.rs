@@ -58,6 +58,8 @@ pub(crate) struct Info {
     width: usize,
     height: usize,
     frames: usize,
+    frames_per_latent: usize,
+    size_multiple: usize,
     steps: usize,
     guidance: f32,
     fps: f32,
@@ -67,11 +69,15 @@ pub(crate) struct Info {
 impl Info {
     pub(crate) fn of(pipeline: &VideoPipeline) -> Self {
         let manifest = pipeline.manifest();
+        let compression = pipeline.compression();
+        let [frames_per_latent, height, width] = std::array::from_fn(|axis| compression.latent[axis] * compression.packing[axis]);
         Self {
             name: manifest.name.clone(),
             width: manifest.default_width,
             height: manifest.default_height,
             frames: manifest.default_frames,
+            frames_per_latent,
+            size_multiple: height.max(width),
             steps: manifest.default_steps,
             guidance: manifest.default_guidance,
             fps: manifest.fps,
