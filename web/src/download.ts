@@ -65,7 +65,7 @@ class Transfer {
           await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tries));
         }
       }
-      await this.#cached?.finish(this.#sums);
+      await this.#keep((cached) => cached.finish(this.#sums));
     } finally {
       this.#cached?.close();
     }
@@ -99,8 +99,10 @@ class Transfer {
     }
     if (!response.ok || !response.body) this.#failed(`the server answered ${response.status}`);
     if (response.status !== 206 && this.#bytes > 0) this.#restart();
-    if (this.#bytes === 0) this.#cached?.restart(response.headers.get('etag'));
-    await this.#cached?.begun();
+    await this.#keep((cached) => {
+      if (this.#bytes === 0) cached.restart(response.headers.get('etag'));
+      return cached.begun();
+    });
     // Compressed responses say their compressed length, which says nothing about the file.
     const plain = !response.headers.get('content-encoding');
     const length = plain ? Number(response.headers.get('content-length')) || undefined : undefined;
@@ -109,7 +111,7 @@ class Transfer {
       const sum = await sha256(chunk);
       const wanted = file.sha256?.[this.#sums.length];
       if (file.sha256 && sum !== undefined && sum !== wanted) this.#corrupt(`its chunk ${this.#sums.length} has another checksum`);
-      await this.#store(chunk);
+      await this.#keep((cached) => cached.append(chunk));
       this.#take(chunk, sum, false);
     }
     if (expected !== undefined && this.#bytes !== expected) this.#corrupt(`it has ${this.#bytes} bytes, expected ${expected}`);
@@ -142,12 +144,12 @@ class Transfer {
     if (filled > 0) yield piece.slice(0, filled);
   }
 
-  /** Keeps a chunk; without room for it, loading goes on without the cache. */
-  async #store(chunk: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Works on the cache; where there is no room for it, loading goes on without. */
+  async #keep(work: (cached: CachedFile) => void | Promise<void>): Promise<void> {
+    const cached = this.#cached;
     try {
-      this.#cached?.append(chunk);
+      if (cached) await work(cached);
     } catch {
-      const cached = this.#cached;
       this.#cached = undefined;
       await cached?.discard();
       this.meter.note('there is no room to keep the model in this browser; it is downloaded again next time');

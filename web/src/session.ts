@@ -25,6 +25,7 @@ const DENOISING = 0.7;
 export function serve(port: Port): void {
   const session = new Session(port);
   port.addEventListener('message', ({ data }) => session.receive(data as ToWorker));
+  port.postMessage({ type: 'ready' } satisfies FromWorker);
 }
 
 class Session {
