@@ -3,6 +3,7 @@
 import { CachedFile } from './cache.js';
 import { KinoraError } from './errors.js';
 import { CHUNK_BYTES, type FileEntry, type LoadProgress, type ModelSource } from './options.js';
+import { fetchAddress } from './transport.js';
 
 /** Takes the files, one after another. */
 export interface Sink {
@@ -93,7 +94,7 @@ class Transfer {
     const { file, options } = this;
     const etag = this.#cached?.record.etag;
     const headers: HeadersInit = this.#bytes > 0 && etag ? { range: `bytes=${this.#bytes}-`, 'if-range': etag } : {};
-    const response = await fetch(file.url, { signal: options.signal, headers }).catch((cause: unknown) => this.#failed(String(cause), cause));
+    const response = await fetchAddress(file.url, { signal: options.signal, headers }).catch((cause: unknown) => this.#failed(String(cause), cause));
     if (response.status === 404) {
       throw new KinoraError('not-found', `model file not found at ${file.url}`, { hint: 'check the address of the model' });
     }
