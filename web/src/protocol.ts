@@ -40,7 +40,7 @@ export interface EncodeCall {
 /** What the worker can be asked: parameters, result, and what it reports meanwhile. */
 export interface Calls {
   load: {
-    parameters: { wasm: string; source: ModelSource; cpu: boolean; f32: boolean; cache: boolean };
+    parameters: { wasm: string; source: ModelSource; device: 'auto' | 'gpu' | 'soft' | 'cpu'; f32: boolean; cache: boolean };
     result: ModelInfo;
     event: LoadProgress;
   };

@@ -102,14 +102,14 @@ class Session {
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
-    const { wasm, source, cpu, f32, cache } = parameters;
+    const { wasm, source, device, f32, cache } = parameters;
     await this.#start(wasm);
     const files = new Files();
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
     const progress = await download(source, files, { cache, signal, onProgress: report });
     report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = (this.#model = await Model.load(files, { label: source.name, cpu, f32 }));
+    const model = (this.#model = await Model.load(files, { label: source.name, device, f32 }));
     signal.throwIfAborted();
     await this.#compile(model, signal, (done, total) => {
       const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);
