@@ -27,7 +27,7 @@ export interface GeneratedClip {
 
 /** A clip to write as a file. */
 export interface EncodeCall {
-  format: 'gif' | 'apng';
+  format: 'gif' | 'apng' | 'mp4';
   width: number;
   height: number;
   fps: number;
