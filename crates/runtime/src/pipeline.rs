@@ -7,7 +7,7 @@ use std::ops::Range;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
+use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
 use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::{decode_plan, decode_rgba};
@@ -98,6 +98,9 @@ pub struct Generated {
     pub latents_shape: [usize; 5],
 }
 
+/// Length of a prompt, for plans without one.
+const TYPICAL_TOKENS: usize = 8;
+
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
@@ -179,6 +182,11 @@ impl VideoPipeline {
     /// Where it runs.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Pixels per latent and latents per token: sizes must be multiples of their product.
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// The defaults and limits of the model.
@@ -274,10 +282,9 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn plans(&self) -> Result<(Graph, Graph)> {
-        const TEXT_TOKENS: usize = 8;
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let shape = self.check(&request)?;
-        let states = vec![0.5; TEXT_TOKENS * self.transformer.config().caption_channels];
+        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
         let jobs = [self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?];
         let denoise = Denoise {
             transformer: &self.transformer,
@@ -286,6 +293,23 @@ impl VideoPipeline {
             predict_every: 0,
         };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
+    }
+
+    /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
+    /// use: to be compiled ahead of time. None on the CPU.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
+        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
+        let (denoise, decode) = self.plans()?;
+        let first = self.check(&self.request(""))?.first_frame();
+        let mut kernels: Vec<&'static Kernel> = Vec::new();
+        for graph in [self.text_encoder.plan(TYPICAL_TOKENS)?, denoise, decode_plan(&self.vae, first)?, decode] {
+            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
+            kernels.extend(new.collect::<Vec<_>>());
+        }
+        Ok(kernels)
     }
 }
 

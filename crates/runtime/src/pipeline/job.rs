@@ -141,8 +141,7 @@ impl VideoPipeline {
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        let shape = LatentShape { grid: [1, height, width], ..shape };
-        Ok(decode_rgba(&self.vae, &self.device, &first, shape, cancel).await?.swap_remove(0))
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
