@@ -1,7 +1,5 @@
 //! Arguments for what is given besides text: images, clips, masks.
 
-#![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
-
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};

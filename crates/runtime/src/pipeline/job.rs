@@ -3,7 +3,7 @@
 use kinora_kernels::CancelToken;
 
 use super::{Event, GenerateRequest, Generated, VideoPipeline};
-use crate::conditioning::{PURE_NOISE, join};
+use crate::conditioning::{CLEAN, PURE_NOISE, Segment, Timeline, join};
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::models::ltx::tokens;
@@ -26,6 +26,15 @@ pub(super) struct Job {
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
     tokens: Vec<f32>,
+    given: Vec<Given>,
+}
+
+/// A segment of the sources as the autoencoder sees it.
+struct Given {
+    segment: Segment,
+    /// `[1, C, F, H, W]`, the lead included.
+    latents: Vec<f32>,
+    shape: LatentShape,
 }
 
 impl Job {
@@ -63,7 +72,9 @@ impl VideoPipeline {
         let negative = if request.guidance.is_off() { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
         let mut job = self.job(request, shape, prompt, negative)?;
         if request.conditioning.plan.is_some() {
-            job.add_sources(&tokens::pack(&self.encode_sources(request, shape, cancel).await?, shape.extents(), self.compression.packing));
+            job.given = self.encode_sources(request, shape, cancel).await?;
+            let sources = planned_latents(&job.given, shape);
+            job.add_sources(&tokens::pack(&sources, shape.extents(), self.compression.packing));
         }
         Ok(job)
     }
@@ -88,30 +99,41 @@ impl VideoPipeline {
             coordinates: if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) },
             noise: request.conditioning.token_noise(shape, self.compression)?,
             tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
+            given: Vec::new(),
         })
     }
 
-    /// Latents `[1, C, F, H, W]` of the frames that the plan gives, 0 elsewhere.
-    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
+    /// What the plan gives, encoded segment by segment.
+    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Given>> {
         let conditioning = &request.conditioning;
-        let Some(plan) = &conditioning.plan else { return Ok(vec![0.0; shape.elements()]) };
-        let step = self.compression.latent[0];
-        let [frames, height, width] = shape.grid;
-        let area = height * width;
-        let mut latents = vec![0.0; shape.elements()];
-        for segment in plan.segments(step, &conditioning.lengths())? {
+        let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
+        let mut given = Vec::new();
+        for segment in plan.segments(self.compression.latent[0], &conditioning.lengths())? {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
-            let encoded_frames = segment.lead + segment.latent_frames.len();
-            let own = LatentShape { channels: shape.channels, grid: [encoded_frames, height, width] };
-            let encoded = encode_rgba(&self.vae, &self.device, &source, own, cancel).await?;
-            for channel in 0..shape.channels {
-                let from = (channel * encoded_frames + segment.lead) * area;
-                let to = (channel * frames + segment.latent_frames.start) * area;
-                let count = segment.latent_frames.len() * area;
-                latents[to..to + count].copy_from_slice(&encoded[from..from + count]);
+            let frames = segment.lead + segment.latent_frames.len();
+            let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
+            let latents = encode_rgba(&self.vae, &self.device, &source, own, cancel).await?;
+            given.push(Given { segment, latents, shape: own });
+        }
+        Ok(given)
+    }
+
+    /// Puts frames that are kept in the place of what was decoded for them. A decoder that is not causal draws every frame
+    /// with its neighbours in view, so that generated ones would change those that are given; these are decoded alone.
+    async fn restore(&self, request: &GenerateRequest, job: &Job, decoded: &mut [Vec<u8>], cancel: &CancelToken) -> Result<()> {
+        let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
+        let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
+        for Given { segment, latents, shape } in &job.given {
+            if plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN) {
+                let own = self.decode(latents, *shape, cancel).await?;
+                let first = timeline.span(segment.latent_frames.start).start;
+                // The lead is one latent frame, hence one frame.
+                for (place, frame) in decoded[first..].iter_mut().zip(own.into_iter().skip(segment.lead)) {
+                    *place = frame;
+                }
             }
         }
-        Ok(latents)
+        Ok(())
     }
 
     /// Denoises jobs side by side to latents `[1, C, F, H, W]`.
@@ -138,7 +160,8 @@ impl VideoPipeline {
 
     /// Latents to the finished clip.
     pub(super) async fn finish(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
-        let decoded = self.decode(&latents, job.shape, cancel).await?;
+        let mut decoded = self.decode(&latents, job.shape, cancel).await?;
+        self.restore(request, job, &mut decoded, cancel).await?;
         let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
         Ok(Generated {
             width: request.width,
@@ -188,4 +211,20 @@ impl VideoPipeline {
         let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
         Ok(TextStates { states, mask: Vec::new() })
     }
+}
+
+/// Latents `[1, C, F, H, W]` of a plan with what is given in its place, 0 elsewhere.
+fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
+    let [frames, height, width] = shape.grid;
+    let area = height * width;
+    let mut latents = vec![0.0; shape.elements()];
+    for Given { segment, latents: own, shape: own_shape } in given {
+        let count = segment.latent_frames.len() * area;
+        for channel in 0..shape.channels {
+            let from = (channel * own_shape.grid[0] + segment.lead) * area;
+            let to = (channel * frames + segment.latent_frames.start) * area;
+            latents[to..to + count].copy_from_slice(&own[from..from + count]);
+        }
+    }
+    latents
 }
