@@ -3,13 +3,14 @@
 use kinora_kernels::CancelToken;
 
 use super::{Event, GenerateRequest, Generated, VideoPipeline};
-use crate::conditioning::{CLEAN, PURE_NOISE, Segment, Timeline, join};
+use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::models::ltx::tokens;
 use crate::sampling::denoise::{Denoise, Sequence, TextStates};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::noise;
+use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
 use crate::shape::LatentShape;
 
@@ -49,19 +50,6 @@ impl Job {
             noise: &self.noise,
         }
     }
-
-    /// Puts source tokens `[L, C]` under the noise: x = (1 − σ)·source + σ·noise for each token's own σ.
-    fn add_sources(&mut self, sources: &[f32]) {
-        let channels = self.tokens.len() / self.noise.len();
-        let top = self.schedule.sigmas.first().copied().unwrap_or(1.0);
-        let tokens = self.tokens.chunks_exact_mut(channels).zip(sources.chunks_exact(channels)).zip(&self.noise);
-        for ((token, source), noise) in tokens.filter(|(_, noise)| **noise < PURE_NOISE) {
-            let sigma = (f32::from(*noise) / f32::from(PURE_NOISE)).min(top);
-            for (x, source) in token.iter_mut().zip(source) {
-                *x = (1.0 - sigma) * source + sigma * *x;
-            }
-        }
-    }
 }
 
 impl VideoPipeline {
@@ -74,7 +62,9 @@ impl VideoPipeline {
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
             let sources = planned_latents(&job.given, shape);
-            job.add_sources(&tokens::pack(&sources, shape.extents(), self.compression.packing));
+            let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
+            let top = job.schedule.sigmas.first().copied().unwrap_or(1.0);
+            noise::add_sources(&mut job.tokens, &sources, &job.noise, top);
         }
         Ok(job)
     }
@@ -136,15 +126,16 @@ impl VideoPipeline {
         Ok(())
     }
 
-    /// Denoises jobs side by side to latents `[1, C, F, H, W]`.
+    /// Denoises jobs of equal steps side by side to latents `[1, C, F, H, W]`.
     pub(super) async fn denoise(
         &self,
-        jobs: &[Job],
+        jobs: &[&Job],
         cancel: &CancelToken,
         on_step: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<Result<Vec<f32>>>> {
-        let sequences: Vec<Sequence<'_>> = jobs.iter().map(Job::sequence).collect();
-        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels: self.guided_channels(jobs) };
+        let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
+        let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
+        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
         let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
@@ -152,10 +143,15 @@ impl VideoPipeline {
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
-    pub(super) fn guided_channels(&self, jobs: &[Job]) -> usize {
+    pub(super) fn guided_channels(&self, job: &Job) -> usize {
         let features = self.compression.packing.iter().product::<usize>();
-        let channels = jobs.iter().filter_map(|job| job.guidance.channels).min();
-        features * channels.unwrap_or(self.vae.config.latent_channels)
+        features * job.guidance.channels.unwrap_or(self.vae.config.latent_channels)
+    }
+
+    /// What decides with which others it is denoised.
+    pub(super) fn item(&self, job: &Job) -> Item {
+        let branches = 1 + usize::from(job.negative.is_some());
+        Item { tokens: job.noise.len() * branches, steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
     }
 
     /// Latents to the finished clip.
