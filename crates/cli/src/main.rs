@@ -2,6 +2,7 @@
 //! documented code. Standard output carries only the result; everything else goes to standard error.
 
 mod args;
+mod batch;
 mod bench;
 mod doctor;
 mod failure;

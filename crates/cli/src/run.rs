@@ -2,16 +2,17 @@
 
 use std::{env, path::Path};
 
-pub(crate) use kinora_runtime::CancelToken;
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Family, GenerateRequest, Generated, VideoPipeline, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Family, VideoPipeline, WeightFormat,
     eval::{EvalRequest, Operation},
+    sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, write_file},
 };
+pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Aspect, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
+    args::{Aspect, CurveName, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, GuidanceArgs, WeightType},
     failure::{Exit, Failure},
     given::Given,
     interrupt,
@@ -78,7 +79,7 @@ pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<
 pub(crate) fn request(
     args: &GenerateArgs,
     given: &Given,
-    prompt: String,
+    prompt: &str,
     seed: u64,
     pipeline: &VideoPipeline,
     note: &mut dyn FnMut(String),
@@ -97,13 +98,27 @@ pub(crate) fn request(
     replace(&mut request.height, height);
     replace(&mut request.frames, args.frames);
     replace(&mut request.steps, args.steps);
-    request.guidance.scale = args.guidance.unwrap_or(request.guidance.scale);
+    request.guidance = guidance(&args.guidance, request.guidance.scale);
     request.shift = args.shift.map(f64::from);
     request.negative = args.negative.clone().unwrap_or_default();
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
     request.conditioning = given.conditioning(&request, pipeline, note)?;
+    pipeline.validate(&request)?;
     Ok(request)
+}
+
+fn guidance(args: &GuidanceArgs, default: f32) -> Guidance {
+    Guidance {
+        scale: args.guidance.unwrap_or(default),
+        curve: match args.guidance_curve {
+            CurveName::Constant => Curve::Constant,
+            CurveName::Linear => Curve::Linear,
+            CurveName::PowerCosine => Curve::PowerCosine { power: args.guidance_power },
+        },
+        interval: args.guidance_interval.0,
+        channels: args.guidance_channels.map(|channels| channels as usize),
+    }
 }
 
 /// What is stored in the file and printed with --json.
@@ -124,16 +139,25 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
     })
 }
 
-/// Makes the clip, telling `show` how far it is; ends soon after a stop is asked for.
-pub(crate) fn generate(pipeline: &VideoPipeline, request: &GenerateRequest, show: &mut dyn FnMut(Event)) -> Result<Generated, Failure> {
-    let on_event = &mut |event| {
-        show(match event {
-            kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
-            kinora_runtime::Event::Step { step, steps } => Event::Step { step, steps },
-            kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
-        });
+/// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.
+pub(crate) fn generate(
+    pipeline: &VideoPipeline,
+    requests: &[GenerateRequest],
+    show: &mut dyn FnMut(Event),
+) -> Result<Vec<Result<Generated, Failure>>, Failure> {
+    let mut shown = (0, 0);
+    let on_event = &mut |_, event| match event {
+        // Clips that are computed side by side step together.
+        kinora_runtime::Event::Step { step, steps } if (step, steps) == shown => {}
+        kinora_runtime::Event::Step { step, steps } => {
+            shown = (step, steps);
+            show(Event::Step { step, steps });
+        }
+        kinora_runtime::Event::Text { tokens, truncated } => show(Event::Text { tokens, truncated }),
+        kinora_runtime::Event::Decode { frames } => show(Event::Decode { frames }),
     };
-    Ok(pollster::block_on(pipeline.generate(request, interrupt::token(), on_event))?)
+    let made = pollster::block_on(pipeline.generate_many(requests, interrupt::token(), on_event))?;
+    Ok(made.into_iter().map(|generated| Ok(generated?)).collect())
 }
 
 fn read_latents(path: &Path) -> Result<Vec<f32>, Failure> {

@@ -176,6 +176,19 @@ impl VideoPipeline {
         self.finish(request, &job, latents, cancel).await
     }
 
+    /// Whether [`generate`](Self::generate) could make it, found without running anything.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`].
+    pub fn validate(&self, request: &GenerateRequest) -> Result<()> {
+        let shape = self.check(request)?;
+        request.conditioning.token_noise(shape, self.compression)?;
+        if let Some(plan) = &request.conditioning.plan {
+            plan.outside(self.compression.latent[0], &request.conditioning.lengths())?;
+        }
+        Ok(())
+    }
+
     /// Several generations at once, of any shapes: those with equal steps are packed and denoised side by side, which
     /// costs less than one after another and gives each what it would get alone. `on_event` is told which one it is about.
     /// One that fails does not stop the others.
