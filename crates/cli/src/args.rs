@@ -119,6 +119,12 @@ pub(crate) struct GenerateArgs {
     /// Make N clips, with seeds counting up; -o clip.gif becomes clip-SEED.gif
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) variations: u32,
+    /// Add what the prompt lacks from the model's vocabulary: article, motion, background; the seed chooses
+    #[arg(long)]
+    pub(crate) expand: bool,
+    /// Rewrite the prompt by a program, from its standard input to its standard output; $KINORA_SEED holds the seed
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "expand")]
+    pub(crate) expand_with: Option<PathBuf>,
     /// What the clip must not show
     #[arg(short, long, value_name = "PROMPT")]
     pub(crate) negative: Option<String>,

@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use crate::{
     Report,
     args::{ConsoleArgs, GenerateArgs},
-    batch,
+    batch, expand,
     failure::{Exit, Failure},
     given::Given,
     interrupt, models,
     progress::{Event, Renderer},
-    run::{self, GenerateRequest, Generated},
+    run::{self, GenerateRequest, Generated, VideoPipeline},
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
@@ -30,7 +30,7 @@ const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
     let begun = Instant::now();
     // Everything that can be wrong about inputs and outputs is found before minutes of work.
-    let tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
+    let mut tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
     for (i, task) in tasks.iter().enumerate() {
         if tasks[..i].iter().any(|other| other.path == task.path) {
             let message = format!("two clips would be written to `{}`", task.path.display());
@@ -41,6 +41,12 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let folder = models::find(&args.model)?;
 
     let mut renderer = Renderer::stderr(console);
+    for task in &mut tasks {
+        if let Some(expanded) = expand::expand(&task.args, &task.prompt, task.seed, &folder)? {
+            renderer.show(&Event::Note { text: format!("prompt: {expanded}") });
+            task.original = Some(std::mem::replace(&mut task.prompt, expanded));
+        }
+    }
     let device = run::open_device(&args.device)?;
     let pipeline = run::load(&device, &folder, args.dtype)?;
     let load_ms = millis(begun);
@@ -58,7 +64,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
 
     let generating = Instant::now();
     let finished = interrupt::polite(|| {
-        let made = run::generate(&pipeline, &requests, &mut |event| renderer.show(&event))?;
+        let made = make(&tasks, &requests, &pipeline, &mut |event| renderer.show(&event))?;
         let generate_ms = millis(generating);
         let writing = Instant::now();
         let clips = made.into_iter().zip(tasks.iter().zip(&requests).zip(rates));
@@ -89,10 +95,33 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     Ok(Report { text, json })
 }
 
+/// The clips of windows one after another, the others side by side.
+fn make(
+    tasks: &[Task],
+    requests: &[GenerateRequest],
+    pipeline: &VideoPipeline,
+    show: &mut dyn FnMut(Event),
+) -> Result<Vec<Result<Generated, Failure>>, Failure> {
+    let mut long = Vec::with_capacity(tasks.len());
+    for (task, request) in tasks.iter().zip(requests) {
+        long.push(task.given.windows(request, task.args.frames, pipeline)?);
+    }
+    let short: Vec<GenerateRequest> =
+        requests.iter().zip(&long).filter(|(_, long)| long.is_none()).map(|(request, _)| request.clone()).collect();
+    let mut short = run::generate(pipeline, &short, show)?.into_iter();
+    let each = requests.iter().zip(&long).filter_map(|(request, long)| match long {
+        None => short.next(),
+        Some(long) => Some(run::generate_windows(pipeline, request, long, show)),
+    });
+    Ok(each.collect())
+}
+
 /// One clip to make, with its inputs read and its output checked.
 struct Task {
     args: GenerateArgs,
     prompt: String,
+    /// The prompt before expansion.
+    original: Option<String>,
     seed: u64,
     path: PathBuf,
     output: Output,
@@ -110,7 +139,7 @@ impl Task {
         }
         let output = Output::open(&path, args.format, args.overwrite)?;
         let given = Given::open(&args.given)?;
-        Ok(Self { args, prompt, seed, path, output, given })
+        Ok(Self { args, prompt, original: None, seed, path, output, given })
     }
 
     /// Writes the clip and returns what is known about it.
@@ -124,6 +153,7 @@ impl Task {
     ) -> Result<Value, Failure> {
         let mut json = run::describe(request, model, fps.as_f64());
         merge(&mut json, self.given.describe().map_or(Value::Null, |given| json!({ "given": given })));
+        merge(&mut json, self.original.as_ref().map_or(Value::Null, |prompt| json!({ "originalPrompt": prompt })));
         let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
         if let Some(path) = &self.args.latents_out {
             run::write_latents(path, &generated)?;

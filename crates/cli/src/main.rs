@@ -5,6 +5,7 @@ mod args;
 mod batch;
 mod bench;
 mod doctor;
+mod expand;
 mod failure;
 mod generate;
 mod given;

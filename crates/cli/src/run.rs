@@ -3,18 +3,18 @@
 use std::{env, path::Path};
 
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Family, VideoPipeline, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Family, WeightFormat,
     eval::{EvalRequest, Operation},
     sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, write_file},
 };
-pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated};
+pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated, VideoPipeline};
 use serde_json::{Value, json};
 
 use crate::{
     args::{Aspect, CurveName, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, GuidanceArgs, WeightType},
     failure::{Exit, Failure},
-    given::Given,
+    given::{Given, Long},
     interrupt,
     progress::Event,
 };
@@ -96,7 +96,7 @@ pub(crate) fn request(
     let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
     replace(&mut request.width, width);
     replace(&mut request.height, height);
-    replace(&mut request.frames, args.frames);
+    replace(&mut request.frames, args.given.window.or(args.frames));
     replace(&mut request.steps, args.steps);
     request.guidance = guidance(&args.guidance, request.guidance.scale);
     request.shift = args.shift.map(f64::from);
@@ -139,6 +139,26 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
     })
 }
 
+/// Makes a clip of windows, telling `show` how far it is.
+pub(crate) fn generate_windows(
+    pipeline: &VideoPipeline,
+    request: &GenerateRequest,
+    long: &Long,
+    show: &mut dyn FnMut(Event),
+) -> Result<Generated, Failure> {
+    let on_event = &mut |event| show(event_of(&event));
+    let Long { prompts, clip_frames, overlap } = long;
+    Ok(pollster::block_on(pipeline.generate_windows(request, prompts, *clip_frames, *overlap, interrupt::token(), on_event))?)
+}
+
+fn event_of(event: &kinora_runtime::Event) -> Event {
+    match *event {
+        kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
+        kinora_runtime::Event::Step { step, steps } => Event::Step { step, steps },
+        kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
+    }
+}
+
 /// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.
 pub(crate) fn generate(
     pipeline: &VideoPipeline,
@@ -146,15 +166,13 @@ pub(crate) fn generate(
     show: &mut dyn FnMut(Event),
 ) -> Result<Vec<Result<Generated, Failure>>, Failure> {
     let mut shown = (0, 0);
-    let on_event = &mut |_, event| match event {
+    let on_event = &mut |_, event| {
         // Clips that are computed side by side step together.
-        kinora_runtime::Event::Step { step, steps } if (step, steps) == shown => {}
-        kinora_runtime::Event::Step { step, steps } => {
-            shown = (step, steps);
-            show(Event::Step { step, steps });
+        let step = if let kinora_runtime::Event::Step { step, steps } = event { (step, steps) } else { (0, 0) };
+        if step == (0, 0) || step != shown {
+            show(event_of(&event));
         }
-        kinora_runtime::Event::Text { tokens, truncated } => show(Event::Text { tokens, truncated }),
-        kinora_runtime::Event::Decode { frames } => show(Event::Decode { frames }),
+        shown = step;
     };
     let made = pollster::block_on(pipeline.generate_many(requests, interrupt::token(), on_event))?;
     Ok(made.into_iter().map(|generated| Ok(generated?)).collect())

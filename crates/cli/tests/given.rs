@@ -63,7 +63,7 @@ fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
     let folder = Folder::new("tasks")?;
     // The tiny model makes 5 frames, 2 latent ones; an overlap of 1 frame is 1 latent frame.
     let clip = ["--video", "clip.apng"];
-    let cases: [(&[&str], u64); 9] = [
+    let cases: [(&[&str], u64); 13] = [
         (&["--image", "a.png"], 5),
         (&["--last-image", "b.png"], 5),
         (&["-i", "a.png", "--last-image", "b.png", "--strength", "0.9"], 5),
@@ -74,6 +74,11 @@ fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
         // Nine generated, of which five are the clips' own; eight and five are outside.
         (&["--connect", "other.apng", "--overlap", "1", "--frames", "9"], 8 + 9 + 5),
         (&["--loop", "--overlap", "1", "--frames", "9"], 4 + 9),
+        // Windows of 5 frames share one with the window before.
+        (&["--window", "5", "--overlap", "1", "--frames", "14"], 14),
+        (&["--then", "water", "--then", "fire", "--overlap", "1"], 5 + 4 + 4),
+        (&["--then", "water", "--image", "a.png", "--window", "5", "--overlap", "1", "--frames", "21"], 21),
+        (&["--extend", "forward", "--window", "9", "--frames", "17", "--overlap", "1"], 8 + 17),
     ];
     for (words, frames) in cases {
         let needs_clip = words[0] == "--extend" || words[0] == "--connect" || words[0] == "--loop";
@@ -119,7 +124,10 @@ fn impossible_requests_exit_with_2_and_a_remedy() -> Outcome {
     let folder = Folder::new("refused")?;
     fs::write(folder.0.join("empty.gif"), b"GIF89a\x06\0\x04\0\0\0\0;")?;
     fs::write(folder.0.join("text.png"), b"no image")?;
-    let cases: [(&[&str], &str, &str); 9] = [
+    let cases: [(&[&str], &str, &str); 12] = [
+        (&["--window", "5", "--frames", "21", "--overlap", "5"], "invalid-conditioning", "overlap"),
+        (&["--then", "b", "--then", "c", "--window", "5", "--frames", "9", "--overlap", "1"], "invalid-conditioning", "3 scenes for 2"),
+        (&["--video", "clip.apng", "--loop", "--overlap", "1", "--frames", "9", "--then", "b"], "invalid-conditioning", "windows"),
         (&["--image", "missing.png"], "input-failed", "missing.png"),
         (&["--image", "empty.gif"], "input-unreadable", "empty.gif"),
         (&["--image", "clip.apng"], "not-an-image", "9 frames"),

@@ -1,6 +1,7 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
 mod job;
+mod windows;
 
 use std::ops::Range;
 use std::path::Path;

@@ -12,11 +12,13 @@ mod join;
 mod mask;
 mod segments;
 pub mod tasks;
+mod windows;
 
 pub(crate) use join::join;
 pub use mask::Mask;
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};
+pub use windows::Windows;
 
 use std::ops::Range;
 
