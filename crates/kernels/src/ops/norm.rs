@@ -81,7 +81,7 @@ impl<'p> Tensor<'p> {
 /// Rows a workgroup of `row_norm` takes: as `LANES_PER_ROW` in `shaders/lib/reduce.wesl`.
 fn tasks_per_item(family: Family) -> usize {
     match family {
-        Family::Soft | Family::Lanes => 64,
+        Family::Soft | Family::Quads | Family::Lanes => 64,
         Family::Gpu => 4,
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
     let (shape, c) = (cx.output_shape(), cx.output_shape().channels());
     let (channels, tasks) = (c / op.groups, shape.rows() * op.groups);
     let family = match cx.family {
-        Family::Soft | Family::Lanes => row_norm::Family::Soft,
+        Family::Soft | Family::Quads | Family::Lanes => row_norm::Family::Soft,
         Family::Gpu => row_norm::Family::Gpu,
     };
     let gain = Lowering::vector(op.gain.as_ref(), 1.0, c);
