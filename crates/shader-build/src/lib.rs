@@ -141,7 +141,7 @@ fn build_variant(shaders: &Path, row: &Row, selection: &Selection<'_>, features:
     let label = selection.label(row);
     let wgsl = link::link(shaders, row, selection, features).map_err(|message| Error::one(format!("{label}: does not link: {message}")))?;
     // Only adapters with subgroups get these.
-    let subgroups = row.path.ends_with("_lanes") || selection.features().any(|feature| feature == "quads");
+    let subgroups = row.path.ends_with("_lanes") || selection.features().any(|feature| ["quads", "lanes"].contains(&feature));
     let interface = reflect::reflect(&wgsl, subgroups)
         .map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
     let problems = lint::interface(&interface);
