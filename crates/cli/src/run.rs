@@ -55,10 +55,11 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
     let family = match env::var("KINORA_KERNELS").as_deref() {
         Err(_) | Ok("") => None,
         Ok("soft") => Some(Family::Soft),
+        Ok("quads") => Some(Family::Quads),
         Ok("lanes") => Some(Family::Lanes),
         Ok("gpu") => Some(Family::Gpu),
         Ok(other) => {
-            let message = format!("KINORA_KERNELS is `{other}`; expected soft, lanes or gpu");
+            let message = format!("KINORA_KERNELS is `{other}`; expected soft, quads, lanes or gpu");
             return Err(Failure::new(Exit::Usage, "unknown-kernels", message));
         }
     };

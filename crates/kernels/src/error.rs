@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use crate::gpu::{Family, LANES};
+use crate::gpu::Family;
 
 /// A failure in the kernels crate.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,7 +30,8 @@ pub enum Error {
     },
     /// A kernel family was asked for that the adapter cannot run.
     #[error(
-        "the {family:?} kernels do not run on {adapter}: they need subgroups of {LANES} invocations, it has {}",
+        "the {family:?} kernels do not run on {adapter}: they need subgroups of {} invocations, it has {}",
+        family.subgroup_size().unwrap_or(1),
         subgroup_size.map_or("none of one size".to_owned(), |size| format!("subgroups of {size}"))
     )]
     Family {

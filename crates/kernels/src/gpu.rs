@@ -14,15 +14,27 @@ use crate::weight::{WeakWeight, Weight};
 pub enum Family {
     /// Barrier-free register blocks, for software adapters.
     Soft,
-    /// Register blocks that a subgroup of [`LANES`] invocations shares, for software adapters that have them; kernels
-    /// that gain nothing from sharing are those of [`Soft`](Self::Soft).
+    /// [`Soft`](Self::Soft) with loads shared in quads, for software adapters with subgroups of 4 (SwiftShader).
+    Quads,
+    /// Register blocks that a subgroup shares, for software adapters with subgroups of 8 (lavapipe on AVX2).
     Lanes,
     /// Tiles in workgroup memory, for GPUs.
     Gpu,
 }
 
-/// Invocations of a subgroup, as the kernels of [`Family::Lanes`] need it.
-pub const LANES: u32 = 8;
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 4] = [Self::Soft, Self::Quads, Self::Lanes, Self::Gpu];
+
+    /// Invocations of a subgroup the kernels need, if they need subgroups.
+    pub const fn subgroup_size(self) -> Option<u32> {
+        match self {
+            Self::Soft | Self::Gpu => None,
+            Self::Quads => Some(4),
+            Self::Lanes => Some(8),
+        }
+    }
+}
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +72,7 @@ pub struct AdapterInfo {
 impl AdapterInfo {
     /// Every kernel family the adapter can run.
     pub fn families(&self) -> Vec<Family> {
-        let lanes = (self.subgroup_size == Some(LANES)).then_some(Family::Lanes);
-        [Family::Soft, Family::Gpu].into_iter().chain(lanes).collect()
+        Family::ALL.into_iter().filter(|f| f.subgroup_size().is_none_or(|size| self.subgroup_size == Some(size))).collect()
     }
 }
 
@@ -82,7 +93,8 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         family: match info.device_type {
-            wgpu::DeviceType::Cpu if subgroup_size == Some(LANES) => Family::Lanes,
+            wgpu::DeviceType::Cpu if subgroup_size == Family::Lanes.subgroup_size() => Family::Lanes,
+            wgpu::DeviceType::Cpu if subgroup_size == Family::Quads.subgroup_size() => Family::Quads,
             wgpu::DeviceType::Cpu => Family::Soft,
             _ => Family::Gpu,
         },
@@ -122,7 +134,7 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("kinora"),
-            required_features: if info.family == Family::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_features: info.family.subgroup_size().map_or(wgpu::Features::empty(), |_| wgpu::Features::SUBGROUP),
             required_limits: adapter.limits(),
             ..Default::default()
         };

@@ -63,8 +63,8 @@ fn index(plan: &Plan) -> Tensor<'_> {
 }
 
 fn gemms(cases: &mut Vec<Case>) {
-    let (n, k) = (70, 37);
-    for format in FORMATS {
+    let k = 37;
+    for (n, format) in [70, 20].into_iter().flat_map(|n| FORMATS.map(|format| (n, format))) {
         for bias in [None, Some(vector(n))] {
             let w = weight(&[n, k], format);
             cases.extend(POINTWISE.map(|activation| case(k, |plan| activation(x(plan, k).linear(&w, bias.as_ref())))));
@@ -80,8 +80,8 @@ fn gemms(cases: &mut Vec<Case>) {
 fn convolutions(cases: &mut Vec<Case>) {
     let options =
         Conv3dOptions { stride: [1; 3], front: [2, 1, 1], back: [0, 1, 1], time_padding: Padding::Replicate, space_padding: Padding::Zero };
-    let (dims, n) = ([1, 3, 5, 9, 6], 70);
-    for format in FORMATS {
+    let dims = [1, 3, 5, 9, 6];
+    for (n, format) in [70, 20].into_iter().flat_map(|n| FORMATS.map(|format| (n, format))) {
         for bias in [None, Some(vector(n))] {
             for residual in [false, true] {
                 cases.push(case(6 * 27, |plan| {
@@ -144,8 +144,9 @@ fn others(cases: &mut Vec<Case>) {
     // Five channels of three leave a ragged last vector, which is zeroed after the copy.
     cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
     cases.push(case(4, |plan| {
-        let [dt, guidance] = [("dt", ROWS), ("guidance", 1)].map(|(name, len)| plan.input(name, &[len], Cadence::EveryStep));
-        plan.state("x", &[ROWS, d]).guided_euler_step(plan.input("v", &[2 * ROWS, d], Cadence::EveryStep), dt, guidance)
+        let [dt, guidance] = ["dt", "guidance"].map(|name| plan.input(name, &[ROWS], Cadence::EveryStep));
+        let velocity = plan.input("v", &[2 * ROWS, d], Cadence::EveryStep);
+        plan.state("x", &[ROWS, d]).guided_euler_step(velocity, index(plan), dt, guidance, d)
     }));
 }
 
@@ -181,11 +182,8 @@ fn every_variant_matches_its_twin_and_splits_without_a_trace() {
         plan.finish().expect("valid")
     };
     let graphs = cases.iter().map(|case| &case.graph).chain([&rgba]);
-    let reached: BTreeSet<&str> = graphs
-        .flat_map(|graph| [Family::Soft, Family::Gpu].map(|family| graph.kernels(family)))
-        .flatten()
-        .map(|kernel| kernel.name)
-        .collect();
+    let reached: BTreeSet<&str> =
+        graphs.flat_map(|graph| Family::ALL.map(|family| graph.kernels(family))).flatten().map(|kernel| kernel.name).collect();
     let all = generated::ALL.iter().flat_map(|kernels| kernels.iter()).map(|kernel: &Kernel| kernel.name);
     let missed: Vec<&str> = all.filter(|name| !reached.contains(name) && !OUTSIDE_PLANS.contains(name)).collect();
     assert!(missed.is_empty(), "no plan reaches {missed:?}");

@@ -87,7 +87,7 @@ fn gemm_takes_more_than_65535_rows() {
 #[test]
 fn an_adapter_opens_with_the_kernels_it_runs_and_no_others() {
     for (i, adapter) in pollster::block_on(adapters()).into_iter().enumerate() {
-        for family in [Family::Soft, Family::Lanes, Family::Gpu] {
+        for family in [Family::Soft, Family::Quads, Family::Lanes, Family::Gpu] {
             let opened = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family)));
             assert_eq!(opened.is_ok(), adapter.families().contains(&family), "{family:?} on {}", adapter.name);
             assert!(opened.err().is_none_or(|e| e.code() == "unsupported-kernels"), "{family:?} on {}", adapter.name);

@@ -188,7 +188,7 @@ fn lints_of_the_interface() {
 }
 
 #[test]
-fn subgroups_are_for_lanes_kernels() {
+fn subgroups_are_for_kernels_and_variants_named_after_them() {
     let source = SCALE.replace("shorten(p", "shorten(subgroupBroadcast(p.factor, 0u) * p");
     let files = |path| [(path, source.as_str()), ("lib/round.wesl", ROUND)];
     assert_problem(&Folder::new(TABLE, &files("ops/scale.wesl")), "rejected by naga");

@@ -1,5 +1,6 @@
 //! Softmax attention over packed sequences.
 
+use crate::generated::flash_soft::Sharing;
 use crate::generated::{flash_gpu, flash_soft};
 use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
@@ -87,7 +88,7 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
     let bindings = inputs.into_iter().chain(extra).chain([cx.output()]).collect();
     let bias = op.bias.then(|| 3 + usize::from(op.mask));
     match cx.family {
-        Family::Soft | Family::Lanes => {
+        Family::Soft | Family::Quads | Family::Lanes => {
             let params = flash_soft::Params {
                 heads: op.heads as u32,
                 head4: (head / 4) as u32,
@@ -103,7 +104,12 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
                 scale: op.scale,
                 ..Default::default()
             };
-            let kernel = flash_soft::Variant { mask: op.mask, bias: op.bias }.kernel();
+            let sharing = match cx.family {
+                Family::Lanes => Sharing::Lanes,
+                Family::Quads => Sharing::Quads,
+                Family::Soft | Family::Gpu => Sharing::Alone,
+            };
+            let kernel = flash_soft::Variant { sharing, mask: op.mask, bias: op.bias }.kernel();
             cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
         }
         Family::Gpu => {

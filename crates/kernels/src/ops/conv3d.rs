@@ -1,7 +1,7 @@
 //! 3-D convolution over channels-last frames.
 
-use super::gemm::soft_lane_columns;
-use crate::generated::{conv3d_gpu, conv3d_soft};
+use super::gemm::{NARROW, SoftGrid, lanes_tiles, soft_grid};
+use crate::generated::{conv3d_gpu, conv3d_lanes, conv3d_soft};
 use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Conv3d, Op, Padding};
@@ -72,49 +72,30 @@ impl<'p> Tensor<'p> {
 /// Rows (output positions) and columns (output channels) of the tile a workgroup of `conv3d_gpu` owns.
 const GPU_TILE: usize = 64;
 
-/// The variant of one family's kernel; the generated types of the families are distinct, their axes equal.
+/// The variant of one family's kernel; the generated types of the families are distinct, their common axes equal.
 macro_rules! variant {
-    ($kernel:ident, $op:expr) => {{
+    ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)?) => {{
         use $kernel::{Epilogue, Variant, Weights};
         let weights = match $op.weight.format() {
             WeightFormat::F32 => Weights::F32,
             WeightFormat::F16 => Weights::F16,
         };
-        Variant { weights, bias: $op.bias.is_some(), epilogue: if $op.residual { Epilogue::Residual } else { Epilogue::None } }
+        let epilogue = if $op.residual { Epilogue::Residual } else { Epilogue::None };
+        Variant { weights, bias: $op.bias.is_some(), epilogue $(, $axis: $value)? }
     }};
 }
 
 pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
     let (shape, x, w) = (cx.output_shape(), cx.shape(0), op.weight.shape());
-    let (rows, n4) = (shape.rows(), shape.channels4());
+    let (rows, n, n4) = (shape.rows(), shape.channels(), shape.channels4());
     let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
     let residual = op.residual.then(|| cx.input(1));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(residual).chain([cx.output()]).collect();
     let flops = 2.0 * rows as f64 * w.elements() as f64;
-    match cx.family {
-        Family::Soft | Family::Lanes => {
-            let panels = n4.div_ceil(4);
-            let lane_cols = soft_lane_columns(rows.div_ceil(conv3d_soft::ROWS as usize), panels);
-            let params = conv3d_soft::Params {
-                input: four(&x.dims()[1..4], x.channels4()),
-                output: four(&shape.dims()[1..4], n4),
-                kernel: four(&w.dims()[2..5], 0),
-                stride: four(&op.stride, 0),
-                front: four(&op.front, replicate_bits(op)),
-                rows: rows as u32,
-                lane_cols: lane_cols as u32,
-                first: 0,
-                end: 0,
-            };
-            let items = rows.div_ceil(conv3d_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
-            cx.dispatch(variant!(conv3d_soft, op).kernel(), items, flops, bindings, |first, end| conv3d_soft::Params {
-                first,
-                end,
-                ..params
-            });
-        }
-        Family::Gpu => {
-            let params = conv3d_gpu::Params {
+    // The fields that all families have.
+    macro_rules! params {
+        ($kernel:ident) => {
+            $kernel::Params {
                 input: four(&x.dims()[1..4], x.channels4()),
                 output: four(&shape.dims()[1..4], n4),
                 kernel: four(&w.dims()[2..5], 0),
@@ -122,13 +103,28 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
                 front: four(&op.front, replicate_bits(op)),
                 rows: rows as u32,
                 ..Default::default()
-            };
-            let items = rows.div_ceil(GPU_TILE) * shape.channels().div_ceil(GPU_TILE);
-            cx.dispatch(variant!(conv3d_gpu, op).kernel(), items, flops, bindings, |first, end| conv3d_gpu::Params {
-                first,
-                end,
-                ..params
-            });
+            }
+        };
+    }
+    match cx.family {
+        Family::Lanes => {
+            let params = params!(conv3d_lanes);
+            let kernel = variant!(conv3d_lanes, op, narrow: n <= NARROW).kernel();
+            let items = lanes_tiles(rows, n);
+            cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_lanes::Params { first, end, ..params });
+        }
+        Family::Soft | Family::Quads => {
+            let quads = cx.family == Family::Quads;
+            let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
+            let params = conv3d_soft::Params { lane_cols, ..params!(conv3d_soft) };
+            let kernel = variant!(conv3d_soft, op, quads: quads).kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_soft::Params { first, end, ..params });
+        }
+        Family::Gpu => {
+            let params = params!(conv3d_gpu);
+            let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
+            let kernel = variant!(conv3d_gpu, op).kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_gpu::Params { first, end, ..params });
         }
     }
 }

@@ -32,9 +32,9 @@ impl<'p> Tensor<'p> {
     }
 }
 
-/// The variant of one family's kernel; the generated types of the families are distinct, their axes equal.
+/// The variant of one family's kernel; the generated types of the families are distinct, their common axes equal.
 macro_rules! variant {
-    ($kernel:ident, $op:expr) => {{
+    ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)?) => {{
         use $kernel::{Epilogue, Variant, Weights};
         let weights = match $op.weight.format() {
             WeightFormat::F32 => Weights::F32,
@@ -49,7 +49,7 @@ macro_rules! variant {
             (None, false, Activation::Silu) => Epilogue::Silu,
             (None, false, Activation::Relu) => Epilogue::Relu,
         };
-        Variant { weights, bias: $op.bias.is_some(), epilogue }
+        Variant { weights, bias: $op.bias.is_some(), epilogue $(, $axis: $value)? }
     }};
 }
 
@@ -77,21 +77,21 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
         };
     }
     match cx.family {
-        Family::Lanes if fills_lanes(n) => {
+        Family::Lanes => {
             let params = params!(gemm_lanes);
-            let items = rows.div_ceil(gemm_lanes::ROWS as usize) * n.div_ceil(gemm_lanes::COLS as usize);
-            cx.dispatch(variant!(gemm_lanes, op).kernel(), items, flops, bindings, |first, end| gemm_lanes::Params {
+            let items = lanes_tiles(rows, n);
+            cx.dispatch(variant!(gemm_lanes, op, narrow: n <= NARROW).kernel(), items, flops, bindings, |first, end| gemm_lanes::Params {
                 first,
                 end,
                 ..params
             });
         }
-        Family::Soft | Family::Lanes => {
-            let panels = n4.div_ceil(4);
-            let lane_cols = soft_lane_columns(rows.div_ceil(gemm_soft::ROWS as usize), panels);
-            let params = gemm_soft::Params { lane_cols: lane_cols as u32, ..params!(gemm_soft) };
-            let items = rows.div_ceil(gemm_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
-            cx.dispatch(variant!(gemm_soft, op).kernel(), items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
+        Family::Soft | Family::Quads => {
+            let quads = cx.family == Family::Quads;
+            let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
+            let params = gemm_soft::Params { lane_cols, ..params!(gemm_soft) };
+            let kernel = variant!(gemm_soft, op, quads: quads).kernel();
+            cx.dispatch(kernel, items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
         }
         Family::Gpu => {
             let params = params!(gemm_gpu);
@@ -104,14 +104,26 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
 /// Rows and columns of the tile a workgroup of `gemm_gpu` owns.
 const GPU_TILE: usize = 64;
 
-/// Whether `n` output columns keep enough of the lanes of a 64-column tile busy to gain from sharing loads.
-pub(super) fn fills_lanes(n: usize) -> bool {
-    n >= 48
+/// Widest output that takes the narrow `*_lanes` kernels.
+pub(super) const NARROW: usize = 32;
+
+/// Tiles of the `*_lanes` kernels: of 32 rows × 64 columns or, narrow, 32.
+pub(super) fn lanes_tiles(rows: usize, n: usize) -> usize {
+    rows.div_ceil(gemm_lanes::ROWS as usize) * n.div_ceil(64)
 }
 
-/// Panels side by side in the eight lanes of a workgroup: the arrangement that leaves the fewest lanes idle, and of
-/// those the widest, which shares loads of x.
-pub(super) fn soft_lane_columns(row_blocks: usize, panels: usize) -> usize {
-    let groups = |cols: usize| row_blocks.div_ceil(8 / cols) * panels.div_ceil(cols);
-    [8, 4, 2, 1].into_iter().min_by_key(|&cols| groups(cols)).unwrap_or(8)
+/// How the lanes of the `*_soft` kernels are arranged.
+pub(super) struct SoftGrid {
+    /// Blocks of 8 columns side by side in the eight lanes of a workgroup; rows are blocks of [`gemm_soft::ROWS`].
+    pub(super) lane_cols: u32,
+    pub(super) items: usize,
+}
+
+/// The arrangement that leaves the fewest lanes idle, and of those the widest. The lanes of a quad share rows.
+pub(super) fn soft_grid(rows: usize, n: usize, quads: bool) -> SoftGrid {
+    let (row_blocks, col_blocks) = (rows.div_ceil(gemm_soft::ROWS as usize), n.div_ceil(8));
+    let items = |cols: usize| row_blocks.div_ceil(8 / cols) * col_blocks.div_ceil(cols);
+    let widths = if quads { &[8, 4][..] } else { &[8, 4, 2, 1] };
+    let lane_cols = widths.iter().copied().min_by_key(|&cols| items(cols)).unwrap_or(8);
+    SoftGrid { lane_cols: lane_cols as u32, items: items(lane_cols) }
 }

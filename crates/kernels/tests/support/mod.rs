@@ -14,9 +14,10 @@ pub(crate) fn devices() -> &'static [Device] {
             let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family))).expect("an adapter that is listed opens");
             Device::Gpu(Arc::new(gpu.with_guards()))
         };
-        // KINORA_KERNELS=soft, lanes or gpu narrows a run while working on one family.
+        // KINORA_KERNELS=soft, quads, lanes or gpu narrows a run while working on one family.
         let only = match std::env::var("KINORA_KERNELS").as_deref() {
             Ok("soft") => Some(Family::Soft),
+            Ok("quads") => Some(Family::Quads),
             Ok("lanes") => Some(Family::Lanes),
             Ok("gpu") => Some(Family::Gpu),
             _ => None,
