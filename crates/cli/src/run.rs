@@ -24,7 +24,7 @@ impl From<Error> for Failure {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
             "invalid-request" | "invalid-conditioning" => Exit::Usage,
-            "no-adapter" => Exit::NoGpu,
+            "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
             "device" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
@@ -51,13 +51,14 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
         None => AdapterSelect::Auto,
         Some(text) => text.parse().map_or_else(|_| AdapterSelect::Name(text.to_owned()), AdapterSelect::Index),
     };
-    // For tests and comparisons: both kernel families run on any adapter.
+    // For tests and comparisons: an adapter runs more kernel families than the one chosen for it.
     let family = match env::var("KINORA_KERNELS").as_deref() {
         Err(_) | Ok("") => None,
         Ok("soft") => Some(Family::Soft),
+        Ok("lanes") => Some(Family::Lanes),
         Ok("gpu") => Some(Family::Gpu),
         Ok(other) => {
-            let message = format!("KINORA_KERNELS is `{other}`; expected soft or gpu");
+            let message = format!("KINORA_KERNELS is `{other}`; expected soft, lanes or gpu");
             return Err(Failure::new(Exit::Usage, "unknown-kernels", message));
         }
     };
@@ -154,7 +155,7 @@ pub(crate) fn generate_windows(
 fn event_of(event: &kinora_runtime::Event) -> Event {
     match *event {
         kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
-        kinora_runtime::Event::Step { step, steps } => Event::Step { step, steps },
+        kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step, steps },
         kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
     }
 }
@@ -168,7 +169,7 @@ pub(crate) fn generate(
     let mut shown = (0, 0);
     let on_event = &mut |_, event| {
         // Clips that are computed side by side step together.
-        let step = if let kinora_runtime::Event::Step { step, steps } = event { (step, steps) } else { (0, 0) };
+        let step = if let kinora_runtime::Event::Step { step, steps, .. } = event { (step, steps) } else { (0, 0) };
         if step == (0, 0) || step != shown {
             show(event_of(&event));
         }
@@ -219,4 +220,21 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
 /// The adapters of this machine, in the order of --device.
 pub(crate) fn adapters() -> Vec<AdapterInfo> {
     pollster::block_on(kinora_runtime::adapters())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_device_reports_decides_the_exit_code() {
+        for (error, exit) in [
+            (kinora_kernels::Error::Device { detail: "lost: unplugged".into() }, Exit::Internal),
+            (kinora_kernels::Error::OutOfMemory { detail: "vkAllocateMemory".into() }, Exit::Memory),
+            (kinora_kernels::Error::NonFinite { layer: "dit.block3".into(), count: 1, of: 2 }, Exit::Model),
+            (kinora_kernels::Error::Cancelled, Exit::Interrupted),
+        ] {
+            assert_eq!(Failure::from(Error::from(error.clone())).exit, exit, "{error}");
+        }
+    }
 }

@@ -3,7 +3,9 @@
 mod job;
 mod windows;
 
+use std::cell::RefCell;
 use std::ops::Range;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
 use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
@@ -17,12 +19,13 @@ use crate::manifest::Manifest;
 use crate::models::Model;
 use crate::models::ltx;
 use crate::models::text::TextEncoder;
-use crate::sampling::denoise::{Denoise, TextStates};
+use crate::sampling::denoise::{Denoise, StepDone, TextStates};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::Tokenizer;
+use crate::weights::ModelFiles;
 
 /// What to generate. Sizes are in pixels.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +52,8 @@ pub struct GenerateRequest {
     pub latents: Option<Vec<f32>>,
     /// Images and clips to work from, and what becomes of them; nothing for text alone.
     pub conditioning: Conditioning,
+    /// Show the first frame as predicted after every so many steps, in [`Event::Step`]; 0 for never.
+    pub preview_every: usize,
 }
 
 /// How far a generation is.
@@ -67,6 +72,8 @@ pub enum Event {
         step: usize,
         /// Of how many.
         steps: usize,
+        /// RGBA bytes of the first frame as the model predicts it now, where [`GenerateRequest::preview_every`] asks for it.
+        preview: Option<Vec<u8>>,
     },
     /// The latents are being decoded to this many frames.
     Decode {
@@ -116,18 +123,45 @@ impl VideoPipeline {
         if !folder.is_dir() {
             return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
         }
-        let read = |name: &str| {
+        let read = &mut |name: &str| {
             let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(|e| Error::io("read", path, e))
+            std::fs::read(&path).map_err(|e| Error::io("read", path, e))
         };
-        let file = |name: &str| folder.join(name).display().to_string();
-        let manifest = Manifest::parse(&read("model_index.json")?, &file("model_index.json"))?;
-        let schedule =
-            ScheduleConfig::from_json(read("scheduler/scheduler_config.json")?.as_bytes(), &file("scheduler/scheduler_config.json"))?;
-        let open = |component: &str| Model::open(&folder.join(component), format);
+        let open = &mut |component: &str| Model::open(&folder.join(component), format);
+        Self::assemble(device, &|name| folder.join(name).display().to_string(), read, open)
+    }
+
+    /// Loads a model whose files are in memory: what a program without a file system has.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_files(device: Device, files: ModelFiles, format: WeightFormat) -> Result<Self> {
+        let files = RefCell::new(files);
+        let path = |name: &str| files.borrow().path(name);
+        let read = &mut |name: &str| files.borrow_mut().take(name);
+        let open = &mut |component: &str| {
+            let config = files.borrow_mut().take(&format!("{component}/config.json"))?;
+            let file = path(&format!("{component}/config.json"));
+            let checkpoint = files.borrow_mut().take_checkpoint(component)?;
+            Model::load(&utf8(config, &file)?, &file, &checkpoint, format)
+        };
+        Self::assemble(device, &path, read, open)
+    }
+
+    /// The pipeline of a folder: `path` names a file in errors, `read` reads one, `open` loads a component.
+    fn assemble(
+        device: Device,
+        path: &dyn Fn(&str) -> String,
+        read: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
+        open: &mut dyn FnMut(&str) -> Result<Model>,
+    ) -> Result<Self> {
+        let index = path("model_index.json");
+        let manifest = Manifest::parse(&utf8(read("model_index.json")?, &index)?, &index)?;
+        let scheduler = "scheduler/scheduler_config.json";
+        let schedule = ScheduleConfig::from_json(&read(scheduler)?, &path(scheduler))?;
         let wrong = |component: &str, known: &str| Error::UnknownClass {
             class: "another class".into(),
-            file: file(&format!("{component}/config.json")),
+            file: path(&format!("{component}/config.json")),
             known: known.into(),
         };
         let Model::LtxTransformer(transformer) = open("transformer")? else {
@@ -135,9 +169,19 @@ impl VideoPipeline {
         };
         let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
         let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
-        let tokenizer = Tokenizer::from_file(folder.join("tokenizer/tokenizer.json"))?;
+        let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?)?;
         let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
         Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression })
+    }
+
+    /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
+    pub fn set_device(&mut self, device: Device) {
+        self.device = device;
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The defaults and limits of the model.
@@ -160,6 +204,7 @@ impl VideoPipeline {
             seed: 0,
             latents: None,
             conditioning: Conditioning::default(),
+            preview_every: 0,
         }
     }
 
@@ -170,9 +215,27 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
     /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        let job = self.prepare(request, cancel, on_event).await?;
-        let on_step = &mut |step, steps| on_event(Event::Step { step, steps });
-        let latents = self.denoise(&[&job], cancel, on_step).await?.remove(0)?;
+        self.continued(request, None, cancel, on_event).await
+    }
+
+    /// [`generate`](Self::generate), of a clip that may go on with the latents of the one before.
+    async fn continued(
+        &self,
+        request: &GenerateRequest,
+        before: Option<&Generated>,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Generated> {
+        let job = self.prepare(request, before, cancel, on_event).await?;
+        let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
+            let preview = match predicted {
+                Some(tokens) => Some(self.preview(&tokens, job.shape, cancel).await?),
+                None => None,
+            };
+            on_event(Event::Step { step, steps, preview });
+            Ok(())
+        };
+        let latents = self.denoise(&[&job], request.preview_every, cancel, on_step).await?.remove(0)?;
         on_event(Event::Decode { frames: request.frames });
         self.finish(request, &job, latents, cancel).await
     }
@@ -192,7 +255,7 @@ impl VideoPipeline {
 
     /// Several generations at once, of any shapes: those with equal steps are packed and denoised side by side, which
     /// costs less than one after another and gives each what it would get alone. `on_event` is told which one it is about.
-    /// One that fails does not stop the others.
+    /// One that fails does not stop the others. There are no previews.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Kernels`]; per generation those of [`generate`](Self::generate).
@@ -205,7 +268,7 @@ impl VideoPipeline {
         let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
         let mut jobs = Vec::with_capacity(requests.len());
         for (i, request) in requests.iter().enumerate() {
-            match self.prepare(request, cancel, &mut |event| on_event(i, event)).await {
+            match self.prepare(request, None, cancel, &mut |event| on_event(i, event)).await {
                 Ok(job) => jobs.push((i, job)),
                 Err(error) if error.code() == "cancelled" => return Err(error),
                 Err(error) => results[i] = Some(Err(error)),
@@ -214,8 +277,11 @@ impl VideoPipeline {
         let items: Vec<Item> = jobs.iter().map(|(_, job)| self.item(job)).collect();
         for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
             let members: Vec<&Job> = pack.iter().map(|at| &jobs[*at].1).collect();
-            let on_step = &mut |step, steps| pack.iter().for_each(|at| on_event(jobs[*at].0, Event::Step { step, steps }));
-            for (at, latents) in pack.iter().zip(self.denoise(&members, cancel, on_step).await?) {
+            let on_step = &mut async |StepDone { step, steps, .. }: StepDone| {
+                pack.iter().for_each(|at| on_event(jobs[*at].0, Event::Step { step, steps, preview: None }));
+                Ok(())
+            };
+            for (at, latents) in pack.iter().zip(self.denoise(&members, 0, cancel, on_step).await?) {
                 let (i, job) = &jobs[*at];
                 results[*i] = Some(match latents {
                     Err(error) => Err(error),
@@ -284,7 +350,16 @@ impl VideoPipeline {
         let shape = self.check(&request)?;
         let states = vec![0.5; TEXT_TOKENS * self.transformer.config().caption_channels];
         let job = self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?;
-        let denoise = Denoise { transformer: &self.transformer, sequences: &[job.sequence()], guided_channels: self.guided_channels(&job) };
+        let denoise = Denoise {
+            transformer: &self.transformer,
+            sequences: &[job.sequence()],
+            guided_channels: self.guided_channels(&job),
+            predict_every: 0,
+        };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
     }
+}
+
+fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
 }

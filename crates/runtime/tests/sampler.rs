@@ -78,12 +78,13 @@ fn denoising_runs_match_the_reference() {
                 noise: &noise,
             })
             .collect();
-        let denoise = Denoise { transformer: &transformer, sequences: &sequences, guided_channels: guidance.channels.unwrap_or(c) };
+        let guided_channels = guidance.channels.unwrap_or(c);
+        let denoise = Denoise { transformer: &transformer, sequences: &sequences, guided_channels, predict_every: 0 };
         let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");
         for (device_name, device, _) in devices() {
-            let found = pollster::block_on(denoise.run(device, &tokens, &CancelToken::default(), &mut |_, _| {})).expect("runs");
+            let found = pollster::block_on(denoise.run(device, &tokens, &CancelToken::default(), &mut async |_| Ok(()))).expect("runs");
             let found: Vec<f32> = found.into_iter().flat_map(|clip| unpack(&clip.expect("finite"), [c, f, h, w], [1; 3])).collect();
             let error = nmse(&found, &expected);
             println!("{name} on {device_name}: NMSE {error:.2e}");

@@ -4,10 +4,11 @@ use kinora_kernels::CancelToken;
 
 use super::{Event, GenerateRequest, Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
+use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::models::ltx::tokens;
-use crate::sampling::denoise::{Denoise, Sequence, TextStates};
+use crate::sampling::denoise::{Denoise, Sequence, StepDone, TextStates};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::noise;
 use crate::sampling::packing::Item;
@@ -52,15 +53,39 @@ impl Job {
     }
 }
 
+impl Given {
+    /// Replaces what was encoded by the last of the latents it was decoded from, `[1, C, F, H, W]` of `shape`: decoding and
+    /// encoding again loses detail, and would lose more with each window. The first latent frame, which stands for a single
+    /// frame here, has no counterpart among them.
+    fn take_over(&mut self, latents: &[f32], shape: LatentShape) {
+        let area = shape.grid[1] * shape.grid[2];
+        let [own, all] = [self.shape.grid[0] * area, shape.grid[0] * area];
+        for (to, from) in self.latents.chunks_exact_mut(own).zip(latents.chunks_exact(all)) {
+            to[area..].copy_from_slice(&from[all - own + area..]);
+        }
+    }
+}
+
 impl VideoPipeline {
-    /// Everything that comes before denoising.
-    pub(super) async fn prepare(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Job> {
+    /// Everything that comes before denoising. `before` is the window whose last frames the request is given, if there is one.
+    pub(super) async fn prepare(
+        &self,
+        request: &GenerateRequest,
+        before: Option<&Generated>,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Job> {
         let shape = self.check(request)?;
+        // The decoder needs the largest buffers, and comes last.
+        self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
         let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
         let negative = if request.guidance.is_off() { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
         let mut job = self.job(request, shape, prompt, negative)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
+            if let (Some(before), Some(given)) = (before, job.given.first_mut()) {
+                given.take_over(&before.latents, shape);
+            }
             let sources = planned_latents(&job.given, shape);
             let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
             let top = job.schedule.sigmas.first().copied().unwrap_or(1.0);
@@ -126,20 +151,32 @@ impl VideoPipeline {
         Ok(())
     }
 
-    /// Denoises jobs of equal steps side by side to latents `[1, C, F, H, W]`.
+    /// Denoises jobs of equal steps side by side to latents `[1, C, F, H, W]`; `predict_every` as in [`Denoise`].
     pub(super) async fn denoise(
         &self,
         jobs: &[&Job],
+        predict_every: usize,
         cancel: &CancelToken,
-        on_step: &mut dyn FnMut(usize, usize),
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
-        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels };
+        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
         let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
         Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
+    }
+
+    /// RGBA bytes of the first frame of tokens `[L, C]`: the first latent frame decoded by itself, a fraction of the
+    /// clip's work.
+    pub(super) async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
+        let [frames, height, width] = shape.grid;
+        let first: Vec<f32> =
+            latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
+        let shape = LatentShape { grid: [1, height, width], ..shape };
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape, cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.

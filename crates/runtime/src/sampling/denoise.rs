@@ -46,6 +46,19 @@ pub struct Denoise<'a> {
     pub sequences: &'a [Sequence<'a>],
     /// Features of a token that guidance acts on, counted from the first.
     pub guided_channels: usize,
+    /// Predict the clean tokens after every so many steps; 0 for never. Costs two small readbacks each time.
+    pub predict_every: usize,
+}
+
+/// A finished denoising step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepDone {
+    /// Which, from 1.
+    pub step: usize,
+    /// Of how many.
+    pub steps: usize,
+    /// The clean tokens `[R, C]` as the model predicts them now, where they were asked for.
+    pub predicted: Option<Vec<f32>>,
 }
 
 /// One step as the kernels see it.
@@ -57,6 +70,8 @@ struct Step {
     dt: Vec<f32>,
     /// `[R]`.
     guidance: Vec<f32>,
+    /// σ of each token after the step, if it moves `[R]`.
+    sigma: Vec<f32>,
 }
 
 impl Denoise<'_> {
@@ -70,7 +85,7 @@ impl Denoise<'_> {
         device: &Device,
         tokens: &[f32],
         cancel: &CancelToken,
-        on_step: &mut dyn FnMut(usize, usize),
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let (timesteps, steps) = self.steps();
         let mut exec = Executable::new(device, self.record(&timesteps)?)?.with_cancel(cancel.clone());
@@ -80,11 +95,18 @@ impl Denoise<'_> {
             exec.write_indices("timestep_index", &step.timestep_index)?;
             exec.write("dt", &step.dt)?;
             exec.write("guidance", &step.guidance)?;
+            // The last step's result is the clip itself.
+            let predict = self.predict_every > 0 && (i + 1).is_multiple_of(self.predict_every) && i + 1 < steps.len();
+            let before = if predict { Some(exec.read("latents").await?) } else { None };
             exec.run_step().await?;
             if i + 1 < steps.len() {
                 exec.idle().await?;
             }
-            on_step(i + 1, steps.len());
+            let predicted = match before {
+                Some(before) => Some(predict_clean(&before, &exec.read("latents").await?, step)),
+                None => None,
+            };
+            on_step(StepDone { step: i + 1, steps: steps.len(), predicted }).await?;
         }
         // Nothing moves where every token is given.
         let latents = if steps.is_empty() { tokens.to_vec() } else { exec.read("latents").await? };
@@ -158,6 +180,7 @@ impl Denoise<'_> {
             let mut step = Step::default();
             let mut of_token: Vec<u32> = Vec::new();
             for sequence in self.sequences {
+                let sigma = sequence.schedule.sigmas.get(i + 1).copied().unwrap_or(0.0);
                 let guidance = sequence.guidance.at(sequence.schedule.sigmas.get(i).copied().unwrap_or(0.0));
                 for token in 0..self.length(sequence) {
                     let noise = sequence.noise.get(token).copied().unwrap_or(PURE_NOISE);
@@ -169,6 +192,7 @@ impl Denoise<'_> {
                     }) as u32);
                     step.dt.push(dt);
                     step.guidance.push(guidance);
+                    step.sigma.push(sigma);
                 }
             }
             step.timestep_index = tokens.iter().map(|token| of_token[*token as usize]).collect();
@@ -241,5 +265,32 @@ impl Denoise<'_> {
         let mask = masked.then(|| plan.constant(&[rows], &additive.collect::<Vec<f32>>()));
         let video = self.sequences.iter().chain(self.guided()).map(|s| self.length(s)).collect();
         (plan.constant(&[rows, channels], &states), mask, TokenLayout { video, text })
+    }
+}
+
+/// The clean tokens that a step from `before` to `after` points at: with velocity v = (after − before) / dt, the straight
+/// path of rectified flow (arXiv 2209.03003, eq. 1) reaches σ = 0 at after − σ·v. Tokens that do not move stay as they are.
+fn predict_clean(before: &[f32], after: &[f32], step: &Step) -> Vec<f32> {
+    let channels = after.len() / step.dt.len().max(1);
+    let mut clean = after.to_vec();
+    let tokens = clean.chunks_exact_mut(channels.max(1)).zip(before.chunks_exact(channels.max(1)));
+    for ((token, before), (dt, sigma)) in tokens.zip(step.dt.iter().zip(&step.sigma)).filter(|(_, (dt, _))| **dt != 0.0) {
+        for (x, before) in token.iter_mut().zip(before) {
+            *x -= sigma * (*x - before) / dt;
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_straight_path_is_predicted_to_its_end() {
+        // x(σ) = clean + σ·(noise − clean), and a token that is given.
+        let at = |sigma: f32| vec![2.0 + sigma * (5.0 - 2.0), -1.0, 7.0, 8.0];
+        let step = Step { dt: vec![-0.25, 0.0], sigma: vec![0.5, 0.5], ..Step::default() };
+        assert_eq!(predict_clean(&at(0.75), &at(0.5), &step), [2.0, -1.0, 7.0, 8.0]);
     }
 }

@@ -1,0 +1,152 @@
+/** The worker's side of the protocol: owns the WASM instance and the model, one generation at a time. */
+
+import { download } from './download.js';
+import { errorData, KinoraError } from './errors.js';
+import type { GenerationEvent } from './options.js';
+import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
+import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
+
+/** What the WASM reports while it generates. */
+type EngineEvent =
+  | { type: 'text'; tokens: number; truncated: boolean }
+  | { type: 'step'; step: number; steps: number; preview?: Uint8Array<ArrayBuffer> }
+  | { type: 'decode'; frames: number };
+
+type Call = { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls];
+
+/** Share of a generation before decoding, by time with the default model. */
+const DENOISING = 0.7;
+
+/** Answers calls that arrive at `port`. */
+export function serve(port: Port): void {
+  const session = new Session(port);
+  port.addEventListener('message', ({ data }) => session.receive(data as ToWorker));
+}
+
+class Session {
+  readonly #port: Port;
+  readonly #aborts = new Map<number, AbortController>();
+  #model: Model | undefined;
+  #deviceLost = false;
+  /** The end of the queue: calls run one after another. */
+  #tail: Promise<void> = Promise.resolve();
+
+  constructor(port: Port) {
+    this.#port = port;
+  }
+
+  receive(message: ToWorker): void {
+    if (message.type === 'abort') {
+      this.#aborts.get(message.id)?.abort();
+      return;
+    }
+    const abort = new AbortController();
+    this.#aborts.set(message.id, abort);
+    this.#tail = this.#tail.then(() => this.#answer(message, abort.signal)).finally(() => this.#aborts.delete(message.id));
+  }
+
+  async #answer(call: Call, signal: AbortSignal): Promise<void> {
+    const { id } = call;
+    try {
+      signal.throwIfAborted();
+      const [result, transfer] = await this.#run(call, signal);
+      this.#send({ id, type: 'result', result }, transfer);
+    } catch (thrown) {
+      if (signal.aborted) return this.#send({ id, type: 'aborted' });
+      const error = errorData(thrown);
+      this.#deviceLost ||= error.code === 'device-lost';
+      this.#send({ id, type: 'error', error });
+    }
+  }
+
+  async #run(call: Call, signal: AbortSignal): Promise<[unknown, Transferable[]]> {
+    switch (call.type) {
+      case 'load':
+        return [await this.#load(call.id, call.parameters, signal), []];
+      case 'generate': {
+        const clip = await this.#generate(call.id, call.parameters, signal);
+        return [clip, clip.frames.map((frame) => frame.buffer as ArrayBuffer)];
+      }
+      case 'encode': {
+        const { wasm, frames, ...settings } = call.parameters;
+        await this.#start(wasm);
+        const file = encode(frames, settings);
+        return [file, [file.buffer as ArrayBuffer]];
+      }
+    }
+  }
+
+  async #start(wasm: string): Promise<void> {
+    // Later calls return at once: the glue keeps the first instance.
+    await init({ module_or_path: wasm });
+    onPanic((message: string) => this.#send({ type: 'panic', message }));
+  }
+
+  async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
+    const { wasm, source, cpu, f32, cache } = parameters;
+    await this.#start(wasm);
+    const files = new Files();
+    const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
+    const progress = await download(source, files, { cache, signal, onProgress: report });
+    report({ ...progress, phase: 'upload', fraction: 0.8, message: 'preparing the model' });
+    // `load` takes `files` over and frees it.
+    const model = await Model.load(files, { label: source.name, cpu, f32 });
+    signal.throwIfAborted();
+    this.#model = model;
+    report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
+    return model.info();
+  }
+
+  async #generate(id: number, request: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
+    const model = this.#model;
+    if (!model) throw new KinoraError('internal', 'a generation before a model');
+    if (this.#deviceLost) {
+      await model.reopen();
+      this.#deviceLost = false;
+    }
+    const cancel = new Cancel();
+    signal.addEventListener('abort', () => cancel.cancel());
+    const begun = performance.now();
+    let denoisingFrom = begun;
+    const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event }, transfer);
+    let events = Promise.resolve();
+    const onEvent = (event: EngineEvent) => {
+      if (event.type === 'text') {
+        denoisingFrom = performance.now();
+        send(event);
+      } else if (event.type === 'decode') {
+        events = events.then(() => send({ ...event, fraction: DENOISING }));
+      } else {
+        const { step, steps, preview } = event;
+        const done = step / steps;
+        const elapsed = performance.now() - denoisingFrom;
+        const plain = { type: 'step' as const, step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed };
+        const picture = preview && this.#bitmap(preview, request.width ?? model.info().width);
+        // Still in order: each event waits for those before it.
+        events = events.then(async () => {
+          const bitmap = await picture;
+          if (bitmap) send({ ...plain, preview: bitmap }, [bitmap]);
+          else send(plain);
+        });
+      }
+    };
+    try {
+      const clip = await model.generate(request, cancel, onEvent);
+      await events;
+      send({ type: 'done', ms: performance.now() - begun });
+      return clip as Calls['generate']['result'];
+    } finally {
+      cancel.free();
+    }
+  }
+
+  /** Platforms without pictures, such as Node, get no previews. */
+  async #bitmap(rgba: Uint8Array<ArrayBuffer>, width: number): Promise<ImageBitmap | undefined> {
+    if (typeof createImageBitmap === 'undefined') return undefined;
+    return createImageBitmap(new ImageData(new Uint8ClampedArray(rgba.buffer), width));
+  }
+
+  #send(message: FromWorker, transfer: Transferable[] = []): void {
+    this.#port.postMessage(message, transfer);
+  }
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask web`: the npm package `kinora` in web/dist, and its tests in a real browser.
+
+use std::{path::Path, process::Command};
+
+use crate::{
+    rules,
+    setup::{self, SWIFTSHADER},
+    shell::{Counts, Outcome, cargo, count_tests, output, root, run, step, works},
+};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// What rustc's WASM uses and every browser with WebGPU has.
+const WASM_FEATURES: [&str; 6] = [
+    "--enable-bulk-memory",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+
+/// Builds the package and prints and caps its sizes.
+pub(crate) fn build() -> Outcome {
+    ensure_target()?;
+    ensure_packages()?;
+    step("WASM", || run(&mut cargo(&["build", "--target", TARGET, "--profile", "wasm", "--package", "kinora-wasm", "--locked"])))?;
+    let metadata = rules::metadata()?;
+    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    let module = format!("{target}/{TARGET}/wasm/kinora_wasm.wasm");
+    let glue = web().join("src/wasm");
+    step("JavaScript glue", || {
+        run(cargo(&["run", "--quiet", "--package", "kinora-bindgen", "--locked", "--", &module]).arg(&glue))?;
+        let wasm = glue.join("core_bg.wasm");
+        run(node(&["node_modules/binaryen/bin/wasm-opt", "-Os"]).args(WASM_FEATURES).arg(&wasm).arg("-o").arg(&wasm))
+    })?;
+    step("package", || run(&mut node(&["scripts/build.mjs"])))?;
+    step("package sizes", || run(&mut node(&["scripts/sizes.mjs"])))
+}
+
+/// The lints of the crates that run in browsers.
+pub(crate) fn clippy() -> Outcome {
+    ensure_target()?;
+    run(&mut cargo(&["clippy", "--quiet", "--target", TARGET, "--package", "kinora-wasm", "--locked", "--", "-D", "warnings"]))
+}
+
+/// Builds the package and runs its tests in headless Chromium on SwiftShader.
+pub(crate) fn test() -> Outcome<Counts> {
+    build()?;
+    let manifest = SWIFTSHADER.manifest()?;
+    // Frames of the page are compared with those of the command on the same adapter.
+    step("the command, to compare with", || run(&mut cargo(&["build", "--quiet", "--package", "kinora", "--locked"])))?;
+    let metadata = rules::metadata()?;
+    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    step("tests in the browser", || {
+        let mut tests = node(&["--test", "--test-reporter=spec", "--test-concurrency=1", "test/"]);
+        tests.env("KINORA_BIN", Path::new(target).join("debug/kinora"));
+        tests.env("VK_ICD_FILENAMES", &manifest).env("VK_DRIVER_FILES", &manifest);
+        count_tests(&mut tests)
+    })
+}
+
+fn web() -> std::path::PathBuf {
+    root().join("web")
+}
+
+fn node(arguments: &[&str]) -> Command {
+    let mut command = Command::new("node");
+    command.args(arguments).current_dir(web());
+    command
+}
+
+fn ensure_target() -> Outcome {
+    let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).current_dir(root()))?;
+    if Path::new(libraries.trim()).is_dir() {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()))
+}
+
+/// Node, and the packages of the lock file if they are not installed yet.
+fn ensure_packages() -> Outcome {
+    for program in ["node", "npm"] {
+        if !works(program, &["--version"]) {
+            setup::install(&["nodejs", "npm"])?;
+        }
+    }
+    let lock = web().join("package-lock.json");
+    let installed = web().join("node_modules/.package-lock.json");
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if changed(&installed).is_some_and(|installed| changed(&lock).is_some_and(|lock| lock <= installed)) {
+        return Ok(());
+    }
+    step("npm packages", || run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(web())))
+}
