@@ -261,3 +261,38 @@ fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
     }
     latents
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Latents of two channels, numbered by channel, frame and pixel.
+    fn latents(frames: usize, sign: f32) -> Vec<f32> {
+        let value = |c: usize, t: usize, at: usize| sign * (100 * c + 10 * t + at) as f32;
+        (0..2).flat_map(|c| (0..frames).flat_map(move |t| (0..2).map(move |at| value(c, t, at)))).collect()
+    }
+
+    fn shape(frames: usize) -> LatentShape {
+        LatentShape { channels: 2, grid: [frames, 1, 2] }
+    }
+
+    fn given(frames: usize, lead: usize, latent_frames: std::ops::Range<usize>) -> Given {
+        let segment = Segment { clip: 0, clip_frames: Vec::new(), lead, latent_frames };
+        Given { segment, latents: latents(frames, -1.0), shape: shape(frames) }
+    }
+
+    #[test]
+    fn windows_take_over_all_latents_but_the_first() {
+        let mut given = given(3, 0, 0..3);
+        given.take_over(&latents(5, 1.0), shape(5));
+        let expected = [0.0, -1.0, 30.0, 31.0, 40.0, 41.0, -100.0, -101.0, 130.0, 131.0, 140.0, 141.0];
+        assert_eq!(given.latents, expected, "frames 3 and 4 of both channels");
+    }
+
+    #[test]
+    fn given_latents_stand_where_the_plan_says() {
+        let found = planned_latents(&[given(1, 0, 0..1), given(2, 1, 3..4)], shape(4));
+        let expected = [0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -10.0, -11.0, -100.0, -101.0, 0.0, 0.0, 0.0, 0.0, -110.0, -111.0];
+        assert_eq!(found, expected, "the first frame, and the last without its lead");
+    }
+}
