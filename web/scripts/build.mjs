@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { transformSync } from 'esbuild';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
@@ -25,7 +26,8 @@ function model(name) {
   const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
   writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}`);
-  for (const file of files) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
+  const papers = ['MODEL_CARD.md', 'NOTICE', 'vocabulary.json'].map((name) => join(folder, name));
+  for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
 }
 
 function walk(path) {
@@ -34,8 +36,12 @@ function walk(path) {
 
 rmSync(join(web, 'dist'), { recursive: true, force: true });
 model('flipbook');
+for (const name of ['LICENSE-APACHE', 'LICENSE-MIT', 'NOTICE']) cpSync(join(web, '..', name), join(web, name));
 for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
 const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
-// Comments help in editors, not in browsers.
-tsc('--removeComments', '--declaration', 'false');
-tsc('--emitDeclarationOnly');
+tsc();
+// Each file by itself: bundlers of sites need to see the addresses of the worker, the WASM and the model as they are.
+for (const file of walk(join(web, 'dist')).filter((path) => path.endsWith('.js'))) {
+  const { code } = transformSync(readFileSync(file, 'utf8'), { minify: true, format: 'esm', target: 'es2022', legalComments: 'none' });
+  writeFileSync(file, code);
+}

@@ -54,6 +54,8 @@ export interface LoadOptions {
   dtype?: DType;
   /** `cpu` runs exact reference code and is very slow. */
   device?: 'auto' | 'webgpu' | 'cpu';
+  /** Which kernels run on WebGPU, for measurements: those for GPUs (`gpu`) and for software adapters (`soft`) run anywhere. */
+  kernels?: 'auto' | 'gpu' | 'soft';
   /** Default: true where the platform has workers. `false` blocks the thread in parts of up to some 100 ms. */
   worker?: boolean | (() => Worker);
   /** Replaces the WASM module that comes with the package. */
@@ -127,6 +129,10 @@ export interface ModelInfo {
   frames: number;
   /** Frames per second. */
   fps: number;
+  /** Possible numbers of frames are 1 more than multiples of this. */
+  framesPerLatent: number;
+  /** Width and height must be multiples of this, in pixels. */
+  sizeMultiple: number;
   steps: number;
   guidance: number;
   /** Adapter and kernels in use. */

@@ -1,9 +1,11 @@
 /** The worker's side of the protocol: owns the WASM instance and the model, one generation at a time. */
 
-import { download } from './download.js';
-import { errorData, KinoraError } from './errors.js';
+import { compile, type KernelSource } from './compile.js';
+import { DOWNLOADED, download } from './download.js';
+import { errorData, type ErrorData, KinoraError } from './errors.js';
 import type { GenerationEvent } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
+import { fetchAddress } from './transport.js';
 import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 
 /** What the WASM reports while it generates. */
@@ -14,13 +16,18 @@ type EngineEvent =
 
 type Call = { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls];
 
+/** How long the news of a lost device may take, after its first symptom. */
+const LOSS_NEWS_MS = 200;
+
 /** Share of a generation before decoding, by time with the default model. */
 const DENOISING = 0.7;
 
-/** Answers calls that arrive at `port`. */
-export function serve(port: Port): void {
+/** Answers calls that arrive at `port`; returns how to stop and free everything. */
+export function serve(port: Port): () => void {
   const session = new Session(port);
   port.addEventListener('message', ({ data }) => session.receive(data as ToWorker));
+  port.postMessage({ type: 'ready' } satisfies FromWorker);
+  return () => session.close();
 }
 
 class Session {
@@ -28,6 +35,8 @@ class Session {
   readonly #aborts = new Map<number, AbortController>();
   #model: Model | undefined;
   #deviceLost = false;
+  /** Only kept alive; see {@link compile}. */
+  readonly #pipelines: GPUComputePipeline[] = [];
   /** The end of the queue: calls run one after another. */
   #tail: Promise<void> = Promise.resolve();
 
@@ -45,6 +54,16 @@ class Session {
     this.#tail = this.#tail.then(() => this.#answer(message, abort.signal)).finally(() => this.#aborts.delete(message.id));
   }
 
+  /** What ending a worker does at once. */
+  close(): void {
+    for (const abort of this.#aborts.values()) abort.abort();
+    void this.#tail.then(() => {
+      (this.#model?.device() as GPUDevice | undefined)?.destroy();
+      this.#model?.free();
+      this.#model = undefined;
+    });
+  }
+
   async #answer(call: Call, signal: AbortSignal): Promise<void> {
     const { id } = call;
     try {
@@ -53,10 +72,21 @@ class Session {
       this.#send({ id, type: 'result', result }, transfer);
     } catch (thrown) {
       if (signal.aborted) return this.#send({ id, type: 'aborted' });
-      const error = errorData(thrown);
-      this.#deviceLost ||= error.code === 'device-lost';
+      const error = await this.#explain(errorData(thrown));
       this.#send({ id, type: 'error', error });
     }
+  }
+
+  /** A lost device shows first as one refused command or another. */
+  async #explain(error: ErrorData): Promise<ErrorData> {
+    if (error.code !== 'device' && error.code !== 'device-lost') return error;
+    const device = this.#model?.device() as GPUDevice | undefined;
+    const settle = new Promise<undefined>((resolve) => setTimeout(resolve, LOSS_NEWS_MS));
+    const lost = await Promise.race([device?.lost, settle]);
+    if (!lost) return error;
+    this.#deviceLost = true;
+    const message = `the GPU device was lost: ${lost.message || lost.reason}`;
+    return { code: 'device-lost', message, hint: 'try again: the next generation opens it again' };
   }
 
   async #run(call: Call, signal: AbortSignal): Promise<[unknown, Transferable[]]> {
@@ -78,23 +108,34 @@ class Session {
 
   async #start(wasm: string): Promise<void> {
     // Later calls return at once: the glue keeps the first instance.
-    await init({ module_or_path: wasm });
+    await init({ module_or_path: fetchAddress(wasm) });
     onPanic((message: string) => this.#send({ type: 'panic', message }));
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
-    const { wasm, source, cpu, f32, cache } = parameters;
+    const { wasm, source, device, f32, cache } = parameters;
     await this.#start(wasm);
     const files = new Files();
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
     const progress = await download(source, files, { cache, signal, onProgress: report });
-    report({ ...progress, phase: 'upload', fraction: 0.8, message: 'preparing the model' });
+    report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = await Model.load(files, { label: source.name, cpu, f32 });
+    const model = (this.#model = await Model.load(files, { label: source.name, device, f32 }));
     signal.throwIfAborted();
-    this.#model = model;
+    await this.#compile(model, signal, (done, total) => {
+      const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);
+      report({ ...progress, phase: 'compile', fraction, message: `compiling ${total} kernels` });
+    });
     report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
     return model.info();
+  }
+
+  async #compile(model: Model, signal: AbortSignal, onCompiled?: (done: number, total: number) => void): Promise<void> {
+    const device = model.device() as GPUDevice | undefined;
+    if (!device) return;
+    const kernels = model.kernels() as KernelSource[];
+    onCompiled?.(0, kernels.length);
+    this.#pipelines.push(...(await compile(device, kernels, signal, (done) => onCompiled?.(done, kernels.length))));
   }
 
   async #generate(id: number, request: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
@@ -103,6 +144,7 @@ class Session {
     if (this.#deviceLost) {
       await model.reopen();
       this.#deviceLost = false;
+      await this.#compile(model, signal);
     }
     const cancel = new Cancel();
     signal.addEventListener('abort', () => cancel.cancel());

@@ -26,7 +26,7 @@ impl From<Error> for Failure {
             "invalid-request" | "invalid-conditioning" => Exit::Usage,
             "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
-            "device" | "shape" | "data" => Exit::Internal,
+            "device" | "device-lost" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
             "io" => match &error {
                 Error::Io { action: "read", .. } => Exit::Model,

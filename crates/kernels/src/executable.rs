@@ -28,6 +28,7 @@ impl Device {
     }
 
     /// Opens a GPU; `family` overrides the kernels chosen for the adapter.
+    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
     pub async fn gpu(select: &AdapterSelect, family: Option<Family>) -> Result<Self> {
         Ok(Self::Gpu(Arc::new(Gpu::open(select, family).await?)))
     }
@@ -38,6 +39,24 @@ impl Device {
         match self {
             Self::Cpu => Ok(()),
             Self::Gpu(gpu) => MemoryPlan::new(graph).buffers.iter().try_for_each(|bytes| gpu.check_limit("activations", *bytes)),
+        }
+    }
+
+    /// The kernels in use; none on the CPU.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => Some(gpu.family()),
+        }
+    }
+
+    /// The browser's `GPUDevice`: wgpu cannot compile asynchronously, JavaScript can, and the browser finds a pipeline that
+    /// exists already by its contents.
+    #[cfg(target_arch = "wasm32")]
+    pub fn web_handle(&self) -> Option<wasm_bindgen::JsValue> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => gpu.device.as_webgpu().map(|device| device.clone().into()),
         }
     }
 

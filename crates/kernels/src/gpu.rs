@@ -87,7 +87,8 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
             _ => Family::Gpu,
         },
         subgroup_size,
-        name: info.name,
+        // Browsers keep it to themselves.
+        name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
     }
 }
 
@@ -136,10 +137,9 @@ impl Gpu {
             lock(&on_error).get_or_insert(error);
         }));
         let on_loss = failure.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&on_loss).get_or_insert(Error::Device { detail: format!("lost: {message}") });
-            }
+        device.set_device_lost_callback(move |_, message| {
+            // Replaces whatever error the loss caused before it was announced. Nobody asks after `Gpu` itself is dropped.
+            *lock(&on_loss) = Some(Error::DeviceLost { detail: message });
         });
         Ok(Self {
             device,
@@ -301,7 +301,11 @@ impl Gpu {
         staging.map_async(wgpu::MapMode::Read, .., move |_| notify.set());
         self.wait(&done).await?;
         let view = staging.get_mapped_range(..).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
-        Ok(view.to_vec())
+        let contents = view.to_vec();
+        drop(view);
+        // In a browser, dropping it would wait for the garbage collector.
+        staging.destroy();
+        Ok(contents)
     }
 
     async fn wait(&self, signal: &Signal) -> Result<()> {

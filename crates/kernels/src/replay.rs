@@ -210,6 +210,14 @@ impl Replay {
     }
 }
 
+/// A browser frees the memory of a dropped buffer only when its garbage collector runs, which knows nothing of its size.
+#[cfg(target_arch = "wasm32")]
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.buffers.iter().for_each(|memory| memory.buffer.destroy());
+    }
+}
+
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Replay({} + {} dispatches, {} buffers)", self.prelude.len(), self.step.len(), self.buffers.len())

@@ -8,9 +8,9 @@ use std::ops::Range;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
+use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
-use self::job::Job;
+use self::job::{Job, Texts};
 use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
@@ -101,6 +101,9 @@ pub struct Generated {
     pub latents_shape: [usize; 5],
 }
 
+/// Length of a prompt, for plans without one.
+const TYPICAL_TOKENS: usize = 8;
+
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
@@ -184,6 +187,11 @@ impl VideoPipeline {
         &self.device
     }
 
+    /// Pixels per latent and latents per token: sizes must be multiples of their product.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
     /// The defaults and limits of the model.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -226,7 +234,9 @@ impl VideoPipeline {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Generated> {
-        let job = self.prepare(request, before, cancel, on_event).await?;
+        self.check(request)?;
+        let texts = self.encode_texts(&[request], cancel, &mut |_, event| on_event(event)).await?.remove(0);
+        let job = self.prepare(request, before, texts, cancel).await?;
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
             let preview = match predicted {
                 Some(tokens) => Some(self.preview(&tokens, job.shape, cancel).await?),
@@ -267,8 +277,10 @@ impl VideoPipeline {
     ) -> Result<Vec<Result<Generated>>> {
         let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
         let mut jobs = Vec::with_capacity(requests.len());
-        for (i, request) in requests.iter().enumerate() {
-            match self.prepare(request, None, cancel, &mut |event| on_event(i, event)).await {
+        let all: Vec<&GenerateRequest> = requests.iter().collect();
+        let texts = self.encode_texts(&all, cancel, on_event).await?;
+        for ((i, request), texts) in requests.iter().enumerate().zip(texts) {
+            match self.prepare(request, None, texts, cancel).await {
                 Ok(job) => jobs.push((i, job)),
                 Err(error) if error.code() == "cancelled" => return Err(error),
                 Err(error) => results[i] = Some(Err(error)),
@@ -345,11 +357,11 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn plans(&self) -> Result<(Graph, Graph)> {
-        const TEXT_TOKENS: usize = 8;
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let shape = self.check(&request)?;
-        let states = vec![0.5; TEXT_TOKENS * self.transformer.config().caption_channels];
-        let job = self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?;
+        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
+        let texts = Texts { prompt: TextStates { states, mask: Vec::new() }, negative: None };
+        let job = self.job(&request, shape, texts)?;
         let denoise = Denoise {
             transformer: &self.transformer,
             sequences: &[job.sequence()],
@@ -357,6 +369,23 @@ impl VideoPipeline {
             predict_every: 0,
         };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
+    }
+
+    /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
+    /// use: to be compiled ahead of time. None on the CPU.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
+        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
+        let (denoise, decode) = self.plans()?;
+        let first = self.check(&self.request(""))?.first_frame();
+        let mut kernels: Vec<&'static Kernel> = Vec::new();
+        for graph in [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise, decode_plan(&self.vae, first)?, decode] {
+            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
+            kernels.extend(new.collect::<Vec<_>>());
+        }
+        Ok(kernels)
     }
 }
 

@@ -3,6 +3,9 @@
 //! Private to the npm package in `web/`; its hand-written types are the public interface. Every function either returns
 //! a value or throws `{ code, message, hint }`.
 
+// Elsewhere there is no JavaScript to talk to; `cargo xtask web` builds and lints it.
+#![cfg(target_arch = "wasm32")]
+
 mod convert;
 
 use std::cell::RefCell;
@@ -11,10 +14,10 @@ use std::rc::Rc;
 
 use js_sys::{Function, Object, Uint8Array};
 use kinora_runtime::weights::ModelFiles;
-use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, VideoPipeline, WeightFormat};
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Family, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use convert::{ClipSettings, Failure, Info, Request, Settings, clip, event, from_js, to_js};
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Request, Settings, clip, event, from_js, to_js};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
 #[wasm_bindgen(js_name = onPanic)]
@@ -104,7 +107,7 @@ fn no_room(path: &str) -> Failure {
 #[wasm_bindgen]
 pub struct Model {
     pipeline: RefCell<Rc<VideoPipeline>>,
-    cpu: bool,
+    device: DeviceKind,
 }
 
 #[wasm_bindgen]
@@ -115,12 +118,12 @@ impl Model {
     /// Those of the runtime.
     pub async fn load(files: Files, settings: JsValue) -> Result<Self, JsValue> {
         let settings: Settings = from_js(settings)?;
-        let device = open(settings.cpu).await?;
+        let device = open(settings.device).await?;
         let mut model = ModelFiles::new(settings.label);
         files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
         let format = if settings.f32 { WeightFormat::F32 } else { WeightFormat::F16 };
         let pipeline = VideoPipeline::from_files(device, model, format).map_err(Failure::from)?;
-        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), cpu: settings.cpu })
+        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), device: settings.device })
     }
 
     /// Defaults and limits of the model.
@@ -131,12 +134,26 @@ impl Model {
         to_js(&Info::of(&self.pipeline.borrow()))
     }
 
+    /// The browser's `GPUDevice`; undefined on the CPU.
+    pub fn device(&self) -> Option<JsValue> {
+        self.pipeline.borrow().device().web_handle()
+    }
+
+    /// The kernels of a generation with the model's defaults: `[{ label, code, bindings }]`, to be compiled ahead of time.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub fn kernels(&self) -> Result<JsValue, JsValue> {
+        let kernels = self.pipeline.borrow().kernels().map_err(Failure::from)?;
+        to_js(&kernels.into_iter().map(PlainKernel::from).collect::<Vec<_>>())
+    }
+
     /// Replaces a device that was lost.
     ///
     /// # Errors
     /// Those of opening a device, and `busy` while a generation runs.
     pub async fn reopen(&self) -> Result<(), JsValue> {
-        let device = open(self.cpu).await?;
+        let device = open(self.device).await?;
         let mut pipeline = self.pipeline.borrow_mut();
         let pipeline = Rc::get_mut(&mut pipeline).ok_or_else(|| Failure::new("busy", "a generation is still running"))?;
         pipeline.set_device(device);
@@ -161,13 +178,19 @@ impl Model {
         let result = pipeline.generate(&request, &cancel.0, on_event).await;
         match failed {
             Some(error) => Err(error),
-            None => Ok(clip(result.map_err(Failure::from)?)?),
+            None => Ok(clip(&result.map_err(Failure::from)?)?),
         }
     }
 }
 
-async fn open(cpu: bool) -> Result<Device, Failure> {
-    if cpu { Ok(Device::cpu()) } else { Ok(Device::gpu(&AdapterSelect::Auto, None).await.map_err(Error::from)?) }
+async fn open(kind: DeviceKind) -> Result<Device, Failure> {
+    let family = match kind {
+        DeviceKind::Cpu => return Ok(Device::cpu()),
+        DeviceKind::Auto => None,
+        DeviceKind::Soft => Some(Family::Soft),
+        DeviceKind::Gpu => Some(Family::Gpu),
+    };
+    Ok(Device::gpu(&AdapterSelect::Auto, family).await.map_err(Error::from)?)
 }
 
 /// Encodes `frames`, one array of RGBA bytes each, as `gif` or `apng`.
@@ -175,6 +198,7 @@ async fn open(cpu: bool) -> Result<Device, Failure> {
 /// # Errors
 /// Those of the encoders: sizes a format cannot hold, unknown formats.
 #[wasm_bindgen]
+#[expect(clippy::needless_pass_by_value, reason = "wasm-bindgen hands lists of objects over by value only")]
 pub fn encode(frames: Vec<Uint8Array>, settings: JsValue) -> Result<Uint8Array, JsValue> {
     let settings: ClipSettings = from_js(settings)?;
     Ok(settings.encode(frames.iter().map(Uint8Array::to_vec).collect()).map_err(Failure::from)?.as_slice().into())

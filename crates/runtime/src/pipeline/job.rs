@@ -15,12 +15,17 @@ use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
 use crate::shape::LatentShape;
 
+/// What a generation follows, and what it is guided away from.
+pub(super) struct Texts {
+    pub(super) prompt: TextStates,
+    pub(super) negative: Option<TextStates>,
+}
+
 /// A generation before denoising.
 pub(super) struct Job {
     pub(super) shape: LatentShape,
     schedule: Schedule,
-    prompt: TextStates,
-    negative: Option<TextStates>,
+    texts: Texts,
     guidance: Guidance,
     rope: Vec<f32>,
     coordinates: Vec<f32>,
@@ -42,8 +47,8 @@ struct Given {
 impl Job {
     pub(super) fn sequence(&self) -> Sequence<'_> {
         Sequence {
-            prompt: &self.prompt,
-            negative: self.negative.as_ref(),
+            prompt: &self.texts.prompt,
+            negative: self.texts.negative.as_ref(),
             guidance: self.guidance,
             schedule: &self.schedule,
             rope: &self.rope,
@@ -67,20 +72,18 @@ impl Given {
 }
 
 impl VideoPipeline {
-    /// Everything that comes before denoising. `before` is the window whose last frames the request is given, if there is one.
+    /// Everything between the text and denoising. `before` is the window whose last frames the request is given, if there is one.
     pub(super) async fn prepare(
         &self,
         request: &GenerateRequest,
         before: Option<&Generated>,
+        texts: Texts,
         cancel: &CancelToken,
-        on_event: &mut dyn FnMut(Event),
     ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
         self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
-        let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
-        let negative = if request.guidance.is_off() { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
-        let mut job = self.job(request, shape, prompt, negative)?;
+        let mut job = self.job(request, shape, texts)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
             if let (Some(before), Some(given)) = (before, job.given.first_mut()) {
@@ -95,20 +98,13 @@ impl VideoPipeline {
     }
 
     /// The job of a request whose text is encoded, with nothing given yet.
-    pub(super) fn job(
-        &self,
-        request: &GenerateRequest,
-        shape: LatentShape,
-        prompt: TextStates,
-        negative: Option<TextStates>,
-    ) -> Result<Job> {
+    pub(super) fn job(&self, request: &GenerateRequest, shape: LatentShape, texts: Texts) -> Result<Job> {
         let grid = shape.tokens(self.compression.packing);
         let latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
         Ok(Job {
             shape,
             schedule: self.schedule(request, &shape)?,
-            prompt,
-            negative,
+            texts,
             guidance: request.guidance,
             rope: self.transformer.rope(grid, Some(self.rope_scale())),
             coordinates: if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) },
@@ -175,8 +171,7 @@ impl VideoPipeline {
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        let shape = LatentShape { grid: [1, height, width], ..shape };
-        Ok(decode_rgba(&self.vae, &self.device, &first, shape, cancel).await?.swap_remove(0))
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
@@ -187,7 +182,7 @@ impl VideoPipeline {
 
     /// What decides with which others it is denoised.
     pub(super) fn item(&self, job: &Job) -> Item {
-        let branches = 1 + usize::from(job.negative.is_some());
+        let branches = 1 + usize::from(job.texts.negative.is_some());
         Item { tokens: job.noise.len() * branches, steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
     }
 
@@ -237,12 +232,35 @@ impl VideoPipeline {
         })
     }
 
-    async fn encode_text(&self, text: &str, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<TextStates> {
-        let encoding = self.tokenizer.encode(text, self.manifest.max_text_tokens);
-        on_event(Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+    /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
+    pub(super) async fn encode_texts(
+        &self,
+        requests: &[&GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Texts>> {
+        let mut distinct: Vec<&str> = Vec::new();
+        let mut index = |text| match distinct.iter().position(|known| *known == text) {
+            Some(at) => at,
+            None => {
+                distinct.push(text);
+                distinct.len() - 1
+            }
+        };
+        let places: Vec<(usize, Option<usize>)> = requests
+            .iter()
+            .map(|request| (index(&request.prompt), (!request.guidance.is_off()).then(|| index(&request.negative))))
+            .collect();
+        let encodings: Vec<_> = distinct.iter().map(|text| self.tokenizer.encode(text, self.manifest.max_text_tokens)).collect();
+        for (i, (prompt, _)) in places.iter().enumerate() {
+            let encoding = &encodings[*prompt];
+            on_event(i, Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+        }
+        let ids: Vec<Vec<u32>> = encodings.into_iter().map(|encoding| encoding.ids).collect();
+        let states = self.text_encoder.encode(&self.device, &ids, cancel).await?;
         // Without padding there is nothing to mask, here and in the transformer.
-        let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
-        Ok(TextStates { states, mask: Vec::new() })
+        let text = |at: usize| TextStates { states: states[at].clone(), mask: Vec::new() };
+        Ok(places.into_iter().map(|(prompt, negative)| Texts { prompt: text(prompt), negative: negative.map(text) }).collect())
     }
 }
 
