@@ -154,10 +154,10 @@ pub(crate) fn generate_windows(
 }
 
 fn event_of(event: &kinora_runtime::Event) -> Event {
-    match event {
-        kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens: *tokens, truncated: *truncated },
-        kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step: *step, steps: *steps },
-        kinora_runtime::Event::Decode { frames } => Event::Decode { frames: *frames },
+    match *event {
+        kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
+        kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step, steps },
+        kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
     }
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn generate(
     let mut shown = (0, 0);
     let on_event = &mut |_, event| {
         // Clips that are computed side by side step together.
-        let step = if let kinora_runtime::Event::Step { step, steps, .. } = &event { (*step, *steps) } else { (0, 0) };
+        let step = if let kinora_runtime::Event::Step { step, steps, .. } = event { (step, steps) } else { (0, 0) };
         if step == (0, 0) || step != shown {
             show(event_of(&event));
         }

@@ -63,7 +63,7 @@ fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
     let folder = Folder::new("tasks")?;
     // The tiny model makes 5 frames, 2 latent ones; an overlap of 1 frame is 1 latent frame.
     let clip = ["--video", "clip.apng"];
-    let cases: [(&[&str], u64); 13] = [
+    let cases: [(&[&str], u64); 14] = [
         (&["--image", "a.png"], 5),
         (&["--last-image", "b.png"], 5),
         (&["-i", "a.png", "--last-image", "b.png", "--strength", "0.9"], 5),
@@ -74,6 +74,7 @@ fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
         // Nine generated, of which five are the clips' own; eight and five are outside.
         (&["--connect", "other.apng", "--overlap", "1", "--frames", "9"], 8 + 9 + 5),
         (&["--loop", "--overlap", "1", "--frames", "9"], 4 + 9),
+        (&["--video", "a.png", "--mask", "mask.png"], 1),
         // Windows of 5 frames share one with the window before.
         (&["--window", "5", "--overlap", "1", "--frames", "14"], 14),
         (&["--then", "water", "--then", "fire", "--overlap", "1"], 5 + 4 + 4),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
-use self::job::Job;
+use self::job::{Job, Texts};
 use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
@@ -223,7 +223,20 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
     /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        let job = self.prepare(request, cancel, on_event).await?;
+        self.continued(request, None, cancel, on_event).await
+    }
+
+    /// [`generate`](Self::generate), of a clip that may go on with the latents of the one before.
+    async fn continued(
+        &self,
+        request: &GenerateRequest,
+        before: Option<&Generated>,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Generated> {
+        self.check(request)?;
+        let texts = self.encode_texts(&[request], cancel, &mut |_, event| on_event(event)).await?.remove(0);
+        let job = self.prepare(request, before, texts, cancel).await?;
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
             let preview = match predicted {
                 Some(tokens) => Some(self.preview(&tokens, job.shape, cancel).await?),
@@ -264,8 +277,10 @@ impl VideoPipeline {
     ) -> Result<Vec<Result<Generated>>> {
         let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
         let mut jobs = Vec::with_capacity(requests.len());
-        for (i, request) in requests.iter().enumerate() {
-            match self.prepare(request, cancel, &mut |event| on_event(i, event)).await {
+        let all: Vec<&GenerateRequest> = requests.iter().collect();
+        let texts = self.encode_texts(&all, cancel, on_event).await?;
+        for ((i, request), texts) in requests.iter().enumerate().zip(texts) {
+            match self.prepare(request, None, texts, cancel).await {
                 Ok(job) => jobs.push((i, job)),
                 Err(error) if error.code() == "cancelled" => return Err(error),
                 Err(error) => results[i] = Some(Err(error)),
@@ -345,7 +360,8 @@ impl VideoPipeline {
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let shape = self.check(&request)?;
         let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
-        let job = self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?;
+        let texts = Texts { prompt: TextStates { states, mask: Vec::new() }, negative: None };
+        let job = self.job(&request, shape, texts)?;
         let denoise = Denoise {
             transformer: &self.transformer,
             sequences: &[job.sequence()],
@@ -365,7 +381,7 @@ impl VideoPipeline {
         let (denoise, decode) = self.plans()?;
         let first = self.check(&self.request(""))?.first_frame();
         let mut kernels: Vec<&'static Kernel> = Vec::new();
-        for graph in [self.text_encoder.plan(TYPICAL_TOKENS)?, denoise, decode_plan(&self.vae, first)?, decode] {
+        for graph in [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise, decode_plan(&self.vae, first)?, decode] {
             let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
             kernels.extend(new.collect::<Vec<_>>());
         }

@@ -13,9 +13,9 @@ fn load(device: &Device) -> VideoPipeline {
     VideoPipeline::load(device.clone(), &folder, WeightFormat::F32).expect("the tiny model loads")
 }
 
-/// From 16:9 to 9:16, with and without guidance, with an image, with fewer steps, and a still.
+/// Wide to tall, with and without guidance, with an image, with fewer steps, and a still.
 fn mixture(pipeline: &VideoPipeline) -> Vec<GenerateRequest> {
-    let shapes = [(128, 64, 5, 1.0), (64, 128, 9, 2.5), (32, 32, 5, 3.0), (96, 96, 1, 1.0), (64, 64, 5, 1.0), (32, 96, 5, 2.0)];
+    let shapes = [(64, 32, 5, 1.0), (32, 64, 9, 2.5), (32, 32, 5, 3.0), (64, 64, 1, 1.0), (32, 32, 9, 1.0), (32, 96, 5, 2.0)];
     let mut requests: Vec<GenerateRequest> = shapes
         .into_iter()
         .enumerate()

@@ -78,8 +78,8 @@ fn denoising_runs_match_the_reference() {
                 noise: &noise,
             })
             .collect();
-        let denoise =
-            Denoise { transformer: &transformer, sequences: &sequences, guided_channels: guidance.channels.unwrap_or(c), predict_every: 0 };
+        let guided_channels = guidance.channels.unwrap_or(c);
+        let denoise = Denoise { transformer: &transformer, sequences: &sequences, guided_channels, predict_every: 0 };
         let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");

@@ -25,41 +25,57 @@ impl TextEncoder {
         }
     }
 
-    /// The plan from `embeddings [T, D]` to `last_hidden_state [T, D]` of one sequence of T tokens without padding.
+    /// D.
+    fn width(&self) -> usize {
+        match self {
+            Self::T5(model) => model.width(),
+            Self::Bert(model) => model.width(),
+        }
+    }
+
+    /// The plan from `embeddings [T, D]` to `last_hidden_state [T, D]` of sequences of these lengths, T tokens together,
+    /// without padding.
     ///
     /// # Errors
     /// [`Kernels`](crate::Error::Kernels).
-    pub fn plan(&self, tokens: usize) -> Result<Graph> {
-        let width = match self {
-            Self::T5(model) => model.width(),
-            Self::Bert(model) => model.width(),
-        };
+    pub fn plan(&self, lengths: &[usize]) -> Result<Graph> {
         let plan = Plan::new();
-        let x = plan.input("embeddings", &[tokens, width], Cadence::Once);
+        let x = plan.input("embeddings", &[lengths.iter().sum(), self.width()], Cadence::Once);
         let states = plan.scope("text_encoder", || match self {
-            Self::T5(model) => model.forward(&plan, x, &[tokens], None),
-            Self::Bert(model) => model.forward(&plan, x, &[tokens], None),
+            Self::T5(model) => model.forward(&plan, x, lengths, None),
+            Self::Bert(model) => model.forward(&plan, x, lengths, None),
         });
         plan.output("last_hidden_state", states);
         Ok(plan.finish()?)
     }
 
-    /// Hidden states `[T, D]` of one sequence of T tokens without padding.
+    /// Hidden states `[T, D]` of each of several sequences of ids without padding, all in one pass.
     ///
     /// # Errors
     /// [`InvalidRequest`](crate::Error::InvalidRequest) for an id beyond the vocabulary, [`Kernels`](crate::Error::Kernels).
-    pub async fn encode(&self, device: &Device, ids: &[u32], cancel: &CancelToken) -> Result<Vec<f32>> {
+    pub async fn encode(&self, device: &Device, sequences: &[Vec<u32>], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let ids = sequences.concat();
+        if ids.is_empty() {
+            return Ok(vec![Vec::new(); sequences.len()]);
+        }
         let embeddings = match self {
-            Self::T5(model) => model.embed(ids)?,
-            Self::Bert(model) => model.embed(ids, None, &[ids.len()])?,
+            Self::T5(model) => model.embed(&ids)?,
+            Self::Bert(model) => model.embed(&ids, None, &lengths)?,
         };
-        let mut exec = Executable::new(device, self.plan(ids.len())?)?.with_cancel(cancel.clone());
+        let mut exec = Executable::new(device, self.plan(&lengths)?)?.with_cancel(cancel.clone());
         exec.write("embeddings", &embeddings)?;
         exec.run().await?;
         let states = exec.read("last_hidden_state").await?;
         if states.iter().any(|v| !v.is_finite()) {
             exec.find_non_finite().await?;
         }
-        Ok(states)
+        let mut rest = states.as_slice();
+        let split = lengths.iter().map(|length| {
+            let (own, after) = rest.split_at(length * self.width());
+            rest = after;
+            own.to_vec()
+        });
+        Ok(split.collect())
     }
 }

@@ -15,12 +15,17 @@ use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
 use crate::shape::LatentShape;
 
+/// What a generation follows, and what it is guided away from.
+pub(super) struct Texts {
+    pub(super) prompt: TextStates,
+    pub(super) negative: Option<TextStates>,
+}
+
 /// A generation before denoising.
 pub(super) struct Job {
     pub(super) shape: LatentShape,
     schedule: Schedule,
-    prompt: TextStates,
-    negative: Option<TextStates>,
+    texts: Texts,
     guidance: Guidance,
     rope: Vec<f32>,
     coordinates: Vec<f32>,
@@ -42,8 +47,8 @@ struct Given {
 impl Job {
     pub(super) fn sequence(&self) -> Sequence<'_> {
         Sequence {
-            prompt: &self.prompt,
-            negative: self.negative.as_ref(),
+            prompt: &self.texts.prompt,
+            negative: self.texts.negative.as_ref(),
             guidance: self.guidance,
             schedule: &self.schedule,
             rope: &self.rope,
@@ -53,17 +58,37 @@ impl Job {
     }
 }
 
+impl Given {
+    /// Replaces what was encoded by the last of the latents it was decoded from, `[1, C, F, H, W]` of `shape`: decoding and
+    /// encoding again loses detail, and would lose more with each window. The first latent frame, which stands for a single
+    /// frame here, has no counterpart among them.
+    fn take_over(&mut self, latents: &[f32], shape: LatentShape) {
+        let area = shape.grid[1] * shape.grid[2];
+        let [own, all] = [self.shape.grid[0] * area, shape.grid[0] * area];
+        for (to, from) in self.latents.chunks_exact_mut(own).zip(latents.chunks_exact(all)) {
+            to[area..].copy_from_slice(&from[all - own + area..]);
+        }
+    }
+}
+
 impl VideoPipeline {
-    /// Everything that comes before denoising.
-    pub(super) async fn prepare(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Job> {
+    /// Everything between the text and denoising. `before` is the window whose last frames the request is given, if there is one.
+    pub(super) async fn prepare(
+        &self,
+        request: &GenerateRequest,
+        before: Option<&Generated>,
+        texts: Texts,
+        cancel: &CancelToken,
+    ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
         self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
-        let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
-        let negative = if request.guidance.is_off() { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
-        let mut job = self.job(request, shape, prompt, negative)?;
+        let mut job = self.job(request, shape, texts)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
+            if let (Some(before), Some(given)) = (before, job.given.first_mut()) {
+                given.take_over(&before.latents, shape);
+            }
             let sources = planned_latents(&job.given, shape);
             let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
             let top = job.schedule.sigmas.first().copied().unwrap_or(1.0);
@@ -73,20 +98,13 @@ impl VideoPipeline {
     }
 
     /// The job of a request whose text is encoded, with nothing given yet.
-    pub(super) fn job(
-        &self,
-        request: &GenerateRequest,
-        shape: LatentShape,
-        prompt: TextStates,
-        negative: Option<TextStates>,
-    ) -> Result<Job> {
+    pub(super) fn job(&self, request: &GenerateRequest, shape: LatentShape, texts: Texts) -> Result<Job> {
         let grid = shape.tokens(self.compression.packing);
         let latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
         Ok(Job {
             shape,
             schedule: self.schedule(request, &shape)?,
-            prompt,
-            negative,
+            texts,
             guidance: request.guidance,
             rope: self.transformer.rope(grid, Some(self.rope_scale())),
             coordinates: if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) },
@@ -164,7 +182,7 @@ impl VideoPipeline {
 
     /// What decides with which others it is denoised.
     pub(super) fn item(&self, job: &Job) -> Item {
-        let branches = 1 + usize::from(job.negative.is_some());
+        let branches = 1 + usize::from(job.texts.negative.is_some());
         Item { tokens: job.noise.len() * branches, steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
     }
 
@@ -214,12 +232,35 @@ impl VideoPipeline {
         })
     }
 
-    async fn encode_text(&self, text: &str, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<TextStates> {
-        let encoding = self.tokenizer.encode(text, self.manifest.max_text_tokens);
-        on_event(Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+    /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
+    pub(super) async fn encode_texts(
+        &self,
+        requests: &[&GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Texts>> {
+        let mut distinct: Vec<&str> = Vec::new();
+        let mut index = |text| match distinct.iter().position(|known| *known == text) {
+            Some(at) => at,
+            None => {
+                distinct.push(text);
+                distinct.len() - 1
+            }
+        };
+        let places: Vec<(usize, Option<usize>)> = requests
+            .iter()
+            .map(|request| (index(&request.prompt), (!request.guidance.is_off()).then(|| index(&request.negative))))
+            .collect();
+        let encodings: Vec<_> = distinct.iter().map(|text| self.tokenizer.encode(text, self.manifest.max_text_tokens)).collect();
+        for (i, (prompt, _)) in places.iter().enumerate() {
+            let encoding = &encodings[*prompt];
+            on_event(i, Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+        }
+        let ids: Vec<Vec<u32>> = encodings.into_iter().map(|encoding| encoding.ids).collect();
+        let states = self.text_encoder.encode(&self.device, &ids, cancel).await?;
         // Without padding there is nothing to mask, here and in the transformer.
-        let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
-        Ok(TextStates { states, mask: Vec::new() })
+        let text = |at: usize| TextStates { states: states[at].clone(), mask: Vec::new() };
+        Ok(places.into_iter().map(|(prompt, negative)| Texts { prompt: text(prompt), negative: negative.map(text) }).collect())
     }
 }
 
@@ -237,4 +278,39 @@ fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
         }
     }
     latents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Latents of two channels, numbered by channel, frame and pixel.
+    fn latents(frames: usize, sign: f32) -> Vec<f32> {
+        let value = |c: usize, t: usize, at: usize| sign * (100 * c + 10 * t + at) as f32;
+        (0..2).flat_map(|c| (0..frames).flat_map(move |t| (0..2).map(move |at| value(c, t, at)))).collect()
+    }
+
+    fn shape(frames: usize) -> LatentShape {
+        LatentShape { channels: 2, grid: [frames, 1, 2] }
+    }
+
+    fn given(frames: usize, lead: usize, latent_frames: std::ops::Range<usize>) -> Given {
+        let segment = Segment { clip: 0, clip_frames: Vec::new(), lead, latent_frames };
+        Given { segment, latents: latents(frames, -1.0), shape: shape(frames) }
+    }
+
+    #[test]
+    fn windows_take_over_all_latents_but_the_first() {
+        let mut given = given(3, 0, 0..3);
+        given.take_over(&latents(5, 1.0), shape(5));
+        let expected = [0.0, -1.0, 30.0, 31.0, 40.0, 41.0, -100.0, -101.0, 130.0, 131.0, 140.0, 141.0];
+        assert_eq!(given.latents, expected, "frames 3 and 4 of both channels");
+    }
+
+    #[test]
+    fn given_latents_stand_where_the_plan_says() {
+        let found = planned_latents(&[given(1, 0, 0..1), given(2, 1, 3..4)], shape(4));
+        let expected = [0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -10.0, -11.0, -100.0, -101.0, 0.0, 0.0, 0.0, 0.0, -110.0, -111.0];
+        assert_eq!(found, expected, "the first frame, and the last without its lead");
+    }
 }

@@ -42,14 +42,14 @@ impl VideoPipeline {
                 remedy: "connect, loop and extend backward in one window",
             });
         }
-        let mut whole = self.window(request, scenes, [0, count], on_event, cancel).await?;
+        let mut whole = self.window(request, None, scenes, [0, count], on_event, cancel).await?;
         for window in 1..count {
             let tail = whole.frames[whole.frames.len() - windows.shared_frames()..].to_vec();
             // Stream 0 is the first window's; equal noise would repeat its motion.
             let latents = Some(noise::normal(request.seed, window as u64, self.check(request)?.elements()));
             let conditioning = Conditioning::new(vec![tail], windows.continuation()?);
             let next = GenerateRequest { latents, conditioning, ..request.clone() };
-            let next = self.window(&next, scenes, [window, count], on_event, cancel).await?;
+            let next = self.window(&next, Some(&whole), scenes, [window, count], on_event, cancel).await?;
             whole = whole.followed_by(next, windows.shared_frames());
         }
         let end = (whole.decoded.start + clip_frames).min(whole.frames.len());
@@ -62,6 +62,7 @@ impl VideoPipeline {
     async fn window(
         &self,
         request: &GenerateRequest,
+        before: Option<&Generated>,
         scenes: &[String],
         [window, count]: [usize; 2],
         on_event: &mut dyn FnMut(Event),
@@ -75,7 +76,7 @@ impl VideoPipeline {
             Event::Decode { .. } if window + 1 == count => on_event(event),
             Event::Text { .. } | Event::Decode { .. } => {}
         };
-        self.generate(&own, cancel, on_window).await
+        self.continued(&own, before, cancel, on_window).await
     }
 }
 
