@@ -1,0 +1,45 @@
+/** The texts of `<kinora-video>`. */
+
+import type { LoadProgress } from './options.js';
+
+/** Every text of the element, for translation. */
+export interface KinoraVideoLabels {
+  generate: string;
+  again: string;
+  play: string;
+  pause: string;
+  cancel: string;
+  seek: string;
+  /** For example “frame 3 of 17”. */
+  frame(index: number, count: number): string;
+  loading(progress: LoadProgress): string;
+  preparing: string;
+  drawing(step: number, steps: number, secondsLeft: number): string;
+  decoding: string;
+  percent(fraction: number): string;
+  done: string;
+  cancelled: string;
+}
+
+/** What the element says unless told otherwise. */
+export const ENGLISH: KinoraVideoLabels = {
+  generate: 'Generate',
+  again: 'Generate again',
+  play: 'Play',
+  pause: 'Pause',
+  cancel: 'Cancel',
+  seek: 'Frame',
+  frame: (index, count) => `frame ${index + 1} of ${count}`,
+  loading: ({ phase, loadedBytes, totalBytes }) =>
+    phase === 'download' ? `Loading the model, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB` : 'Loading the model',
+  preparing: 'Preparing the GPU',
+  drawing: (step, steps, seconds) => `Step ${step} of ${steps}, about ${Math.max(1, Math.round(seconds))} s left`,
+  decoding: 'Almost there: drawing the frames',
+  percent: (fraction) => `${Math.round(fraction * 100)} percent`,
+  done: 'The clip is ready',
+  cancelled: 'Cancelled',
+};
+
+function megabytes(bytes: number): string {
+  return String(Math.round(bytes / 1e6));
+}

@@ -1,0 +1,475 @@
+/** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
+
+import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
+import { buildView, make, type View } from './element-view.js';
+import { KinoraError, type ErrorCode } from './errors.js';
+import type { GenerateOptions, GenerationEvent, LoadProgress } from './options.js';
+import { Player } from './player.js';
+import { leaseModel, type Lease } from './shared-model.js';
+import { checkSupport, type SupportReport } from './support.js';
+import type { Video } from './video.js';
+
+export type { KinoraVideoLabels } from './element-labels.js';
+
+/** What the element is doing: also its custom state, as in `kinora-video:state(generating)`. */
+export type KinoraVideoState = 'empty' | 'loading' | 'generating' | 'ready' | 'error';
+
+/** A step with its picture. The element closes the picture when the event is over: copy what you keep. */
+export interface PreviewDetail {
+  step: number;
+  steps: number;
+  preview: ImageBitmap;
+}
+
+/** The events of the element. None bubbles. */
+export interface KinoraVideoEventMap {
+  /** What this browser can do, before anything is downloaded. */
+  support: CustomEvent<SupportReport>;
+  'load-progress': CustomEvent<LoadProgress>;
+  /** The size and the seed are known, the work begins. */
+  start: CustomEvent<Extract<GenerationEvent, { type: 'start' }>>;
+  step: CustomEvent<{ step: number; steps: number; fraction: number; etaMs: number }>;
+  preview: CustomEvent<PreviewDetail>;
+  /** The clip is on show. */
+  done: CustomEvent<Video>;
+  /** In a form: the file is there, see {@link KinoraVideo.value}. */
+  change: Event;
+  error: CustomEvent<KinoraError>;
+  cancel: CustomEvent<undefined>;
+}
+
+/** Share of the bar that loading takes, where a model has to be loaded. */
+const LOADING = 0.25;
+/** Between two announcements to screen readers, in ms. */
+const QUIET = 5000;
+/** How far outside of the viewport an element begins its work. */
+const NEAR = '200px';
+/** After these the model is unusable, also for others. */
+const FATAL: ReadonlySet<string> = new Set(['internal', 'worker', 'disposed']);
+const NUMBERS = ['width', 'height', 'frames', 'fps', 'steps', 'seed'] as const;
+
+// Node has no elements; importing there must not fail, so that servers can render pages that use one.
+const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
+
+/**
+ * Generates a clip from its attributes and plays it.
+ *
+ * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `fps`, `steps` as in {@link GenerateOptions};
+ * `autoplay` begins unasked; `loading` is `lazy` (default: `autoplay` waits until the element is near the viewport) or `eager`
+ * (loads the model at once); `loop`; `controls`; `alt` (default: the prompt); `poster`, the address of a picture.
+ *
+ * Slots: `poster`, `controls`, `error`. Parts: `stage`, `canvas`, `poster`, `player`, `play`, `seek`, `generate`, `work`,
+ * `progress`, `status`, `cancel`, `error`, `error-text`, `error-help`. CSS variables: `--kinora-accent`,
+ * `--kinora-background`, `--kinora-radius`, `--kinora-gap`, `--kinora-focus`, `--kinora-image-rendering`.
+ *
+ * Where the system asks for reduced motion nothing plays by itself: the first frame and a play button are shown.
+ */
+export class KinoraVideo extends Base {
+  /** The value of the element is submitted with its form. */
+  static readonly formAssociated = true;
+  /** @internal */
+  static readonly observedAttributes = ['prompt', 'model', 'alt', 'poster', 'width', 'height', 'controls', 'loop', 'autoplay', 'loading'];
+  /** The texts of all elements. Assign before the first element is made. */
+  static labels: KinoraVideoLabels = ENGLISH;
+
+  readonly #view: View;
+  readonly #player: Player;
+  readonly #internals = this.attachInternals();
+  readonly #stillness = matchMedia('(prefers-reduced-motion: reduce)');
+  #state: KinoraVideoState = 'empty';
+  #video: Video | undefined;
+  #value: File | null = null;
+  #lease: Lease | undefined;
+  #abort: AbortController | undefined;
+  #preload: AbortController | undefined;
+  #observer: IntersectionObserver | undefined;
+  #begun = false;
+  #announced = -Infinity;
+
+  constructor() {
+    super();
+    this.#view = buildView(this.attachShadow({ mode: 'open', delegatesFocus: true }));
+    const { canvas, play, seek, generate, cancel } = this.#view;
+    this.#player = new Player(canvas, () => this.#showPlayback());
+    const { labels } = KinoraVideo;
+    cancel.textContent = labels.cancel;
+    seek.setAttribute('aria-label', labels.seek);
+    play.addEventListener('click', () => this.#toggle());
+    canvas.addEventListener('click', () => this.#toggle());
+    seek.addEventListener('input', () => this.#player.seek(seek.valueAsNumber));
+    generate.addEventListener('click', () => void this.generate().catch(shown));
+    cancel.addEventListener('click', () => this.cancel());
+    this.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape') this.cancel();
+    });
+    this.#setState('empty');
+  }
+
+  /** What the element is doing. */
+  get state(): KinoraVideoState {
+    return this.#state;
+  }
+
+  /** The clip on show; assign one to show it. */
+  get video(): Video | undefined {
+    return this.#video;
+  }
+
+  set video(video: Video | undefined) {
+    this.cancel();
+    this.#video = video;
+    this.#setValue(null);
+    if (video) {
+      this.#show(video);
+    } else {
+      this.#player.clear();
+      this.#setState('empty');
+    }
+  }
+
+  /** The clip as a file, while the element has a form; else use `video.toBlob()`. `null` until it is encoded. */
+  get value(): File | null {
+    return this.#value;
+  }
+
+  /** The form that the value is submitted with. */
+  get form(): HTMLFormElement | null {
+    return this.#internals.form;
+  }
+
+  /** Makes a clip of what the attributes say and shows it. What runs already is cancelled. */
+  generate(): Promise<Video> {
+    this.#abort?.abort(cancelled());
+    const abort = (this.#abort = new AbortController());
+    return this.#generate(abort);
+  }
+
+  /** Ends what runs and shows the clip from before, if there was one. */
+  cancel(): void {
+    const abort = this.#abort;
+    if (!abort) return;
+    abort.abort(cancelled());
+    // At once, although the GPU still has some work to drop.
+    this.#fail(abort.signal.reason, abort.signal);
+  }
+
+  /** Plays the clip on show. */
+  play(): void {
+    if (this.#state === 'ready') this.#player.play();
+  }
+
+  /** Stops at the frame on show. */
+  pause(): void {
+    this.#player.pause();
+  }
+
+  /** @internal */
+  connectedCallback(): void {
+    this.#stillness.addEventListener('change', this.#onStillness);
+    this.#begin();
+  }
+
+  /** @internal */
+  disconnectedCallback(): void {
+    this.#stillness.removeEventListener('change', this.#onStillness);
+    this.#observer?.disconnect();
+    // An element that is only moved is connected again by then.
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      this.cancel();
+      this.pause();
+      this.#release();
+    });
+  }
+
+  /** @internal */
+  attributeChangedCallback(name: string, before: string | null, now: string | null): void {
+    if (before === now) return;
+    const { canvas, poster } = this.#view;
+    if (name === 'model') {
+      this.cancel();
+      this.#release();
+    } else if (name === 'poster') {
+      poster.src = now ?? '';
+      poster.hidden = now === null;
+    } else if ((name === 'width' || name === 'height') && this.#state === 'empty' && Number(now) > 0) {
+      canvas[name] = Number(now);
+    }
+    this.#player.loop = this.hasAttribute('loop');
+    this.#render();
+    this.#begin();
+  }
+
+  /** @internal */
+  formResetCallback(): void {
+    this.video = undefined;
+  }
+
+  /** Does unasked, and once, what `autoplay` and `loading` ask for. */
+  #begin(): void {
+    const eager = this.getAttribute('loading') === 'eager';
+    if (this.#begun || !this.isConnected || !(eager || this.#autoplay)) return;
+    this.#begun = true;
+    const start = () => {
+      if (this.#autoplay) this.generate().catch(shown);
+      else this.#acquire((this.#preload = new AbortController()).signal).catch(shown);
+    };
+    // Not before the attributes that are being set right now are all there.
+    if (eager) return queueMicrotask(start);
+    this.#observer = new IntersectionObserver(
+      (entries) => {
+        if (!entries.some((entry) => entry.isIntersecting)) return;
+        this.#observer?.disconnect();
+        start();
+      },
+      { rootMargin: NEAR },
+    );
+    this.#observer.observe(this);
+  }
+
+  get #autoplay(): boolean {
+    return this.hasAttribute('autoplay') && this.hasAttribute('prompt');
+  }
+
+  async #generate(abort: AbortController): Promise<Video> {
+    const { signal } = abort;
+    const { labels } = KinoraVideo;
+    try {
+      this.#player.pause();
+      this.#setState('loading');
+      const from = this.#lease ? 0 : LOADING;
+      this.#showProgress(0, labels.loading({ phase: 'plan' } as LoadProgress));
+      const { model } = await this.#acquire(signal);
+      this.#setState('generating');
+      this.#showProgress(from, labels.preparing);
+      const generation = model.generate(this.getAttribute('prompt') ?? '', { ...this.#options(), signal });
+      for await (const event of generation) {
+        if (signal.aborted) {
+          if (event.type === 'step') event.preview?.close();
+        } else this.#onEvent(event, from);
+      }
+      const video = await generation;
+      signal.throwIfAborted();
+      this.#abort = undefined;
+      this.#video = video;
+      this.#show(video);
+      this.#announce(labels.done, true);
+      this.#send('done', video);
+      await this.#encode(video);
+      return video;
+    } catch (thrown) {
+      // A newer call owns the view by now.
+      if (this.#abort === abort) this.#fail(thrown, signal);
+      throw thrown;
+    }
+  }
+
+  #fail(thrown: unknown, signal: AbortSignal): void {
+    this.#abort = undefined;
+    if (signal.aborted) {
+      if (this.#video) this.#player.show(this.#video);
+      this.#setState(this.#video ? 'ready' : 'empty');
+      this.#announce(KinoraVideo.labels.cancelled, true);
+      this.#send('cancel', undefined);
+      return;
+    }
+    const error = thrown instanceof KinoraError ? thrown : new KinoraError('internal', String(thrown), { cause: thrown });
+    if (FATAL.has(error.code)) {
+      this.#lease?.discard();
+      this.#lease = undefined;
+    }
+    this.#view.errorText.textContent = error.hint ? `${error.message} ${error.hint}` : error.message;
+    this.#setState('error');
+    this.#send('error', error);
+  }
+
+  async #acquire(signal: AbortSignal): Promise<Lease> {
+    if (this.#lease) return this.#lease;
+    const report = await checkSupport();
+    signal.throwIfAborted();
+    this.#send('support', report);
+    this.#view.errorHelp.replaceChildren(...report.help.map(helpLink));
+    if (!report.ok) throw new KinoraError(errorCode(report), report.message);
+    const onProgress = (progress: LoadProgress) => {
+      if (this.#state === 'loading') this.#showProgress(LOADING * progress.fraction, KinoraVideo.labels.loading(progress));
+      this.#send('load-progress', progress);
+    };
+    const lease = await leaseModel(this.getAttribute('model') ?? 'flipbook', onProgress, signal);
+    // Two calls may have waited for the model.
+    if (this.#lease) lease.release();
+    return (this.#lease ??= lease);
+  }
+
+  #release(): void {
+    this.#preload?.abort();
+    this.#lease?.release();
+    this.#lease = undefined;
+  }
+
+  #options(): GenerateOptions {
+    const given = NUMBERS.flatMap((name) => (this.hasAttribute(name) ? [[name, Number(this.getAttribute(name))]] : []));
+    return Object.fromEntries(given);
+  }
+
+  #onEvent(event: GenerationEvent, from: number): void {
+    const { labels } = KinoraVideo;
+    const at = (fraction: number) => from + (1 - from) * fraction;
+    if (event.type === 'start') {
+      this.#send('start', event);
+    } else if (event.type === 'decode') {
+      this.#showProgress(at(event.fraction), labels.decoding);
+    } else if (event.type === 'step') {
+      const { step, steps, fraction, etaMs, preview } = event;
+      this.#showProgress(at(fraction), labels.drawing(step, steps, etaMs / 1e3));
+      this.#send('step', { step, steps, fraction, etaMs });
+      if (!preview) return;
+      this.#hidePoster();
+      this.#player.picture(preview);
+      this.#send('preview', { step, steps, preview });
+      preview.close();
+    }
+  }
+
+  #show(video: Video): void {
+    this.#hidePoster();
+    this.#view.seek.max = String(video.frameCount - 1);
+    this.#player.show(video);
+    this.#setState('ready');
+    if (!this.#stillness.matches) this.#player.play();
+  }
+
+  #hidePoster(): void {
+    this.#view.poster.parentElement?.setAttribute('hidden', '');
+  }
+
+  /** Only in a form: encoding costs time and memory. */
+  async #encode(video: Video): Promise<void> {
+    if (!this.form) return;
+    const blob = await video.toBlob();
+    if (this.#video !== video) return;
+    const name = `kinora-${video.metadata.seed}.${blob.type.split('/')[1]}`;
+    this.#setValue(new File([blob], name, { type: blob.type }));
+    this.dispatchEvent(new Event('change'));
+  }
+
+  #setValue(file: File | null): void {
+    this.#value = file;
+    this.#internals.setFormValue(file);
+  }
+
+  #toggle(): void {
+    if (this.#player.playing) this.pause();
+    else this.play();
+  }
+
+  readonly #onStillness = (): void => {
+    if (this.#stillness.matches) this.pause();
+    this.#render();
+  };
+
+  #setState(state: KinoraVideoState): void {
+    try {
+      this.#internals.states.delete(this.#state);
+      this.#internals.states.add(state);
+    } catch {
+      // Older browsers have no custom states, or want them to begin with two dashes. They are for style only.
+    }
+    this.#state = state;
+    if (state === 'empty') this.#view.poster.parentElement?.removeAttribute('hidden');
+    this.#render();
+  }
+
+  #render(): void {
+    const { canvas, error, player, work, play, seek, generate, cancel } = this.#view;
+    const { labels } = KinoraVideo;
+    const working = this.#state === 'loading' || this.#state === 'generating';
+    const clip = this.#state === 'ready';
+    const focused = this.shadowRoot?.activeElement;
+    canvas.setAttribute('aria-label', this.getAttribute('alt') ?? this.getAttribute('prompt') ?? '');
+    error.hidden = this.#state !== 'error';
+    work.hidden = !working;
+    // Whoever may not see motion needs the button to start it.
+    player.hidden = working || !(this.hasAttribute('controls') || (clip && this.#stillness.matches));
+    play.hidden = seek.hidden = !clip;
+    generate.hidden = !this.hasAttribute('controls');
+    generate.textContent = clip ? labels.again : labels.generate;
+    // Focus stays in the element when the button under it goes away.
+    if (working && (focused === generate || focused === play)) cancel.focus();
+    if (!working && focused === cancel) (clip ? play : generate).focus();
+    this.#showPlayback();
+  }
+
+  #showPlayback(): void {
+    const { play, seek } = this.#view;
+    const { labels } = KinoraVideo;
+    const { playing, index } = this.#player;
+    play.classList.toggle('playing', playing);
+    play.setAttribute('aria-label', playing ? labels.pause : labels.play);
+    seek.valueAsNumber = index;
+    seek.setAttribute('aria-valuetext', labels.frame(index, this.#video?.frameCount ?? 0));
+  }
+
+  #showProgress(fraction: number, status: string): void {
+    const { progress, status: line } = this.#view;
+    progress.value = fraction;
+    progress.setAttribute('aria-label', status);
+    line.textContent = status;
+    this.#announce(`${status}, ${KinoraVideo.labels.percent(fraction)}`);
+  }
+
+  /** Says something now and then only: a screen reader that never stops is no help. */
+  #announce(text: string, important = false): void {
+    const now = performance.now();
+    if (!important && now - this.#announced < QUIET) return;
+    this.#announced = now;
+    this.#view.live.textContent = text;
+  }
+
+  #send<K extends Exclude<keyof KinoraVideoEventMap, 'change'>>(type: K, detail: KinoraVideoEventMap[K]['detail']): void {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+type Events = Omit<HTMLElementEventMap, keyof KinoraVideoEventMap> & KinoraVideoEventMap;
+
+/** The listeners of {@link KinoraVideoEventMap} beside those of every element. */
+export interface KinoraVideo {
+  addEventListener<K extends keyof Events>(
+    type: K,
+    listener: (this: KinoraVideo, event: Events[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+  removeEventListener<K extends keyof Events>(
+    type: K,
+    listener: (this: KinoraVideo, event: Events[K]) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | EventListenerOptions): void;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'kinora-video': KinoraVideo;
+  }
+}
+
+/** For calls whose failure the element has shown and sent as an event. */
+function shown(): void {}
+
+function cancelled(): DOMException {
+  return new DOMException('the generation was cancelled', 'AbortError');
+}
+
+function errorCode(report: SupportReport): ErrorCode {
+  const { code } = report;
+  return code === 'no-webgpu' || code === 'no-adapter' || code === 'insecure-context' ? code : 'limit';
+}
+
+function helpLink({ text, url }: SupportReport['help'][number]): HTMLElement {
+  const link = make('a', '', { href: url });
+  link.textContent = text;
+  return make('li', '', {}, link);
+}
+
+if (globalThis.customElements && !customElements.get('kinora-video')) customElements.define('kinora-video', KinoraVideo);
