@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { transformSync } from 'esbuild';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
@@ -36,6 +37,9 @@ rmSync(join(web, 'dist'), { recursive: true, force: true });
 model('flipbook');
 for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
 const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
-// Comments help in editors, not in browsers.
-tsc('--removeComments', '--declaration', 'false');
-tsc('--emitDeclarationOnly');
+tsc();
+// Each file by itself: bundlers of sites need to see the addresses of the worker, the WASM and the model as they are.
+for (const file of walk(join(web, 'dist')).filter((path) => path.endsWith('.js'))) {
+  const { code } = transformSync(readFileSync(file, 'utf8'), { minify: true, format: 'esm', target: 'es2022', legalComments: 'none' });
+  writeFileSync(file, code);
+}

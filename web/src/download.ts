@@ -19,8 +19,8 @@ export interface DownloadOptions {
   onProgress(progress: LoadProgress): void;
 }
 
-/** Share of loading that is the download. */
-const DOWNLOADING = 0.8;
+/** Share of loading that is the download; the rest is compiling. */
+export const DOWNLOADED = 0.5;
 /** A connection may break off this often in one file before loading fails. */
 const RETRIES = 3;
 const RETRY_MS = 500;
@@ -202,7 +202,7 @@ class Meter {
     progress.totalBytes = Math.max(this.#listed, progress.loadedBytes);
     progress.bytesPerSecond = progress.loadedBytes / Math.max(1e-3, (performance.now() - this.#begun) / 1e3);
     progress.etaSeconds = (progress.totalBytes - progress.loadedBytes) / Math.max(1, progress.bytesPerSecond);
-    progress.fraction = Math.max(progress.fraction, (DOWNLOADING * progress.loadedBytes) / Math.max(1, progress.totalBytes));
+    progress.fraction = Math.max(progress.fraction, (DOWNLOADED * progress.loadedBytes) / Math.max(1, progress.totalBytes));
     progress.file = file;
     this.report({ ...progress });
   }

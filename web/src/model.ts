@@ -6,6 +6,7 @@ import { Generation } from './generation.js';
 import { resolveModel } from './models.js';
 import { VERSION, type GenerateOptions, type GenerationEvent, type GenerationMetadata, type LoadOptions, type ModelInfo, type Prompt } from './options.js';
 import type { GenerateCall } from './protocol.js';
+import { checkSupport } from './support.js';
 import { Video, type EncoderSetup } from './video.js';
 
 /** Loads a model into a worker of its own. */
@@ -15,6 +16,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
   oneOf('device', device, ['auto', 'webgpu', 'cpu']);
   oneOf('cache', cache, ['auto', 'opfs', 'none']);
   signal?.throwIfAborted();
+  if (device !== 'cpu') await requireGpu();
   const source = await resolveModel(options.model ?? 'flipbook', signal);
   const wasm = String(options.wasm ?? new URL('./wasm/core_bg.wasm', import.meta.url));
   const client = await Client.start(worker);
@@ -26,6 +28,13 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
     client.close(new KinoraError('disposed', 'the model could not be loaded'));
     throw error;
   }
+}
+
+/** Fails before anything is downloaded for nothing. */
+async function requireGpu(): Promise<void> {
+  const { ok, code, message, help } = await checkSupport();
+  if (ok || code === 'ok' || code === 'software-adapter') return;
+  throw new KinoraError(code === 'limits-too-small' ? 'limit' : code, message, { hint: help.map(({ text, url }) => `${text}: ${url}`).join('; ') });
 }
 
 /** A loaded model. Generations run one after another. */
@@ -77,11 +86,15 @@ export class VideoModel implements AsyncDisposable {
     return this.dispose();
   }
 
+  /** The nearest number of frames that the model can make. */
+  #framesFor(wanted: number): number {
+    const { framesPerLatent } = this.info;
+    return 1 + framesPerLatent * Math.max(0, Math.round((wanted - 1) / framesPerLatent));
+  }
+
   #call(prompt: Prompt, options: GenerateOptions, seed: number): GenerateCall {
-    const { text, negative = '' } = typeof prompt === 'string' ? { text: prompt } : prompt;
-    if (typeof text !== 'string' || typeof negative !== 'string') {
-      throw new KinoraError('invalid-request', `invalid prompt: found ${typeof text}, expected a text`);
-    }
+    const { text, negative = '' } = typeof prompt === 'string' ? { text: prompt } : (prompt ?? { text: prompt });
+    if (typeof text !== 'string' || typeof negative !== 'string') throw invalid('prompt', typeof text, 'a text, or `{ text, negative }`');
     const { width, height, steps, guidance, fps, durationSeconds, preview } = options;
     for (const [name, value] of Object.entries({ width, height, frames: options.frames, steps })) count(name, value, 1);
     count('seed', seed, 0);
@@ -89,7 +102,8 @@ export class VideoModel implements AsyncDisposable {
     if (guidance !== undefined && !Number.isFinite(guidance)) throw invalid('guidance', guidance, 'a finite number, 1 for none');
     const everySteps = preview === false ? 0 : (preview?.everySteps ?? 2);
     count('preview.everySteps', everySteps, 0);
-    return { prompt: text, negative, seed, previewEvery: everySteps, ...defined({ width, height, frames: options.frames, steps, guidance }) };
+    const frames = options.frames ?? (durationSeconds === undefined ? undefined : this.#framesFor(durationSeconds * (fps ?? this.info.fps)));
+    return { prompt: text, negative, seed, previewEvery: everySteps, ...defined({ width, height, frames, steps, guidance }) };
   }
 }
 

@@ -127,6 +127,10 @@ export interface ModelInfo {
   frames: number;
   /** Frames per second. */
   fps: number;
+  /** Possible numbers of frames are 1 more than multiples of this. */
+  framesPerLatent: number;
+  /** Width and height must be multiples of this, in pixels. */
+  sizeMultiple: number;
   steps: number;
   guidance: number;
   /** Adapter and kernels in use. */

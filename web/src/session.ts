@@ -1,7 +1,8 @@
 /** The worker's side of the protocol: owns the WASM instance and the model, one generation at a time. */
 
-import { download } from './download.js';
-import { errorData, KinoraError } from './errors.js';
+import { compile, type KernelSource } from './compile.js';
+import { DOWNLOADED, download } from './download.js';
+import { errorData, type ErrorData, KinoraError } from './errors.js';
 import type { GenerationEvent } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
 import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
@@ -13,6 +14,9 @@ type EngineEvent =
   | { type: 'decode'; frames: number };
 
 type Call = { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls];
+
+/** How long the news of a lost device may take, after its first symptom. */
+const LOSS_NEWS_MS = 200;
 
 /** Share of a generation before decoding, by time with the default model. */
 const DENOISING = 0.7;
@@ -28,6 +32,8 @@ class Session {
   readonly #aborts = new Map<number, AbortController>();
   #model: Model | undefined;
   #deviceLost = false;
+  /** Only kept alive; see {@link compile}. */
+  readonly #pipelines: GPUComputePipeline[] = [];
   /** The end of the queue: calls run one after another. */
   #tail: Promise<void> = Promise.resolve();
 
@@ -53,10 +59,21 @@ class Session {
       this.#send({ id, type: 'result', result }, transfer);
     } catch (thrown) {
       if (signal.aborted) return this.#send({ id, type: 'aborted' });
-      const error = errorData(thrown);
-      this.#deviceLost ||= error.code === 'device-lost';
+      const error = await this.#explain(errorData(thrown));
       this.#send({ id, type: 'error', error });
     }
+  }
+
+  /** A lost device shows first as one refused command or another. */
+  async #explain(error: ErrorData): Promise<ErrorData> {
+    if (error.code !== 'device' && error.code !== 'device-lost') return error;
+    const device = this.#model?.device() as GPUDevice | undefined;
+    const settle = new Promise<undefined>((resolve) => setTimeout(resolve, LOSS_NEWS_MS));
+    const lost = await Promise.race([device?.lost, settle]);
+    if (!lost) return error;
+    this.#deviceLost = true;
+    const message = `the GPU device was lost: ${lost.message || lost.reason}`;
+    return { code: 'device-lost', message, hint: 'try again: the next generation opens it again' };
   }
 
   async #run(call: Call, signal: AbortSignal): Promise<[unknown, Transferable[]]> {
@@ -88,13 +105,24 @@ class Session {
     const files = new Files();
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
     const progress = await download(source, files, { cache, signal, onProgress: report });
-    report({ ...progress, phase: 'upload', fraction: 0.8, message: 'preparing the model' });
+    report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = await Model.load(files, { label: source.name, cpu, f32 });
+    const model = (this.#model = await Model.load(files, { label: source.name, cpu, f32 }));
     signal.throwIfAborted();
-    this.#model = model;
+    await this.#compile(model, signal, (done, total) => {
+      const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);
+      report({ ...progress, phase: 'compile', fraction, message: `compiling ${total} kernels` });
+    });
     report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
     return model.info();
+  }
+
+  async #compile(model: Model, signal: AbortSignal, onCompiled?: (done: number, total: number) => void): Promise<void> {
+    const device = model.device() as GPUDevice | undefined;
+    if (!device) return;
+    const kernels = model.kernels() as KernelSource[];
+    onCompiled?.(0, kernels.length);
+    this.#pipelines.push(...(await compile(device, kernels, signal, (done) => onCompiled?.(done, kernels.length))));
   }
 
   async #generate(id: number, request: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
@@ -103,6 +131,7 @@ class Session {
     if (this.#deviceLost) {
       await model.reopen();
       this.#deviceLost = false;
+      await this.#compile(model, signal);
     }
     const cancel = new Cancel();
     signal.addEventListener('abort', () => cancel.cancel());

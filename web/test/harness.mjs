@@ -42,7 +42,7 @@ export async function open(browser, address) {
   const page = await browser.newPage();
   page.problems = [];
   page.on('pageerror', (error) => page.problems.push(String(error)));
-  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && page.problems.push(message.text()));
+  page.on('console', (message) => message.type() === 'error' && page.problems.push(message.text()));
   await page.goto(address);
   return page;
 }

@@ -15,15 +15,18 @@ export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe): vo
     `import 'kinora/element';`,
     '',
     `<kinora-video prompt="${text}"`,
-    `  ${attributes} controls loop>`,
+    `  ${attributes}`,
+    '  controls loop>',
     '</kinora-video>',
   ].join('\n');
   byId('api-code', HTMLElement).textContent = [
     `import { loadModel } from 'kinora';`,
     '',
     'const model = await loadModel();',
-    `const video = await model.generate(${JSON.stringify(prompt)},`,
-    `  { ${properties} });`,
+    'const video = await model.generate(',
+    `  ${JSON.stringify(prompt)},`,
+    `  { ${properties} },`,
+    ');',
     `video.play(document.querySelector('canvas'));`,
     `const file = await video.toBlob({ type: 'video/mp4' });`,
   ].join('\n');

@@ -52,11 +52,21 @@ pub(crate) fn test() -> Outcome<Counts> {
     let metadata = rules::metadata()?;
     let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
     step("tests in the browser", || {
-        let mut tests = node(&["--test", "--test-reporter=spec", "--test-concurrency=1", "test/"]);
+        // One file after another: each has a browser, and the timings are bars.
+        let mut tests = node(&["--test", "--test-reporter=spec", "--test-concurrency=1"]);
+        tests.args(test_files()?);
         tests.env("KINORA_BIN", Path::new(target).join("debug/kinora"));
         tests.env("VK_ICD_FILENAMES", &manifest).env("VK_DRIVER_FILES", &manifest);
         count_tests(&mut tests)
     })
+}
+
+fn test_files() -> Outcome<Vec<String>> {
+    let entries = std::fs::read_dir(web().join("test")).map_err(|error| format!("web/test: {error}"))?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut files: Vec<String> = names.filter(|name| name.ends_with(".test.mjs")).map(|name| format!("test/{name}")).collect();
+    files.sort();
+    Ok(files)
 }
 
 fn web() -> std::path::PathBuf {

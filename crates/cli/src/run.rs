@@ -24,7 +24,7 @@ impl From<Error> for Failure {
             "invalid-request" => Exit::Usage,
             "no-adapter" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
-            "device" | "shape" | "data" => Exit::Internal,
+            "device" | "device-lost" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
             "io" => match &error {
                 Error::Io { action: "read", .. } => Exit::Model,
@@ -161,4 +161,21 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
 /// The adapters of this machine, in the order of --device.
 pub(crate) fn adapters() -> Vec<AdapterInfo> {
     pollster::block_on(kinora_runtime::adapters())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_device_reports_decides_the_exit_code() {
+        for (error, exit) in [
+            (kinora_kernels::Error::Device { detail: "lost: unplugged".into() }, Exit::Internal),
+            (kinora_kernels::Error::OutOfMemory { detail: "vkAllocateMemory".into() }, Exit::Memory),
+            (kinora_kernels::Error::NonFinite { layer: "dit.block3".into(), count: 1, of: 2 }, Exit::Model),
+            (kinora_kernels::Error::Cancelled, Exit::Interrupted),
+        ] {
+            assert_eq!(Failure::from(Error::from(error.clone())).exit, exit, "{error}");
+        }
+    }
 }

@@ -16,5 +16,5 @@ pub mod text;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use kinora_kernels::{AdapterInfo, AdapterSelect, CancelToken, Device, Family, WeightFormat, adapters};
+pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Family, Kernel, WeightFormat, adapters};
 pub use pipeline::{Event, GenerateRequest, Generated, VideoPipeline};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
+use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
 use crate::decode::{decode_plan, decode_rgba};
 use crate::error::{Error, Result};
@@ -89,6 +89,9 @@ pub struct Generated {
     pub latents_shape: [usize; 5],
 }
 
+/// Length of a prompt, for plans without one.
+const TYPICAL_TOKENS: usize = 8;
+
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
@@ -172,6 +175,11 @@ impl VideoPipeline {
         &self.device
     }
 
+    /// Pixels per latent and latents per token: sizes must be multiples of their product.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
     /// The defaults and limits of the model.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -201,6 +209,8 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
         let shape = self.check(request)?;
+        // The decoder needs the largest buffers, and comes last.
+        self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
         let schedule = self.schedule(request, &shape)?;
         let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
         let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
@@ -244,11 +254,10 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn plans(&self) -> Result<(Graph, Graph)> {
-        const TEXT_TOKENS: usize = 8;
         let request = self.request("");
         let shape = self.check(&request)?;
         let (rope, coordinates) = self.positions(&shape);
-        let states = vec![0.5; TEXT_TOKENS * self.transformer.config().caption_channels];
+        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
         let denoise = Denoise {
             transformer: &self.transformer,
             schedule: &self.schedule(&request, &shape)?,
@@ -263,14 +272,30 @@ impl VideoPipeline {
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
     }
 
+    /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
+    /// use: to be compiled ahead of time. None on the CPU.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
+        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
+        let (denoise, decode) = self.plans()?;
+        let first = self.check(&self.request(""))?.first_frame();
+        let mut kernels: Vec<&'static Kernel> = Vec::new();
+        for graph in [self.text_encoder.plan(TYPICAL_TOKENS)?, denoise, decode_plan(&self.vae, first)?, decode] {
+            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
+            kernels.extend(new.collect::<Vec<_>>());
+        }
+        Ok(kernels)
+    }
+
     /// RGBA bytes of the first frame: the first latent frame decoded by itself, a fraction of the clip's work.
     async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
         let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        let shape = LatentShape { grid: [1, height, width], ..shape };
-        Ok(decode_rgba(&self.vae, &self.device, &first, shape, cancel).await?.swap_remove(0))
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Rotary table `[L, D]` and position features `[L, 15]`, or none, of the tokens.

@@ -63,6 +63,12 @@ impl LatentShape {
         [self.channels, f, h, w]
     }
 
+    /// The latents of the first frame alone.
+    pub fn first_frame(&self) -> Self {
+        let [_, h, w] = self.grid;
+        Self { grid: [1, h, w], ..*self }
+    }
+
     /// Tokens on each axis.
     pub fn tokens(&self, packing: [usize; 3]) -> [usize; 3] {
         std::array::from_fn(|i| self.grid[i] / packing[i])

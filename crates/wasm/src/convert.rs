@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
-use kinora_runtime::{Event, GenerateRequest, Generated, VideoPipeline};
+use kinora_runtime::{Access, Event, GenerateRequest, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
 
@@ -58,6 +58,8 @@ pub(crate) struct Info {
     width: usize,
     height: usize,
     frames: usize,
+    frames_per_latent: usize,
+    size_multiple: usize,
     steps: usize,
     guidance: f32,
     fps: f32,
@@ -67,16 +69,40 @@ pub(crate) struct Info {
 impl Info {
     pub(crate) fn of(pipeline: &VideoPipeline) -> Self {
         let manifest = pipeline.manifest();
+        let compression = pipeline.compression();
+        let [frames_per_latent, height, width] = std::array::from_fn(|axis| compression.latent[axis] * compression.packing[axis]);
         Self {
             name: manifest.name.clone(),
             width: manifest.default_width,
             height: manifest.default_height,
             frames: manifest.default_frames,
+            frames_per_latent,
+            size_multiple: height.max(width),
             steps: manifest.default_steps,
             guidance: manifest.default_guidance,
             fps: manifest.fps,
             device: pipeline.device().name(),
         }
+    }
+}
+
+/// A kernel as WebGPU takes it.
+#[derive(Serialize)]
+pub(crate) struct PlainKernel {
+    label: &'static str,
+    code: &'static str,
+    /// `GPUBufferBindingType` of each binding.
+    bindings: Vec<&'static str>,
+}
+
+impl From<&'static Kernel> for PlainKernel {
+    fn from(kernel: &'static Kernel) -> Self {
+        let binding = |access: &Access| match access {
+            Access::Uniform => "uniform",
+            Access::Read => "read-only-storage",
+            Access::ReadWrite => "storage",
+        };
+        Self { label: kernel.name, code: kernel.source, bindings: kernel.bindings.iter().map(binding).collect() }
     }
 }
 

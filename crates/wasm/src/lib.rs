@@ -14,7 +14,7 @@ use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use convert::{ClipSettings, Failure, Info, Request, Settings, clip, event, from_js, to_js};
+use convert::{ClipSettings, Failure, Info, PlainKernel, Request, Settings, clip, event, from_js, to_js};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
 #[wasm_bindgen(js_name = onPanic)]
@@ -129,6 +129,20 @@ impl Model {
     /// None in practice: the object is plain.
     pub fn info(&self) -> Result<JsValue, JsValue> {
         to_js(&Info::of(&self.pipeline.borrow()))
+    }
+
+    /// The browser's `GPUDevice`; undefined on the CPU.
+    pub fn device(&self) -> Option<JsValue> {
+        self.pipeline.borrow().device().web_handle()
+    }
+
+    /// The kernels of a generation with the model's defaults: `[{ label, code, bindings }]`, to be compiled ahead of time.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub fn kernels(&self) -> Result<JsValue, JsValue> {
+        let kernels = self.pipeline.borrow().kernels().map_err(Failure::from)?;
+        to_js(&kernels.into_iter().map(PlainKernel::from).collect::<Vec<_>>())
     }
 
     /// Replaces a device that was lost.
