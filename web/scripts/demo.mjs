@@ -29,13 +29,12 @@ await build({
   },
 });
 
-// The service worker names every file: small ones are stored with the page, the model and the WASM when they are used.
-const SMALL = 1_000_000;
+// The service worker stores all of the page but the model, which the package keeps by itself.
 const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).sort().flatMap((name) => walk(join(path, name))) : [path]);
 const files = walk(out).map((path) => ({ path: `./${relative(out, path).replaceAll('\\', '/')}`, bytes: readFileSync(path) }));
-const onUse = ({ path, bytes }) => bytes.length > SMALL || path.endsWith('.json');
-const shell = ['./', ...files.filter((file) => !onUse(file) && file.path !== './index.html').map(({ path }) => path)];
 const version = files.reduce((hash, { path, bytes }) => hash.update(path).update(bytes), createHash('sha256')).digest('hex').slice(0, 12);
-const constants = { __SHELL__: shell, __ON_USE__: files.filter(onUse).map(({ path }) => path), __VERSION__: version };
-const worker = Object.entries(constants).reduce((text, [name, value]) => text.replace(name, () => JSON.stringify(value)), readFileSync(join(root, 'sw.js'), 'utf8'));
+const page = files.filter(({ path }) => !/\.(safetensors|json|html)$/.test(path)).map(({ path }) => path);
+const worker = readFileSync(join(root, 'sw.js'), 'utf8')
+  .replace('__FILES__', () => JSON.stringify(['./', ...page]))
+  .replace('__VERSION__', () => JSON.stringify(version));
 writeFileSync(join(out, 'sw.js'), worker);

@@ -15,7 +15,7 @@ export interface KinoraVideoLabels {
   loading(progress: LoadProgress): string;
   preparing: string;
   drawing(step: number, steps: number, secondsLeft: number): string;
-  decoding: string;
+  decoding(secondsLeft: number): string;
   percent(fraction: number): string;
   done: string;
   cancelled: string;
@@ -30,15 +30,21 @@ export const ENGLISH: KinoraVideoLabels = {
   cancel: 'Cancel',
   seek: 'Frame',
   frame: (index, count) => `frame ${index + 1} of ${count}`,
-  loading: ({ phase, loadedBytes, totalBytes }) =>
-    phase === 'download' ? `Loading the model, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB` : 'Loading the model',
+  loading: ({ phase, loadedBytes, totalBytes }) => {
+    if (phase === 'plan') return 'Loading the model';
+    return phase === 'download' ? `Loading the model, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB` : ENGLISH.preparing;
+  },
   preparing: 'Preparing the GPU',
-  drawing: (step, steps, seconds) => `Step ${step} of ${steps}, about ${Math.max(1, Math.round(seconds))} s left`,
-  decoding: 'Almost there: drawing the frames',
+  drawing: (step, steps, left) => `Step ${step} of ${steps}, ${about(left)}`,
+  decoding: (left) => `Drawing the frames, ${about(left)}`,
   percent: (fraction) => `${Math.round(fraction * 100)} percent`,
   done: 'The clip is ready',
   cancelled: 'Cancelled',
 };
+
+function about(seconds: number): string {
+  return `about ${Math.max(1, Math.round(seconds))} s left`;
+}
 
 function megabytes(bytes: number): string {
   return String(Math.round(bytes / 1e6));

@@ -1,7 +1,7 @@
 /** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
 
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
-import { buildView, make, type View } from './element-view.js';
+import { View } from './element-view.js';
 import { KinoraError, type ErrorCode } from './errors.js';
 import type { GenerateOptions, GenerationEvent, LoadProgress } from './options.js';
 import { Player } from './player.js';
@@ -40,8 +40,6 @@ export interface KinoraVideoEventMap {
 
 /** Share of the bar that loading takes, where a model has to be loaded. */
 const LOADING = 0.25;
-/** Between two announcements to screen readers, in ms. */
-const QUIET = 5000;
 /** How far outside of the viewport an element begins its work. */
 const NEAR = '200px';
 /** After these the model is unusable, also for others. */
@@ -84,20 +82,19 @@ export class KinoraVideo extends Base {
   #preload: AbortController | undefined;
   #observer: IntersectionObserver | undefined;
   #begun = false;
-  #announced = -Infinity;
+  /** As of the last step. */
+  #leftMs = 0;
+  #help: SupportReport['help'] = [];
 
   constructor() {
     super();
-    this.#view = buildView(this.attachShadow({ mode: 'open', delegatesFocus: true }));
+    this.#view = new View(this.attachShadow({ mode: 'open', delegatesFocus: true }), KinoraVideo.labels);
     const { canvas, play, seek, generate, cancel } = this.#view;
     this.#player = new Player(canvas, () => this.#showPlayback());
-    const { labels } = KinoraVideo;
-    cancel.textContent = labels.cancel;
-    seek.setAttribute('aria-label', labels.seek);
     play.addEventListener('click', () => this.#toggle());
     canvas.addEventListener('click', () => this.#toggle());
     seek.addEventListener('input', () => this.#player.seek(seek.valueAsNumber));
-    generate.addEventListener('click', () => void this.generate().catch(shown));
+    generate.addEventListener('click', () => this.generate());
     cancel.addEventListener('click', () => this.cancel());
     this.addEventListener('keydown', (event) => {
       if (event.key === 'Escape') this.cancel();
@@ -141,7 +138,10 @@ export class KinoraVideo extends Base {
   generate(): Promise<Video> {
     this.#abort?.abort(cancelled());
     const abort = (this.#abort = new AbortController());
-    return this.#generate(abort);
+    const video = this.#generate(abort);
+    // Whoever does not wait for the clip learns of failures from the element and its events.
+    video.catch(() => undefined);
+    return video;
   }
 
   /** Ends what runs and shows the clip from before, if there was one. */
@@ -176,6 +176,7 @@ export class KinoraVideo extends Base {
     // An element that is only moved is connected again by then.
     queueMicrotask(() => {
       if (this.isConnected) return;
+      if (this.#state === 'empty') this.#begun = false;
       this.cancel();
       this.pause();
       this.#release();
@@ -211,8 +212,9 @@ export class KinoraVideo extends Base {
     if (this.#begun || !this.isConnected || !(eager || this.#autoplay)) return;
     this.#begun = true;
     const start = () => {
-      if (this.#autoplay) this.generate().catch(shown);
-      else this.#acquire((this.#preload = new AbortController()).signal).catch(shown);
+      if (this.#autoplay) this.generate();
+      // If that fails, so will the generation, which says why.
+      else this.#acquire((this.#preload = new AbortController()).signal).catch(() => undefined);
     };
     // Not before the attributes that are being set right now are all there.
     if (eager) return queueMicrotask(start);
@@ -233,15 +235,15 @@ export class KinoraVideo extends Base {
 
   async #generate(abort: AbortController): Promise<Video> {
     const { signal } = abort;
-    const { labels } = KinoraVideo;
+    const { labels } = this.#view;
     try {
       this.#player.pause();
       this.#setState('loading');
       const from = this.#lease ? 0 : LOADING;
-      this.#showProgress(0, labels.loading({ phase: 'plan' } as LoadProgress));
+      this.#view.progress(0, labels.loading({ phase: 'plan' } as LoadProgress));
       const { model } = await this.#acquire(signal);
       this.#setState('generating');
-      this.#showProgress(from, labels.preparing);
+      this.#view.progress(from, labels.preparing);
       const generation = model.generate(this.getAttribute('prompt') ?? '', { ...this.#options(), signal });
       for await (const event of generation) {
         if (signal.aborted) {
@@ -253,13 +255,14 @@ export class KinoraVideo extends Base {
       this.#abort = undefined;
       this.#video = video;
       this.#show(video);
-      this.#announce(labels.done, true);
+      this.#view.announce(labels.done, true);
       this.#send('done', video);
       await this.#encode(video);
       return video;
     } catch (thrown) {
       // A newer call owns the view by now.
       if (this.#abort === abort) this.#fail(thrown, signal);
+      else if (!signal.aborted) this.#send('error', kinoraError(thrown));
       throw thrown;
     }
   }
@@ -269,16 +272,16 @@ export class KinoraVideo extends Base {
     if (signal.aborted) {
       if (this.#video) this.#player.show(this.#video);
       this.#setState(this.#video ? 'ready' : 'empty');
-      this.#announce(KinoraVideo.labels.cancelled, true);
+      this.#view.announce(this.#view.labels.cancelled, true);
       this.#send('cancel', undefined);
       return;
     }
-    const error = thrown instanceof KinoraError ? thrown : new KinoraError('internal', String(thrown), { cause: thrown });
+    const error = kinoraError(thrown);
     if (FATAL.has(error.code)) {
       this.#lease?.discard();
       this.#lease = undefined;
     }
-    this.#view.errorText.textContent = error.hint ? `${error.message} ${error.hint}` : error.message;
+    this.#view.failure([error.message, error.hint].filter(Boolean).join('; '), this.#help);
     this.#setState('error');
     this.#send('error', error);
   }
@@ -288,10 +291,10 @@ export class KinoraVideo extends Base {
     const report = await checkSupport();
     signal.throwIfAborted();
     this.#send('support', report);
-    this.#view.errorHelp.replaceChildren(...report.help.map(helpLink));
+    this.#help = report.ok ? [] : report.help;
     if (!report.ok) throw new KinoraError(errorCode(report), report.message);
     const onProgress = (progress: LoadProgress) => {
-      if (this.#state === 'loading') this.#showProgress(LOADING * progress.fraction, KinoraVideo.labels.loading(progress));
+      if (this.#state === 'loading') this.#view.progress(LOADING * progress.fraction, this.#view.labels.loading(progress));
       this.#send('load-progress', progress);
     };
     const lease = await leaseModel(this.getAttribute('model') ?? 'flipbook', onProgress, signal);
@@ -312,18 +315,19 @@ export class KinoraVideo extends Base {
   }
 
   #onEvent(event: GenerationEvent, from: number): void {
-    const { labels } = KinoraVideo;
+    const { labels } = this.#view;
     const at = (fraction: number) => from + (1 - from) * fraction;
     if (event.type === 'start') {
       this.#send('start', event);
     } else if (event.type === 'decode') {
-      this.#showProgress(at(event.fraction), labels.decoding);
+      this.#view.progress(at(event.fraction), labels.decoding(this.#leftMs / 1e3));
     } else if (event.type === 'step') {
       const { step, steps, fraction, etaMs, preview } = event;
-      this.#showProgress(at(fraction), labels.drawing(step, steps, etaMs / 1e3));
+      this.#leftMs = etaMs;
+      this.#view.progress(at(fraction), labels.drawing(step, steps, etaMs / 1e3));
       this.#send('step', { step, steps, fraction, etaMs });
       if (!preview) return;
-      this.#hidePoster();
+      this.#view.covered = false;
       this.#player.picture(preview);
       this.#send('preview', { step, steps, preview });
       preview.close();
@@ -331,21 +335,17 @@ export class KinoraVideo extends Base {
   }
 
   #show(video: Video): void {
-    this.#hidePoster();
-    this.#view.seek.max = String(video.frameCount - 1);
+    this.#view.covered = false;
     this.#player.show(video);
     this.#setState('ready');
     if (!this.#stillness.matches) this.#player.play();
-  }
-
-  #hidePoster(): void {
-    this.#view.poster.parentElement?.setAttribute('hidden', '');
   }
 
   /** Only in a form: encoding costs time and memory. */
   async #encode(video: Video): Promise<void> {
     if (!this.form) return;
     const blob = await video.toBlob();
+    // Another one may be on show by now.
     if (this.#video !== video) return;
     const name = `kinora-${video.metadata.seed}.${blob.type.split('/')[1]}`;
     this.#setValue(new File([blob], name, { type: blob.type }));
@@ -375,54 +375,18 @@ export class KinoraVideo extends Base {
       // Older browsers have no custom states, or want them to begin with two dashes. They are for style only.
     }
     this.#state = state;
-    if (state === 'empty') this.#view.poster.parentElement?.removeAttribute('hidden');
+    if (state === 'empty') this.#view.covered = true;
     this.#render();
   }
 
   #render(): void {
-    const { canvas, error, player, work, play, seek, generate, cancel } = this.#view;
-    const { labels } = KinoraVideo;
-    const working = this.#state === 'loading' || this.#state === 'generating';
-    const clip = this.#state === 'ready';
-    const focused = this.shadowRoot?.activeElement;
-    canvas.setAttribute('aria-label', this.getAttribute('alt') ?? this.getAttribute('prompt') ?? '');
-    error.hidden = this.#state !== 'error';
-    work.hidden = !working;
-    // Whoever may not see motion needs the button to start it.
-    player.hidden = working || !(this.hasAttribute('controls') || (clip && this.#stillness.matches));
-    play.hidden = seek.hidden = !clip;
-    generate.hidden = !this.hasAttribute('controls');
-    generate.textContent = clip ? labels.again : labels.generate;
-    // Focus stays in the element when the button under it goes away.
-    if (working && (focused === generate || focused === play)) cancel.focus();
-    if (!working && focused === cancel) (clip ? play : generate).focus();
+    const label = this.getAttribute('alt') ?? this.getAttribute('prompt') ?? '';
+    this.#view.render({ state: this.#state, controls: this.hasAttribute('controls'), still: this.#stillness.matches, label });
     this.#showPlayback();
   }
 
   #showPlayback(): void {
-    const { play, seek } = this.#view;
-    const { labels } = KinoraVideo;
-    const { playing, index } = this.#player;
-    play.classList.toggle('playing', playing);
-    play.setAttribute('aria-label', playing ? labels.pause : labels.play);
-    seek.valueAsNumber = index;
-    seek.setAttribute('aria-valuetext', labels.frame(index, this.#video?.frameCount ?? 0));
-  }
-
-  #showProgress(fraction: number, status: string): void {
-    const { progress, status: line } = this.#view;
-    progress.value = fraction;
-    progress.setAttribute('aria-label', status);
-    line.textContent = status;
-    this.#announce(`${status}, ${KinoraVideo.labels.percent(fraction)}`);
-  }
-
-  /** Says something now and then only: a screen reader that never stops is no help. */
-  #announce(text: string, important = false): void {
-    const now = performance.now();
-    if (!important && now - this.#announced < QUIET) return;
-    this.#announced = now;
-    this.#view.live.textContent = text;
+    this.#view.playback(this.#player.playing, this.#player.index, this.#video?.frameCount ?? 0);
   }
 
   #send<K extends Exclude<keyof KinoraVideoEventMap, 'change'>>(type: K, detail: KinoraVideoEventMap[K]['detail']): void {
@@ -454,22 +418,17 @@ declare global {
   }
 }
 
-/** For calls whose failure the element has shown and sent as an event. */
-function shown(): void {}
-
 function cancelled(): DOMException {
   return new DOMException('the generation was cancelled', 'AbortError');
+}
+
+function kinoraError(thrown: unknown): KinoraError {
+  return thrown instanceof KinoraError ? thrown : new KinoraError('internal', String(thrown), { cause: thrown });
 }
 
 function errorCode(report: SupportReport): ErrorCode {
   const { code } = report;
   return code === 'no-webgpu' || code === 'no-adapter' || code === 'insecure-context' ? code : 'limit';
-}
-
-function helpLink({ text, url }: SupportReport['help'][number]): HTMLElement {
-  const link = make('a', '', { href: url });
-  link.textContent = text;
-  return make('li', '', {}, link);
 }
 
 if (globalThis.customElements && !customElements.get('kinora-video')) customElements.define('kinora-video', KinoraVideo);

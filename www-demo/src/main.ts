@@ -1,12 +1,11 @@
 /** The demo page: a form, a `<kinora-video>`, and what can be done with the clip. */
 
-import { KinoraError, type Video, type VideoType } from 'kinora';
+import { KinoraError, models, type Video, type VideoType } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
 import sample from './assets/sample.webp';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
 import { showMachine } from './machine.js';
-import { forget, watched, workOffline } from './offline.js';
 import { fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { showSnippets } from './snippets.js';
 import { anySentence, article, any, colors, sentence, subjectOf, subjects } from './vocabulary.js';
@@ -31,19 +30,22 @@ async function generate(): Promise<void> {
   }
   clip.removeAttribute('alt');
   notice.textContent = '';
-  byId('caption', HTMLElement).textContent = recipe.prompt;
+  caption(recipe.prompt);
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
-  await watched();
   await clip.generate();
+}
+
+function caption(prompt: string, details = ''): void {
+  byId('caption', HTMLElement).textContent = prompt;
+  byId('details', HTMLElement).textContent = details;
 }
 
 /** Everything around the clip says what it was made from. */
 function present(video: Video, ms?: number): void {
   const { prompt, seed, width, height, frames, steps } = video.metadata;
   const recipe: Recipe = { prompt, seed: String(seed), shape: `${width}x${height}`, frames: String(frames), steps: String(steps) };
-  const time = ms === undefined ? '' : `, made in ${(ms / 1e3).toFixed(1)} s`;
-  byId('caption', HTMLElement).textContent = `${prompt}, seed ${seed}${time}`;
+  caption(prompt, ms === undefined ? `Seed ${seed}` : `Seed ${seed}, made in ${(ms / 1e3).toFixed(1)} s`);
   clip.setAttribute('prompt', prompt);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
   showSnippets(recipe);
@@ -161,7 +163,7 @@ for (const button of document.querySelectorAll<HTMLButtonElement>('[data-copy]')
   });
 }
 byId('forget', HTMLButtonElement).addEventListener('click', async () => {
-  await forget();
+  await models.delete('flipbook');
   await showMachine();
 });
 
@@ -172,7 +174,8 @@ function readAddress(): void {
 }
 window.addEventListener('hashchange', readAddress);
 
-workOffline();
+// Without it the page works all the same, but not offline.
+navigator.serviceWorker?.register('./sw.js').catch((error: unknown) => console.info('not available offline:', error));
 readAddress();
 showExamples();
 showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });

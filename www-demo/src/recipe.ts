@@ -11,7 +11,8 @@ export interface Recipe {
 }
 
 const KEYS = ['prompt', 'seed', 'shape', 'frames', 'steps'] as const;
-const DEFAULTS: Partial<Recipe> = { shape: '128x128', frames: '17', steps: '8' };
+/** What the model does by itself. */
+export const DEFAULTS: { shape: string; frames: string; steps: string } & Partial<Recipe> = { shape: '128x128', frames: '17', steps: '8' };
 
 /** What the form says. */
 export function readForm(form: HTMLFormElement): Recipe {

@@ -1,12 +1,13 @@
 /** Code to copy, always for the clip on the page. */
 
 import { byId } from './dom.js';
-import type { Recipe } from './recipe.js';
+import { DEFAULTS, type Recipe } from './recipe.js';
 
 /** Writes both snippets. */
 export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe): void {
-  const [width, height] = shape.split('x');
-  const options = Object.entries({ seed, width, height, frames, steps }).filter(([, value]) => value);
+  const [width, height] = shape === DEFAULTS.shape ? [] : shape.split('x');
+  const given = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, steps: steps === DEFAULTS.steps ? '' : steps };
+  const options = Object.entries(given).filter(([, value]) => value);
   const attributes = options.map(([name, value]) => `${name}="${value}"`).join(' ');
   const properties = options.map(([name, value]) => `${name}: ${value}`).join(', ');
   const text = prompt.replaceAll('&', '&amp;').replaceAll('"', '&quot;');
