@@ -26,7 +26,8 @@ function model(name) {
   const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
   writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}`);
-  for (const file of files) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
+  const papers = ['MODEL_CARD.md', 'NOTICE', 'vocabulary.json'].map((name) => join(folder, name));
+  for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
 }
 
 function walk(path) {
@@ -35,6 +36,7 @@ function walk(path) {
 
 rmSync(join(web, 'dist'), { recursive: true, force: true });
 model('flipbook');
+for (const name of ['LICENSE-APACHE', 'LICENSE-MIT', 'NOTICE']) cpSync(join(web, '..', name), join(web, name));
 for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
 const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
 tsc();

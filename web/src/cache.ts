@@ -19,8 +19,8 @@ interface FileRecord {
 
 interface ModelRecord {
   id: string;
-  /** Number of files of the whole model. */
-  numFiles: number;
+  /** Of the whole model. */
+  files: { path: string; url: string }[];
 }
 
 /** `FileSystemSyncAccessHandle`, which TypeScript knows only in projects for workers. */
@@ -55,7 +55,8 @@ export class CachedFile {
   static async open(source: ModelSource, file: FileEntry): Promise<CachedFile | undefined> {
     try {
       const folder = await modelFolder(source.name, true);
-      await writeJson(folder, MODEL_RECORD, { id: source.name, numFiles: source.files.length } satisfies ModelRecord);
+      const model: ModelRecord = { id: source.name, files: source.files.map(({ path, url }) => ({ path, url })) };
+      await writeJson(folder, MODEL_RECORD, model);
       const name = encodeURIComponent(file.path);
       const old = await readJson<FileRecord>(folder, `${name}.record`);
       const record = old?.url === file.url ? old : { path: file.path, url: file.url, etag: null, complete: false, bytes: 0, sha256: [] };
@@ -138,9 +139,23 @@ export async function cachedModels(): Promise<{ id: string; bytes: number; compl
     const files = await records(folder);
     const complete = files.filter((file) => file.complete);
     const bytes = complete.reduce((sum, file) => sum + file.bytes, 0);
-    found.push({ id: model.id, bytes, complete: complete.length === model.numFiles });
+    found.push({ id: model.id, bytes, complete: complete.length === model.files.length });
   }
   return found;
+}
+
+/** The model `id` if all of it is kept, so that it loads without network. */
+export async function cachedSource(id: string): Promise<ModelSource | undefined> {
+  try {
+    const folder = await modelFolder(id, false);
+    const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
+    const complete = new Map((await records(folder)).filter((file) => file.complete).map((file) => [file.path, file.bytes]));
+    if (!model?.files.every(({ path }) => complete.has(path))) return undefined;
+    return { name: id, files: model.files.map((file) => ({ ...file, bytes: complete.get(file.path) ?? 0 })) };
+  } catch {
+    // No such folder, or no such storage.
+    return undefined;
+  }
 }
 
 /** Bytes of whole files of `source` that are kept. */

@@ -24,6 +24,8 @@ export class Client {
   readonly #stop: () => void;
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
+  /** Messages from before the worker listens. */
+  #waiting: [ToWorker, Transferable[]][] | undefined = [];
   #failure: KinoraError | undefined;
 
   private constructor(port: Port, stop: () => void) {
@@ -76,12 +78,7 @@ export class Client {
         onEvent: (event) => onEvent?.(event as Calls[K]['event']),
         signal,
       });
-      try {
-        this.#send({ id, type, parameters } as ToWorker, transfer);
-      } catch (cause) {
-        // Something in the options cannot be cloned, for example a function.
-        this.#pending.get(id)?.reject(new KinoraError('invalid-request', String(cause), { cause }));
-      }
+      this.#send({ id, type, parameters } as ToWorker, transfer);
     });
   }
 
@@ -94,10 +91,17 @@ export class Client {
   }
 
   #send(message: ToWorker, transfer: Transferable[] = []): void {
-    this.#port.postMessage(message, transfer);
+    if (this.#waiting) this.#waiting.push([message, transfer]);
+    else this.#port.postMessage(message, transfer);
   }
 
   #receive(message: FromWorker): void {
+    if (message.type === 'ready') {
+      const waiting = this.#waiting ?? [];
+      this.#waiting = undefined;
+      for (const [early, transfer] of waiting) this.#send(early, transfer);
+      return;
+    }
     if (message.type === 'panic') {
       this.close(new KinoraError('internal', message.message, { hint: 'please report this; load the model again to go on' }));
       return;

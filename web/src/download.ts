@@ -3,6 +3,7 @@
 import { CachedFile } from './cache.js';
 import { KinoraError } from './errors.js';
 import { CHUNK_BYTES, type FileEntry, type LoadProgress, type ModelSource } from './options.js';
+import { fetchAddress } from './transport.js';
 
 /** Takes the files, one after another. */
 export interface Sink {
@@ -65,7 +66,7 @@ class Transfer {
           await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tries));
         }
       }
-      await this.#cached?.finish(this.#sums);
+      await this.#keep((cached) => cached.finish(this.#sums));
     } finally {
       this.#cached?.close();
     }
@@ -93,14 +94,16 @@ class Transfer {
     const { file, options } = this;
     const etag = this.#cached?.record.etag;
     const headers: HeadersInit = this.#bytes > 0 && etag ? { range: `bytes=${this.#bytes}-`, 'if-range': etag } : {};
-    const response = await fetch(file.url, { signal: options.signal, headers }).catch((cause: unknown) => this.#failed(String(cause), cause));
+    const response = await fetchAddress(file.url, { signal: options.signal, headers }).catch((cause: unknown) => this.#failed(String(cause), cause));
     if (response.status === 404) {
       throw new KinoraError('not-found', `model file not found at ${file.url}`, { hint: 'check the address of the model' });
     }
     if (!response.ok || !response.body) this.#failed(`the server answered ${response.status}`);
     if (response.status !== 206 && this.#bytes > 0) this.#restart();
-    if (this.#bytes === 0) this.#cached?.restart(response.headers.get('etag'));
-    await this.#cached?.begun();
+    await this.#keep((cached) => {
+      if (this.#bytes === 0) cached.restart(response.headers.get('etag'));
+      return cached.begun();
+    });
     // Compressed responses say their compressed length, which says nothing about the file.
     const plain = !response.headers.get('content-encoding');
     const length = plain ? Number(response.headers.get('content-length')) || undefined : undefined;
@@ -109,7 +112,7 @@ class Transfer {
       const sum = await sha256(chunk);
       const wanted = file.sha256?.[this.#sums.length];
       if (file.sha256 && sum !== undefined && sum !== wanted) this.#corrupt(`its chunk ${this.#sums.length} has another checksum`);
-      await this.#store(chunk);
+      await this.#keep((cached) => cached.append(chunk));
       this.#take(chunk, sum, false);
     }
     if (expected !== undefined && this.#bytes !== expected) this.#corrupt(`it has ${this.#bytes} bytes, expected ${expected}`);
@@ -142,12 +145,12 @@ class Transfer {
     if (filled > 0) yield piece.slice(0, filled);
   }
 
-  /** Keeps a chunk; without room for it, loading goes on without the cache. */
-  async #store(chunk: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Works on the cache; where there is no room for it, loading goes on without. */
+  async #keep(work: (cached: CachedFile) => void | Promise<void>): Promise<void> {
+    const cached = this.#cached;
     try {
-      this.#cached?.append(chunk);
+      if (cached) await work(cached);
     } catch {
-      const cached = this.#cached;
       this.#cached = undefined;
       await cached?.discard();
       this.meter.note('there is no room to keep the model in this browser; it is downloaded again next time');

@@ -4,6 +4,7 @@ import { Client } from './client.js';
 import { KinoraError } from './errors.js';
 import { Generation } from './generation.js';
 import { resolveModel } from './models.js';
+import { flipbook } from './models/flipbook.js';
 import { VERSION, type GenerateOptions, type GenerationEvent, type GenerationMetadata, type LoadOptions, type ModelInfo, type Prompt } from './options.js';
 import type { GenerateCall } from './protocol.js';
 import { checkSupport } from './support.js';
@@ -17,11 +18,13 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
   oneOf('cache', cache, ['auto', 'opfs', 'none']);
   signal?.throwIfAborted();
   if (device !== 'cpu') await requireGpu();
-  const source = await resolveModel(options.model ?? 'flipbook', signal);
+  const source = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none');
+  // The model of the package is on the page's own server, whose files the browser caches like the page itself.
+  const keeps = cache === 'opfs' || (cache === 'auto' && source !== flipbook);
   const wasm = String(options.wasm ?? new URL('./wasm/core_bg.wasm', import.meta.url));
   const client = await Client.start(worker);
   try {
-    const parameters = { wasm, source, cpu: device === 'cpu', f32: dtype === 'f32', cache: cache !== 'none' };
+    const parameters = { wasm, source, cpu: device === 'cpu', f32: dtype === 'f32', cache: keeps };
     const info = await client.call('load', parameters, { signal, onEvent: onProgress });
     return new VideoModel(client, info, { worker, wasm });
   } catch (error) {

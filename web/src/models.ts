@@ -1,6 +1,6 @@
 /** Which models there are, of which files they consist, and what this browser keeps of them. */
 
-import { cachedModels, deleteModel, cachedBytes } from './cache.js';
+import { cachedBytes, cachedModels, cachedSource, deleteModel } from './cache.js';
 import { KinoraError } from './errors.js';
 import { flipbook } from './models/flipbook.js';
 import type { FileEntry, LoadOptions, ModelSource } from './options.js';
@@ -59,10 +59,11 @@ export const models = {
 };
 
 /** The files of the model that `model` names. */
-export async function resolveModel(model: NonNullable<LoadOptions['model']>, signal?: AbortSignal): Promise<ModelSource> {
+export async function resolveModel(model: NonNullable<LoadOptions['model']>, signal?: AbortSignal, cache = true): Promise<ModelSource> {
   if (model === 'flipbook') return flipbook;
   if (typeof model === 'object' && !(model instanceof URL)) return checkSource(model);
-  return listFolder(folderAddress(model), signal);
+  const folder = folderAddress(model);
+  return (cache && (await cachedSource(folder))) || listFolder(folder, signal);
 }
 
 function sourceName(model: NonNullable<LoadOptions['model']>): string {
@@ -90,11 +91,15 @@ function folderAddress(model: string | URL): string {
   throw new KinoraError('unknown-model', `unknown model \`${String(model)}\``, { hint });
 }
 
+/** A copy with nothing in it that a worker could not be sent. */
 function checkSource(source: ModelSource): ModelSource {
-  if (typeof source?.name !== 'string' || !Array.isArray(source.files) || source.files.length === 0) {
-    throw new KinoraError('invalid-request', 'invalid model: found an object without name or files, expected `{ name, files }`');
-  }
-  return source;
+  const invalid = (found: string) => new KinoraError('invalid-request', `invalid model: ${found}, expected \`{ name, files }\` with a path and a url for each file`);
+  if (typeof source?.name !== 'string' || !Array.isArray(source.files) || source.files.length === 0) throw invalid('found no name or no files');
+  const files = source.files.map(({ path, url, bytes, sha256 }) => {
+    if (typeof path !== 'string' || !(typeof url === 'string' || (url as unknown) instanceof URL)) throw invalid(`found a file \`${String(path)}\` at \`${String(url)}\``);
+    return { path, url: String(url), ...(bytes === undefined ? {} : { bytes: Number(bytes) }), ...(sha256 === undefined ? {} : { sha256: sha256.map(String) }) };
+  });
+  return { name: source.name, files };
 }
 
 /** Components with weights, and how their files may be called (diffusers and transformers differ). */

@@ -56,6 +56,8 @@ export type ToWorker =
 
 /** Worker to page. */
 export type FromWorker =
+  /** The first message: calls sent before it could be lost while the worker's script is still loading. */
+  | { type: 'ready' }
   | { id: number; type: 'result'; result: unknown }
   | { id: number; type: 'event'; event: unknown }
   | { id: number; type: 'aborted' }

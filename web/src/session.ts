@@ -5,6 +5,7 @@ import { DOWNLOADED, download } from './download.js';
 import { errorData, type ErrorData, KinoraError } from './errors.js';
 import type { GenerationEvent } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
+import { fetchAddress } from './transport.js';
 import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 
 /** What the WASM reports while it generates. */
@@ -25,6 +26,7 @@ const DENOISING = 0.7;
 export function serve(port: Port): void {
   const session = new Session(port);
   port.addEventListener('message', ({ data }) => session.receive(data as ToWorker));
+  port.postMessage({ type: 'ready' } satisfies FromWorker);
 }
 
 class Session {
@@ -95,7 +97,7 @@ class Session {
 
   async #start(wasm: string): Promise<void> {
     // Later calls return at once: the glue keeps the first instance.
-    await init({ module_or_path: wasm });
+    await init({ module_or_path: fetchAddress(wasm) });
     onPanic((message: string) => this.#send({ type: 'panic', message }));
   }
 

@@ -19,8 +19,13 @@ export async function serve(folder = web, intercept = () => false) {
     if (path === '/' && folder === web) return void response.writeHead(200, { 'content-type': 'text/html' }).end(PAGE);
     const file = join(folder, path.endsWith('/') ? `${path}index.html` : path);
     if (!file.startsWith(folder) || !existsSync(file) || !statSync(file).isFile()) return void response.writeHead(404).end('not found');
-    response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream', 'content-length': statSync(file).size });
-    createReadStream(file).pipe(response);
+    const { size, mtimeMs } = statSync(file);
+    const headers = { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream', etag: `"${size}-${Math.round(mtimeMs)}"` };
+    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    const range = start > 0 ? { 'content-range': `bytes ${start}-${size - 1}/${size}` } : {};
+    response.writeHead(start > 0 ? 206 : 200, { ...headers, ...range, 'content-length': size - start });
+    if (request.method === 'HEAD') response.end();
+    else createReadStream(file, { start }).pipe(response);
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   const origin = `http://127.0.0.1:${server.address().port}`;

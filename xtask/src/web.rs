@@ -37,10 +37,12 @@ pub(crate) fn build() -> Outcome {
     step("package sizes", || run(&mut node(&["scripts/sizes.mjs"])))
 }
 
-/// The lints of the crates that run in browsers.
+/// The lints of what only browsers run.
 pub(crate) fn clippy() -> Outcome {
     ensure_target()?;
-    run(&mut cargo(&["clippy", "--quiet", "--target", TARGET, "--package", "kinora-wasm", "--locked", "--", "-D", "warnings"]))
+    let crates = ["--package", "kinora-kernels", "--package", "kinora-runtime", "--package", "kinora-wasm"];
+    let arguments = [&["clippy", "--quiet", "--target", TARGET, "--no-deps", "--locked"], crates.as_slice(), &["--", "-D", "warnings"]];
+    run(&mut cargo(&arguments.concat()))
 }
 
 /// Builds the package and runs its tests in headless Chromium on SwiftShader.

@@ -28,6 +28,7 @@ impl Device {
     }
 
     /// Opens a GPU; `family` overrides the kernels chosen for the adapter.
+    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
     pub async fn gpu(select: &AdapterSelect, family: Option<Family>) -> Result<Self> {
         Ok(Self::Gpu(Arc::new(Gpu::open(select, family).await?)))
     }

@@ -154,7 +154,7 @@ pub(crate) fn event(event: Event) -> Result<JsValue, JsValue> {
     }
 }
 
-pub(crate) fn clip(generated: Generated) -> Result<Object, JsValue> {
+pub(crate) fn clip(generated: &Generated) -> Result<Object, JsValue> {
     let object = Object::new();
     let set = |name: &str, value: JsValue| Reflect::set(&object, &name.into(), &value).map(drop);
     set("width", generated.width.into())?;

@@ -3,6 +3,9 @@
 //! Private to the npm package in `web/`; its hand-written types are the public interface. Every function either returns
 //! a value or throws `{ code, message, hint }`.
 
+// Elsewhere there is no JavaScript to talk to; `cargo xtask web` builds and lints it.
+#![cfg(target_arch = "wasm32")]
+
 mod convert;
 
 use std::cell::RefCell;
@@ -175,7 +178,7 @@ impl Model {
         let result = pipeline.generate(&request, &cancel.0, on_event).await;
         match failed {
             Some(error) => Err(error),
-            None => Ok(clip(result.map_err(Failure::from)?)?),
+            None => Ok(clip(&result.map_err(Failure::from)?)?),
         }
     }
 }
@@ -189,6 +192,7 @@ async fn open(cpu: bool) -> Result<Device, Failure> {
 /// # Errors
 /// Those of the encoders: sizes a format cannot hold, unknown formats.
 #[wasm_bindgen]
+#[expect(clippy::needless_pass_by_value, reason = "wasm-bindgen hands lists of objects over by value only")]
 pub fn encode(frames: Vec<Uint8Array>, settings: JsValue) -> Result<Uint8Array, JsValue> {
     let settings: ClipSettings = from_js(settings)?;
     Ok(settings.encode(frames.iter().map(Uint8Array::to_vec).collect()).map_err(Failure::from)?.as_slice().into())
