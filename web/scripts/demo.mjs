@@ -29,12 +29,12 @@ await build({
   },
 });
 
-// The service worker stores all of the page but the model, which the package keeps by itself.
+// The service worker stores the page on the first visit and the model when it is used.
 const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).sort().flatMap((name) => walk(join(path, name))) : [path]);
 const files = walk(out).map((path) => ({ path: `./${relative(out, path).replaceAll('\\', '/')}`, bytes: readFileSync(path) }));
 const version = files.reduce((hash, { path, bytes }) => hash.update(path).update(bytes), createHash('sha256')).digest('hex').slice(0, 12);
-const page = files.filter(({ path }) => !/\.(safetensors|json|html)$/.test(path)).map(({ path }) => path);
-const worker = readFileSync(join(root, 'sw.js'), 'utf8')
-  .replace('__FILES__', () => JSON.stringify(['./', ...page]))
-  .replace('__VERSION__', () => JSON.stringify(version));
+const paths = files.map(({ path }) => path).filter((path) => path !== './index.html');
+const isModel = (path) => /\.(safetensors|json)$/.test(path);
+const constants = { __PAGE_FILES__: ['./', ...paths.filter((path) => !isModel(path))], __MODEL_FILES__: paths.filter(isModel), __VERSION__: version };
+const worker = Object.entries(constants).reduce((text, [name, value]) => text.replace(name, () => JSON.stringify(value)), readFileSync(join(root, 'sw.js'), 'utf8'));
 writeFileSync(join(out, 'sw.js'), worker);

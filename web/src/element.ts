@@ -114,14 +114,8 @@ export class KinoraVideo extends Base {
 
   set video(video: Video | undefined) {
     this.cancel();
-    this.#video = video;
-    this.#setValue(null);
-    if (video) {
-      this.#show(video);
-    } else {
-      this.#player.clear();
-      this.#setState('empty');
-    }
+    if (video) this.#show(video);
+    else this.#clear();
   }
 
   /** The clip as a file, while the element has a form; else use `video.toBlob()`. `null` until it is encoded. */
@@ -253,16 +247,13 @@ export class KinoraVideo extends Base {
       const video = await generation;
       signal.throwIfAborted();
       this.#abort = undefined;
-      this.#video = video;
       this.#show(video);
       this.#view.announce(labels.done, true);
       this.#send('done', video);
-      await this.#encode(video);
       return video;
     } catch (thrown) {
       // A newer call owns the view by now.
       if (this.#abort === abort) this.#fail(thrown, signal);
-      else if (!signal.aborted) this.#send('error', kinoraError(thrown));
       throw thrown;
     }
   }
@@ -334,22 +325,36 @@ export class KinoraVideo extends Base {
     }
   }
 
+  #clear(): void {
+    this.#video = undefined;
+    this.#setValue(null);
+    this.#player.clear();
+    this.#setState('empty');
+  }
+
   #show(video: Video): void {
+    this.#video = video;
+    this.#setValue(null);
     this.#view.covered = false;
     this.#player.show(video);
     this.#setState('ready');
     if (!this.#stillness.matches) this.#player.play();
+    void this.#encode(video);
   }
 
   /** Only in a form: encoding costs time and memory. */
   async #encode(video: Video): Promise<void> {
     if (!this.form) return;
-    const blob = await video.toBlob();
-    // Another one may be on show by now.
-    if (this.#video !== video) return;
-    const name = `kinora-${video.metadata.seed}.${blob.type.split('/')[1]}`;
-    this.#setValue(new File([blob], name, { type: blob.type }));
-    this.dispatchEvent(new Event('change'));
+    try {
+      const blob = await video.toBlob();
+      // Another one may be on show by now.
+      if (this.#video !== video) return;
+      const name = `kinora-${video.metadata.seed}.${blob.type.split('/')[1]}`;
+      this.#setValue(new File([blob], name, { type: blob.type }));
+      this.dispatchEvent(new Event('change'));
+    } catch (thrown) {
+      this.#send('error', kinoraError(thrown));
+    }
   }
 
   #setValue(file: File | null): void {

@@ -2,11 +2,12 @@
 
 import { checkSupport, models, type SupportReport } from 'kinora';
 import { byId, make, megabytes } from './dom.js';
+import { isStored } from './offline.js';
 
 /** Fills the section about this machine and returns the report. */
 export async function showMachine(): Promise<SupportReport> {
   const [report, plan] = await Promise.all([checkSupport(), models.plan('flipbook')]);
-  const stored = plan.cachedBytes >= plan.totalBytes;
+  const stored = await isStored(plan.files.map((file) => file.url));
   byId('verdict', HTMLElement).textContent = report.message;
   byId('help', HTMLElement).replaceChildren(
     ...report.help.map(({ text, url }) => {

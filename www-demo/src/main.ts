@@ -1,11 +1,12 @@
 /** The demo page: a form, a `<kinora-video>`, and what can be done with the clip. */
 
-import { KinoraError, models, type Video, type VideoType } from 'kinora';
+import { KinoraError, type Video, type VideoType } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
 import sample from './assets/sample.webp';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
 import { showMachine } from './machine.js';
+import { forget, watched, workOffline } from './offline.js';
 import { fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { showSnippets } from './snippets.js';
 import { anySentence, article, any, colors, sentence, subjectOf, subjects } from './vocabulary.js';
@@ -33,6 +34,7 @@ async function generate(): Promise<void> {
   caption(recipe.prompt);
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
+  await watched();
   await clip.generate();
 }
 
@@ -60,6 +62,8 @@ clip.addEventListener('step', ({ detail }) => (document.title = `${Math.round(de
 clip.addEventListener('cancel', () => {
   document.title = TITLE;
   if (clip.video) present(clip.video);
+  // The button that has the focus goes away, and without a clip there is none to take its place.
+  else if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
 });
 clip.addEventListener('error', () => (document.title = `Failed – Kinora`));
 clip.addEventListener('done', ({ detail: video }) => {
@@ -73,6 +77,9 @@ clip.addEventListener('done', ({ detail: video }) => {
     clip.scrollIntoView({ block: 'nearest' });
   });
   void showMachine();
+});
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape') clip.cancel();
 });
 window.addEventListener('focus', () => {
   if (clip.state === 'ready' || clip.state === 'error') document.title = TITLE;
@@ -163,7 +170,7 @@ for (const button of document.querySelectorAll<HTMLButtonElement>('[data-copy]')
   });
 }
 byId('forget', HTMLButtonElement).addEventListener('click', async () => {
-  await models.delete('flipbook');
+  await forget();
   await showMachine();
 });
 
@@ -174,8 +181,7 @@ function readAddress(): void {
 }
 window.addEventListener('hashchange', readAddress);
 
-// Without it the page works all the same, but not offline.
-navigator.serviceWorker?.register('./sw.js').catch((error: unknown) => console.info('not available offline:', error));
+workOffline();
 readAddress();
 showExamples();
 showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });
