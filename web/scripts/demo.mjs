@@ -1,4 +1,5 @@
 // Builds the demo page of www-demo/ into www-demo/dist, from the package in dist/.
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -9,6 +10,7 @@ const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const root = join(web, '../www-demo');
 const out = join(root, 'dist');
 
+execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', root], { stdio: 'inherit' });
 await build({
   root,
   configFile: false,

@@ -43,6 +43,11 @@ export async function serveDemo({ port = 0, folder = DIST, intercept = () => fal
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { origin } = await serveDemo({ port: Number(process.env.PORT ?? 8080) });
+  const port = Number(process.env.PORT ?? 8080);
+  const taken = (error) => {
+    console.error(`port ${port} cannot be used (${error.code}); choose another, for example PORT=${port + 1}`);
+    process.exit(1);
+  };
+  const { origin } = await serveDemo({ port }).catch(taken);
   console.log(`the demo page is at ${origin}/ (Ctrl-C ends it)`);
 }
