@@ -12,10 +12,14 @@ export interface KinoraVideoLabels {
   seek: string;
   /** For example “frame 3 of 17”. */
   frame(index: number, count: number): string;
+  /** For example “Loading the model, 12 of 45 MB”. */
   loading(progress: LoadProgress): string;
   preparing: string;
+  /** For example “Step 3 of 8, about 12 s left”. */
   drawing(step: number, steps: number, secondsLeft: number): string;
+  /** For example “Drawing the frames, about 5 s left”. */
   decoding(secondsLeft: number): string;
+  /** For screen readers, for example “40 percent”. */
   percent(fraction: number): string;
   done: string;
   cancelled: string;

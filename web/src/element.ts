@@ -86,6 +86,7 @@ export class KinoraVideo extends Base {
   #leftMs = 0;
   #help: SupportReport['help'] = [];
 
+  /** An element without a clip. */
   constructor() {
     super();
     this.#view = new View(this.attachShadow({ mode: 'open', delegatesFocus: true }), KinoraVideo.labels);
@@ -112,6 +113,7 @@ export class KinoraVideo extends Base {
     return this.#video;
   }
 
+  /** Shows a clip, or nothing, instead of what runs. */
   set video(video: Video | undefined) {
     this.cancel();
     if (video) this.#show(video);
@@ -399,21 +401,26 @@ export class KinoraVideo extends Base {
   }
 }
 
-type Events = Omit<HTMLElementEventMap, keyof KinoraVideoEventMap> & KinoraVideoEventMap;
+/** What can be listened to: {@link KinoraVideoEventMap} beside the events of every element. */
+export type KinoraVideoEvents = Omit<HTMLElementEventMap, keyof KinoraVideoEventMap> & KinoraVideoEventMap;
 
 /** The listeners of {@link KinoraVideoEventMap} beside those of every element. */
 export interface KinoraVideo {
-  addEventListener<K extends keyof Events>(
+  /** As of every element, with the types of this one's events. */
+  addEventListener<K extends keyof KinoraVideoEvents>(
     type: K,
-    listener: (this: KinoraVideo, event: Events[K]) => void,
+    listener: (this: KinoraVideo, event: KinoraVideoEvents[K]) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  /** As of every element. */
   addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
-  removeEventListener<K extends keyof Events>(
+  /** As of every element, with the types of this one's events. */
+  removeEventListener<K extends keyof KinoraVideoEvents>(
     type: K,
-    listener: (this: KinoraVideo, event: Events[K]) => void,
+    listener: (this: KinoraVideo, event: KinoraVideoEvents[K]) => void,
     options?: boolean | EventListenerOptions,
   ): void;
+  /** As of every element. */
   removeEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | EventListenerOptions): void;
 }
 

@@ -72,6 +72,7 @@ export class KinoraError extends Error {
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
 
+  /** An error of the kind `code`. */
   constructor(code: ErrorCode, message: string, options: { hint?: string | null | undefined; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;

@@ -31,7 +31,7 @@ export interface FileEntry {
   path: string;
   /** Size; unknown until the server says it. */
   bytes?: number;
-  /** SHA-256 of each {@link CHUNK_BYTES} of the file, as hexadecimal text. */
+  /** SHA-256 of each 4 MiB of the file, as hexadecimal text. */
   sha256?: string[];
   /** Where to fetch it. */
   url: string;
@@ -61,6 +61,7 @@ export interface LoadOptions {
   /** Where files from other origins are kept. */
   cache?: 'auto' | 'opfs' | 'none';
   signal?: AbortSignal;
+  /** Called often while loading. */
   onProgress?(progress: LoadProgress): void;
 }
 
@@ -87,6 +88,7 @@ export interface GenerateOptions {
   /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
   preview?: false | { everySteps?: number };
   signal?: AbortSignal;
+  /** Called with every event, for callers who do not loop over the generation. */
   onEvent?(event: GenerationEvent): void;
 }
 
