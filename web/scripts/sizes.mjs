@@ -8,11 +8,10 @@ const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
 const CAPS = { JavaScript: 30_000, WASM: 700_000 };
 
 const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).flatMap((name) => walk(join(path, name))) : [path]);
-const files = walk(dist);
+// Node's entry never reaches a page.
+const files = walk(dist).filter((path) => path !== join(dist, 'node.js'));
 const gzip = (paths) => paths.reduce((sum, path) => sum + gzipSync(readFileSync(path), { level: 9 }).length, 0);
-// No page loads what is for Node.
-const forPages = files.filter((path) => path.endsWith('.js') && !path.endsWith('node.js'));
-const sizes = { JavaScript: gzip(forPages), WASM: gzip(files.filter((path) => path.endsWith('.wasm'))) };
+const sizes = { JavaScript: gzip(files.filter((path) => path.endsWith('.js'))), WASM: gzip(files.filter((path) => path.endsWith('.wasm'))) };
 const model = walk(join(dist, 'models/flipbook')).reduce((sum, path) => sum + statSync(path).size, 0);
 
 for (const [name, bytes] of Object.entries(sizes)) console.log(`${name.padEnd(10)} ${String(bytes).padStart(7)} bytes gzip, cap ${CAPS[name]}`);

@@ -39,10 +39,10 @@ export class Client {
     if (worker === false || (worker === undefined && typeof Worker === 'undefined')) {
       const { serve } = await import('./session.js');
       const { port1, port2 } = new MessageChannel();
-      serve(port2);
+      const stop = serve(port2);
       port1.start();
       port2.start();
-      return new Client(port1, () => port2.close());
+      return new Client(port1, () => (stop(), port2.close()));
     }
     let started: Worker;
     try {

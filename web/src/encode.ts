@@ -1,11 +1,12 @@
-/** Clips to files: MP4 and WebM by the browser's encoders, GIF and APNG by our own in WASM. */
+/** Clips to files: MP4 and WebM by the browser's encoders; GIF, APNG and, without such encoders, MP4 by our own in WASM. */
 
 import { Client } from './client.js';
 import { KinoraError } from './errors.js';
 import { VERSION } from './options.js';
+import type { EncodeCall } from './protocol.js';
 import type { EncoderSetup, Video } from './video.js';
 
-/** Formats of {@link Video.toBlob}; `auto` is MP4, WebM or GIF, the first that this browser can write. */
+/** Formats of {@link Video.toBlob}; `auto` is MP4, or WebM where the browser compresses only that. */
 export type VideoType = 'auto' | 'video/mp4' | 'video/webm' | 'image/gif' | 'image/apng';
 
 /** How to write a clip as a file. */
@@ -28,21 +29,21 @@ export async function encodeVideo(video: Video, setup: EncoderSetup, options: En
   signal?.throwIfAborted();
   switch (type) {
     case 'image/gif':
+      return encodeOurselves(video, setup, 'gif', signal);
     case 'image/apng':
-      return encodeImage(video, setup, type, signal);
+      return encodeOurselves(video, setup, 'apng', signal);
+    case 'auto':
     case 'video/mp4':
     case 'video/webm': {
-      const codec = await usableCodec(video, type, quality);
-      if (codec) return encodeContainer(video, type, codec, quality, signal);
-      const tried = CODECS[type].join(', ');
-      throw new KinoraError('no-encoder', `this browser writes none of ${tried}, which ${type} can hold`, { hint: 'ask for image/gif or `auto`' });
-    }
-    case 'auto':
-      for (const container of ['video/mp4', 'video/webm'] as const) {
+      for (const container of type === 'auto' ? (['video/mp4', 'video/webm'] as const) : [type]) {
         const codec = await usableCodec(video, container, quality);
         if (codec) return encodeContainer(video, container, codec, quality, signal);
       }
-      return encodeImage(video, setup, 'image/gif', signal);
+      // Ours plays everywhere; it stores what moves without compression.
+      if (type !== 'video/webm') return encodeOurselves(video, setup, 'mp4', signal);
+      const message = `this browser encodes none of ${CODECS[type].join(', ')}, which ${type} can hold`;
+      throw new KinoraError('no-encoder', message, { hint: 'ask for video/mp4, which always works' });
+    }
     default:
       throw new KinoraError('invalid-request', `invalid type: found ${String(type)}, expected auto, video/mp4, video/webm, image/gif or image/apng`);
   }
@@ -109,8 +110,10 @@ async function encodeContainer(
   return new Blob([target.buffer], { type: container });
 }
 
+const MEDIA_TYPES = { gif: 'image/gif', apng: 'image/apng', mp4: 'video/mp4' };
+
 /** In a worker of its own, so that it needs no model and can be stopped. */
-async function encodeImage(video: Video, setup: EncoderSetup, type: 'image/gif' | 'image/apng', signal?: AbortSignal): Promise<Blob> {
+async function encodeOurselves(video: Video, setup: EncoderSetup, format: EncodeCall['format'], signal?: AbortSignal): Promise<Blob> {
   const client = await Client.start(setup.worker);
   const finished = new KinoraError('disposed', 'the clip was encoded');
   try {
@@ -118,8 +121,7 @@ async function encodeImage(video: Video, setup: EncoderSetup, type: 'image/gif' 
     const frames = Array.from({ length: video.frameCount }, (_, index) => new Uint8Array(video.rgba(index)));
     const call = {
       wasm: setup.wasm,
-      format: type === 'image/gif' ? ('gif' as const) : ('apng' as const),
-      ...{ width, height, fps, frames },
+      ...{ format, width, height, fps, frames },
       description: metadata.prompt,
       software: `kinora ${VERSION}`,
       comment: JSON.stringify(metadata),
@@ -130,7 +132,7 @@ async function encodeImage(video: Video, setup: EncoderSetup, type: 'image/gif' 
     const stop = () => client.close(finished);
     signal?.addEventListener('abort', stop, { once: true });
     const bytes = await file.finally(() => signal?.removeEventListener('abort', stop));
-    return new Blob([bytes as Uint8Array<ArrayBuffer>], { type });
+    return new Blob([bytes as Uint8Array<ArrayBuffer>], { type: MEDIA_TYPES[format] });
   } finally {
     client.close(finished);
   }

@@ -12,9 +12,10 @@ import { Video, type EncoderSetup } from './video.js';
 
 /** Loads a model into a worker of its own. */
 export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> {
-  const { dtype = 'auto', device = 'auto', cache = 'auto', signal, onProgress, worker } = options;
+  const { dtype = 'auto', device = 'auto', kernels = 'auto', cache = 'auto', signal, onProgress, worker } = options;
   oneOf('dtype', dtype, ['auto', 'f16', 'f32']);
   oneOf('device', device, ['auto', 'webgpu', 'cpu']);
+  oneOf('kernels', kernels, ['auto', 'gpu', 'soft']);
   oneOf('cache', cache, ['auto', 'opfs', 'none']);
   signal?.throwIfAborted();
   if (device !== 'cpu') await requireGpu();
@@ -24,7 +25,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
   const wasm = String(options.wasm ?? new URL('./wasm/core_bg.wasm', import.meta.url));
   const client = await Client.start(worker);
   try {
-    const parameters = { wasm, source, cpu: device === 'cpu', f32: dtype === 'f32', cache: keeps };
+    const parameters = { wasm, source, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
     const info = await client.call('load', parameters, { signal, onEvent: onProgress });
     return new VideoModel(client, info, { worker, wasm });
   } catch (error) {

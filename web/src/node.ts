@@ -1,6 +1,6 @@
 /**
  * The package for Node: WebGPU by the peer dependency `webgpu`, model files from disk. Import this module instead of `kinora`.
- * Node has no workers of the browser's kind, no pictures and no video encoders: there are no previews, and files are GIF or APNG.
+ * Node has no workers of the browser's kind, no pictures and no video encoders: there are no previews, and MP4 files are not compressed.
  */
 
 import { createReadStream } from 'node:fs';
@@ -41,11 +41,11 @@ addTransport('file:', async (url) => {
   }
 });
 
-/** Writes a clip to `path`, whole or not at all: `.gif`, or `.apng` and `.png`. */
+/** Writes a clip to `path`, whole or not at all: `.mp4`, `.gif`, or `.apng` and `.png`. */
 export async function saveVideo(video: Video, path: string): Promise<void> {
   const extension = extname(path).toLowerCase();
-  const type = ({ '.gif': 'image/gif', '.apng': 'image/apng', '.png': 'image/apng' } as const)[extension];
-  if (!type) throw new KinoraError('invalid-request', `invalid path: found \`${path}\`, expected an ending .gif or .apng`);
+  const type = ({ '.mp4': 'video/mp4', '.gif': 'image/gif', '.apng': 'image/apng', '.png': 'image/apng' } as const)[extension];
+  if (!type) throw new KinoraError('invalid-request', `invalid path: found \`${path}\`, expected an ending .mp4, .gif or .apng`);
   const partial = `${path}.part`;
   const blob = await video.toBlob({ type });
   try {

@@ -54,6 +54,8 @@ export interface LoadOptions {
   dtype?: DType;
   /** `cpu` runs exact reference code and is very slow. */
   device?: 'auto' | 'webgpu' | 'cpu';
+  /** Which kernels run on WebGPU, for measurements: those for GPUs (`gpu`) and for software adapters (`soft`) run anywhere. */
+  kernels?: 'auto' | 'gpu' | 'soft';
   /** Default: true where the platform has workers. `false` blocks the thread in parts of up to some 100 ms. */
   worker?: boolean | (() => Worker);
   /** Replaces the WASM module that comes with the package. */

@@ -27,7 +27,7 @@ export interface GeneratedClip {
 
 /** A clip to write as a file. */
 export interface EncodeCall {
-  format: 'gif' | 'apng';
+  format: 'gif' | 'apng' | 'mp4';
   width: number;
   height: number;
   fps: number;
@@ -40,7 +40,7 @@ export interface EncodeCall {
 /** What the worker can be asked: parameters, result, and what it reports meanwhile. */
 export interface Calls {
   load: {
-    parameters: { wasm: string; source: ModelSource; cpu: boolean; f32: boolean; cache: boolean };
+    parameters: { wasm: string; source: ModelSource; device: 'auto' | 'gpu' | 'soft' | 'cpu'; f32: boolean; cache: boolean };
     result: ModelInfo;
     event: LoadProgress;
   };

@@ -22,11 +22,12 @@ const LOSS_NEWS_MS = 200;
 /** Share of a generation before decoding, by time with the default model. */
 const DENOISING = 0.7;
 
-/** Answers calls that arrive at `port`. */
-export function serve(port: Port): void {
+/** Answers calls that arrive at `port`; returns how to stop and free everything. */
+export function serve(port: Port): () => void {
   const session = new Session(port);
   port.addEventListener('message', ({ data }) => session.receive(data as ToWorker));
   port.postMessage({ type: 'ready' } satisfies FromWorker);
+  return () => session.close();
 }
 
 class Session {
@@ -51,6 +52,16 @@ class Session {
     const abort = new AbortController();
     this.#aborts.set(message.id, abort);
     this.#tail = this.#tail.then(() => this.#answer(message, abort.signal)).finally(() => this.#aborts.delete(message.id));
+  }
+
+  /** What ending a worker does at once. */
+  close(): void {
+    for (const abort of this.#aborts.values()) abort.abort();
+    void this.#tail.then(() => {
+      (this.#model?.device() as GPUDevice | undefined)?.destroy();
+      this.#model?.free();
+      this.#model = undefined;
+    });
   }
 
   async #answer(call: Call, signal: AbortSignal): Promise<void> {
@@ -102,14 +113,14 @@ class Session {
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
-    const { wasm, source, cpu, f32, cache } = parameters;
+    const { wasm, source, device, f32, cache } = parameters;
     await this.#start(wasm);
     const files = new Files();
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
     const progress = await download(source, files, { cache, signal, onProgress: report });
     report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = (this.#model = await Model.load(files, { label: source.name, cpu, f32 }));
+    const model = (this.#model = await Model.load(files, { label: source.name, device, f32 }));
     signal.throwIfAborted();
     await this.#compile(model, signal, (done, total) => {
       const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);

@@ -6,6 +6,9 @@ import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
 export const web = dirname(dirname(fileURLToPath(import.meta.url)));
+/** The bars are those of a machine with two free cores; one that does other things at the same time gets this much more. */
+export const SLOWNESS = Number(process.env.KINORA_TEST_SLOWNESS ?? 1);
+
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm', '.css': 'text/css', '.png': 'image/png' };
 const PAGE = `<!doctype html><meta charset="utf-8"><title>kinora</title><link rel="icon" href="data:,">
 <script type="importmap">{"imports":{"kinora":"/dist/index.js","mediabunny":"/node_modules/mediabunny/dist/bundles/mediabunny.min.mjs"}}</script>

@@ -1,7 +1,7 @@
 // What a long-lived page needs: cancelling, queueing, recovery, freeing, and errors that can be acted on.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { launch, open, serve } from './harness.mjs';
+import { launch, open, serve, SLOWNESS } from './harness.mjs';
 
 /** Small and quick: one token row each way. */
 const TINY = { width: 64, height: 64, frames: 5, steps: 2, preview: false };
@@ -53,10 +53,9 @@ test('a cancelled generation rejects with the reason and leaves the model usable
 test('after an abort the GPU is idle within half a second', { timeout: 300_000 }, async () => {
   const waits = await page.evaluate(async () => {
     const waits = [];
-    for (let round = 0; round < 20; round++) {
-      const generation = model.generate('a tiger face', { steps: 20, preview: false });
-      // Spread over text, prelude, steps and decoding without any clock of our own.
-      await new Promise((resolve) => setTimeout(resolve, 40 + 97 * round));
+    for (let round = 0; round < 50; round++) {
+      const generation = model.generate('a tiger face', { steps: 3 });
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 3000));
       const begun = performance.now();
       generation.cancel();
       await failure(generation);
@@ -64,10 +63,9 @@ test('after an abort the GPU is idle within half a second', { timeout: 300_000 }
     }
     return waits.sort((a, b) => a - b);
   });
-  const p95 = waits[Math.floor(waits.length * 0.95) - 1];
-  console.log(`abort to idle: median ${waits[10].toFixed(0)} ms, 95th percentile ${p95.toFixed(0)} ms`);
-  // Machines that do other things at the same time get more time; half a second is the bar on a quiet one.
-  assert.ok(p95 <= 500 * Number(process.env.KINORA_TEST_SLOWNESS ?? 1), waits.map(Math.round).join(' '));
+  const p95 = waits[47];
+  console.log(`abort to idle: median ${waits[25].toFixed(0)} ms, 95th percentile ${p95.toFixed(0)} ms`);
+  assert.ok(p95 <= 500 * SLOWNESS, waits.map(Math.round).join(' '));
 });
 
 test('a second generation waits for the first, and both are what they are alone', { timeout: 120_000 }, async () => {
@@ -164,11 +162,14 @@ test('a lost device is opened again for the next generation', { timeout: 120_000
     const lost = await failure(own.generate('a cat', { ...tiny, steps: 30, onEvent: (event) => event.type === 'step' && event.step === 2 && first.destroy() }));
     const video = await own.generate('a cat', tiny);
     GPUAdapter.prototype.requestDevice = request;
+    const second = device;
     await own.dispose();
-    return [lost, device !== first, video.frameCount];
+    // Without a worker to end, disposing has to destroy the device itself.
+    const { reason } = await second.lost;
+    return [lost, second !== first && reason === 'destroyed', video.frameCount];
   });
   assert.equal(lost.code, 'device-lost', JSON.stringify(lost));
-  assert.ok(again, 'another device');
+  assert.ok(again, 'another device, and destroyed in the end');
   assert.equal(frames, TINY.frames);
 });
 

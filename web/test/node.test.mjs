@@ -18,11 +18,11 @@ console.log(JSON.stringify({ support, events, frames: video.frameCount }));
 
 test('a script makes a clip and a file', { timeout: 180_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'kinora-'));
-  const file = join(folder, 'clip.gif');
+  const file = join(folder, 'clip.mp4');
   const printed = execFileSync(process.execPath, ['--input-type=module', '-e', SCRIPT, file], { cwd: web, stdio: ['ignore', 'pipe', 'inherit'] });
   const seen = JSON.parse(printed.toString());
   assert.ok(seen.support.ok, JSON.stringify(seen.support));
   assert.deepEqual([seen.frames, seen.events[0], seen.events.at(-1)], [5, 'start', 'done']);
-  assert.equal(readFileSync(file).subarray(0, 6).toString(), 'GIF89a');
+  assert.equal(readFileSync(file).subarray(4, 8).toString(), 'ftyp');
   rmSync(folder, { recursive: true });
 });

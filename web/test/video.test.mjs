@@ -12,6 +12,23 @@ before(async () => {
     globalThis.kinora = await import('kinora');
     const { video } = await kinora.generateVideo({ prompt: 'a taxi on a green background', seed: 3, steps: 2, frames: 9, preview: false, durationSeconds: 9 });
     globalThis.video = video;
+    /** Writes the clip as a file and decodes it again. */
+    globalThis.compare = async (type) => {
+      const blob = await video.toBlob({ type });
+      const head = String.fromCharCode(...new Uint8Array(await blob.slice(0, 8).arrayBuffer()));
+      const { Input, BlobSource, ALL_FORMATS, VideoSampleSink } = await import('mediabunny');
+      const track = await new Input({ source: new BlobSource(blob), formats: ALL_FORMATS }).getPrimaryVideoTrack();
+      const errors = [];
+      for await (const sample of new VideoSampleSink(track).samples()) {
+        const context = new OffscreenCanvas(video.width, video.height).getContext('2d');
+        sample.draw(context, 0, 0);
+        const found = context.getImageData(0, 0, video.width, video.height).data;
+        const wanted = video.rgba(errors.length);
+        errors.push(found.reduce((sum, value, at) => sum + Math.abs(value - wanted[at]), 0) / found.length);
+        sample.close();
+      }
+      return { type: blob.type, size: blob.size, head, codec: track.codec, frames: errors.length, worst: Math.max(...errors) };
+    };
   });
 }, { timeout: 180_000 });
 after(async () => {
@@ -60,24 +77,7 @@ for (const [type, magic] of [
   ['video/webm', /^\x1aE\xdf\xa3/],
 ]) {
   test(`${type} plays again with the frames it was made of`, { timeout: 60_000 }, async () => {
-    const seen = await page.evaluate(async (type) => {
-      const blob = await video.toBlob({ type });
-      const head = String.fromCharCode(...new Uint8Array(await blob.slice(0, 8).arrayBuffer()));
-      const { Input, BlobSource, ALL_FORMATS, VideoSampleSink } = await import('mediabunny');
-      const input = new Input({ source: new BlobSource(blob), formats: ALL_FORMATS });
-      const track = await input.getPrimaryVideoTrack();
-      const errors = [];
-      let index = 0;
-      for await (const sample of new VideoSampleSink(track).samples()) {
-        const context = new OffscreenCanvas(video.width, video.height).getContext('2d');
-        sample.draw(context, 0, 0);
-        const found = context.getImageData(0, 0, video.width, video.height).data;
-        const wanted = video.rgba(index++);
-        errors.push(found.reduce((sum, value, at) => sum + Math.abs(value - wanted[at]), 0) / found.length);
-        sample.close();
-      }
-      return { type: blob.type, size: blob.size, head, codec: track.codec, frames: index, worst: Math.max(...errors) };
-    }, type);
+    const seen = await page.evaluate((type) => compare(type), type);
     console.log(`${type}: ${seen.codec}, ${seen.size} bytes, mean error at most ${seen.worst.toFixed(2)} of 255`);
     assert.equal(seen.type, type);
     assert.match(seen.head, magic);
@@ -101,8 +101,8 @@ test('GIF and APNG hold the frames and the prompt', { timeout: 60_000 }, async (
   }
 });
 
-test('without an encoder there is a GIF, or an error that says so', { timeout: 60_000 }, async () => {
-  const [auto, asked, wrong] = await page.evaluate(async () => {
+test('without an encoder there is an exact MP4, or an error that says so', { timeout: 60_000 }, async () => {
+  const [auto, asked, webm, wrong] = await page.evaluate(async () => {
     const encoder = globalThis.VideoEncoder;
     globalThis.VideoEncoder = class extends encoder {
       // As some browsers do: promise it, then fail.
@@ -111,11 +111,15 @@ test('without an encoder there is a GIF, or an error that says so', { timeout: 6
       }
     };
     const code = (promise) => promise.then(() => 'none', (error) => error.code);
-    const result = [(await video.toBlob()).type, await code(video.toBlob({ type: 'video/mp4' })), await code(video.toBlob({ type: 'video/avi' }))];
+    const result = [await compare('auto'), await compare('video/mp4'), await code(video.toBlob({ type: 'video/webm' })), await code(video.toBlob({ type: 'video/avi' }))];
     globalThis.VideoEncoder = encoder;
     return result;
   });
-  assert.deepEqual([auto, asked, wrong], ['image/gif', 'no-encoder', 'invalid-request']);
+  for (const seen of [auto, asked]) {
+    assert.deepEqual([seen.type, seen.codec, seen.frames], ['video/mp4', 'avc', 9]);
+    assert.ok(seen.worst < 2.5, `mean error ${seen.worst}`);
+  }
+  assert.deepEqual([webm, wrong], ['no-encoder', 'invalid-request']);
 });
 
 test('encoding can be aborted, and a disposed clip says so', { timeout: 60_000 }, async () => {

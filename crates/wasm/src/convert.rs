@@ -12,10 +12,24 @@ use wasm_bindgen::JsValue;
 pub(crate) struct Settings {
     /// How errors call the model.
     pub(crate) label: String,
-    /// Whether to run on the CPU twins.
-    pub(crate) cpu: bool,
+    /// Where to run it.
+    pub(crate) device: DeviceKind,
     /// Whether to keep weights in 32 bits.
     pub(crate) f32: bool,
+}
+
+/// Where to run, and with which kernels.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum DeviceKind {
+    /// WebGPU with the kernels made for the adapter.
+    Auto,
+    /// WebGPU with the kernels for software adapters.
+    Soft,
+    /// WebGPU with the kernels for GPUs.
+    Gpu,
+    /// The CPU twins.
+    Cpu,
 }
 
 /// What to generate; absent fields get the model's defaults.

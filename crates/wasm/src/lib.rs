@@ -14,10 +14,10 @@ use std::rc::Rc;
 
 use js_sys::{Function, Object, Uint8Array};
 use kinora_runtime::weights::ModelFiles;
-use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, VideoPipeline, WeightFormat};
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Family, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use convert::{ClipSettings, Failure, Info, PlainKernel, Request, Settings, clip, event, from_js, to_js};
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Request, Settings, clip, event, from_js, to_js};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
 #[wasm_bindgen(js_name = onPanic)]
@@ -107,7 +107,7 @@ fn no_room(path: &str) -> Failure {
 #[wasm_bindgen]
 pub struct Model {
     pipeline: RefCell<Rc<VideoPipeline>>,
-    cpu: bool,
+    device: DeviceKind,
 }
 
 #[wasm_bindgen]
@@ -118,12 +118,12 @@ impl Model {
     /// Those of the runtime.
     pub async fn load(files: Files, settings: JsValue) -> Result<Self, JsValue> {
         let settings: Settings = from_js(settings)?;
-        let device = open(settings.cpu).await?;
+        let device = open(settings.device).await?;
         let mut model = ModelFiles::new(settings.label);
         files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
         let format = if settings.f32 { WeightFormat::F32 } else { WeightFormat::F16 };
         let pipeline = VideoPipeline::from_files(device, model, format).map_err(Failure::from)?;
-        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), cpu: settings.cpu })
+        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), device: settings.device })
     }
 
     /// Defaults and limits of the model.
@@ -153,7 +153,7 @@ impl Model {
     /// # Errors
     /// Those of opening a device, and `busy` while a generation runs.
     pub async fn reopen(&self) -> Result<(), JsValue> {
-        let device = open(self.cpu).await?;
+        let device = open(self.device).await?;
         let mut pipeline = self.pipeline.borrow_mut();
         let pipeline = Rc::get_mut(&mut pipeline).ok_or_else(|| Failure::new("busy", "a generation is still running"))?;
         pipeline.set_device(device);
@@ -183,8 +183,14 @@ impl Model {
     }
 }
 
-async fn open(cpu: bool) -> Result<Device, Failure> {
-    if cpu { Ok(Device::cpu()) } else { Ok(Device::gpu(&AdapterSelect::Auto, None).await.map_err(Error::from)?) }
+async fn open(kind: DeviceKind) -> Result<Device, Failure> {
+    let family = match kind {
+        DeviceKind::Cpu => return Ok(Device::cpu()),
+        DeviceKind::Auto => None,
+        DeviceKind::Soft => Some(Family::Soft),
+        DeviceKind::Gpu => Some(Family::Gpu),
+    };
+    Ok(Device::gpu(&AdapterSelect::Auto, family).await.map_err(Error::from)?)
 }
 
 /// Encodes `frames`, one array of RGBA bytes each, as `gif` or `apng`.
