@@ -1,7 +1,9 @@
 // `<kinora-video>` by itself. Clips are made by hand where a test is not about generating.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { launch, open, serve } from './harness.mjs';
+import { launch, open, serve, web } from './harness.mjs';
 
 let server, browser;
 before(async () => {
@@ -30,6 +32,24 @@ async function pageWithElement(html, media = {}) {
   }, html);
   return page;
 }
+
+test('the element of the README knows the attributes that the README lists', async () => {
+  const readme = readFileSync(join(web, 'README.md'), 'utf8');
+  const html = readme.match(/```html\n.*\n(<kinora-video[\s\S]*?)```/)?.[1];
+  const page = await pageWithElement(html ?? '');
+  const listed = [...readme.match(/\| attributes \|(.*)/)[1].matchAll(/`([a-z]+)/g)].map(([, name]) => name);
+  const source = readFileSync(join(web, 'src/element.ts'), 'utf8');
+  assert.deepEqual(listed.filter((name) => !source.includes(`'${name}'`)), []);
+  assert.deepEqual(
+    await page.evaluate(() => {
+      const element = document.querySelector('kinora-video');
+      return [element.state, part('canvas').getAttribute('aria-label'), part('generate').textContent, part('generate').hidden];
+    }),
+    ['empty', 'a rocket flying on a blue background', 'Generate', false],
+  );
+  assert.deepEqual(page.problems, []);
+  await page.close();
+});
 
 test('a clip plays, pauses and steps by keyboard', async () => {
   const page = await pageWithElement('<kinora-video controls alt="Grey frames"></kinora-video>');
