@@ -30,8 +30,8 @@ button:hover { border-color: currentColor }
 :is(button, input, a):focus-visible { outline: 3px solid var(--kinora-focus, var(--_accent)); outline-offset: 3px }
 input, progress { accent-color: var(--_accent) }
 input { flex: 1; min-width: 60px; height: 24px; margin: 0; cursor: pointer }
-progress { appearance: none; flex: 1 1 100%; width: 100%; height: 6px; border: 0; border-radius: 3px; overflow: hidden; background: none }
-progress::-webkit-progress-bar { background: var(--_line) }
+progress { appearance: none; flex: 1 1 100%; width: 100%; height: 6px; border: 0; border-radius: 3px; overflow: hidden; background: var(--_line) }
+progress::-webkit-progress-bar { background: none }
 progress::-webkit-progress-value { background: var(--_accent); transition: inline-size .4s; animation: kinora-pulse 1.8s infinite }
 progress::-moz-progress-bar { background: var(--_accent) }
 @keyframes kinora-pulse { 50% { opacity: .6 } }

@@ -16,8 +16,8 @@ after(async () => {
 });
 
 /** A page that knows the element and has `clip()`, which makes a clip of one colour for each frame. */
-async function pageWithElement(html, media = {}) {
-  const page = await open(browser, server.origin);
+async function pageWithElement(html, media = {}, from = browser) {
+  const page = await open(from, server.origin);
   await page.emulateMedia(media);
   await page.evaluate(async (html) => {
     const { Video } = await import('kinora');
@@ -151,4 +151,22 @@ test('elements share one model, report a bad attribute, and free the model with 
   assert.deepEqual([seen.started, seen.ended], [1, 1]);
   assert.deepEqual(page.problems, []);
   await page.close();
+});
+
+test('without an adapter it says so and shows where to read on', async () => {
+  const without = await launch({ webgpu: false });
+  try {
+    const page = await pageWithElement('<kinora-video prompt="a fox" controls></kinora-video>', {}, without);
+    const seen = await page.evaluate(async () => {
+      const element = document.querySelector('kinora-video');
+      const code = await element.generate().catch((error) => error.code);
+      const alert = part('error');
+      return { code, state: element.state, hidden: alert.hidden, text: alert.textContent, links: alert.querySelectorAll('a').length, again: !part('generate').hidden };
+    });
+    assert.match(seen.text, /no graphics adapter/);
+    assert.deepEqual([seen.code, seen.state, seen.hidden, seen.again], ['no-adapter', 'error', false, true]);
+    assert.ok(seen.links > 0);
+  } finally {
+    await without.close();
+  }
 });

@@ -141,5 +141,7 @@ test('every exported symbol is documented, and TypeDoc agrees', { timeout: 120_0
   app.logger.log = (message, level) => level >= LogLevel.Warn && warnings.push(message);
   const project = await app.convert();
   app.validate(project);
+  await app.generateDocs(project, join(folder, 'documentation'));
   assert.deepEqual(warnings, []);
+  assert.match(readFileSync(join(folder, 'documentation/classes/element.KinoraVideo.html'), 'utf8'), /Makes a clip of what the attributes say/);
 });

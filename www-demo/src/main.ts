@@ -13,6 +13,8 @@ import { anySentence, article, any, colors, sentence, subjectOf, subjects } from
 
 const TITLE = document.title;
 const NUM_EXAMPLES = 3;
+/** Of assets/sample.webp. */
+const SAMPLE_PROMPT = 'a rocket flying on a blue background';
 
 const clip = byId('clip', KinoraVideo);
 const form = byId('form', HTMLFormElement);
@@ -43,10 +45,20 @@ function caption(prompt: string, details = ''): void {
   byId('details', HTMLElement).textContent = details;
 }
 
+function presentSample(): void {
+  clip.setAttribute('poster', sample);
+  clip.setAttribute('alt', `Sample: ${SAMPLE_PROMPT}`);
+  caption(SAMPLE_PROMPT, 'A sample: the first frame');
+}
+
+function recipeOfVideo({ metadata: { prompt, seed, width, height, frames, steps } }: Video): Recipe {
+  return { prompt, seed: String(seed), shape: `${width}x${height}`, frames: String(frames), steps: String(steps) };
+}
+
 /** Everything around the clip says what it was made from. */
 function present(video: Video, ms?: number): void {
-  const { prompt, seed, width, height, frames, steps } = video.metadata;
-  const recipe: Recipe = { prompt, seed: String(seed), shape: `${width}x${height}`, frames: String(frames), steps: String(steps) };
+  const recipe = recipeOfVideo(video);
+  const { prompt, seed } = recipe;
   caption(prompt, ms === undefined ? `Seed ${seed}` : `Seed ${seed}, made in ${(ms / 1e3).toFixed(1)} s`);
   clip.setAttribute('prompt', prompt);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
@@ -56,23 +68,23 @@ function present(video: Video, ms?: number): void {
   clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
 }
 
-clip.setAttribute('poster', sample);
 clip.addEventListener('load-progress', ({ detail }) => (document.title = `${Math.round(detail.fraction * 100)} % loaded – Kinora`));
 clip.addEventListener('step', ({ detail }) => (document.title = `${Math.round(detail.fraction * 100)} % – Kinora`));
 clip.addEventListener('cancel', () => {
   document.title = TITLE;
-  if (clip.video) present(clip.video);
+  if (clip.video) return present(clip.video);
+  presentSample();
   // The button that has the focus goes away, and without a clip there is none to take its place.
-  else if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
+  if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
 });
 clip.addEventListener('error', () => (document.title = `Failed – Kinora`));
 clip.addEventListener('done', ({ detail: video }) => {
   document.title = `Ready – Kinora`;
-  const recipe = readForm(form);
   present(video, performance.now() - begun);
   addToGallery(video, () => {
     clip.video = video;
-    fillForm(form, { ...recipe, prompt: video.metadata.prompt, seed: String(video.metadata.seed) });
+    fillForm(form, recipeOfVideo(video));
+    hint();
     present(video);
     clip.scrollIntoView({ block: 'nearest' });
   });
@@ -110,8 +122,12 @@ function write(text: string): void {
 }
 
 function showExamples(): void {
-  const examples = Array.from({ length: NUM_EXAMPLES }, () => {
-    const { subject, motion, color } = anySentence();
+  const chosen = new Map<string, ReturnType<typeof anySentence>>();
+  while (chosen.size < NUM_EXAMPLES) {
+    const example = anySentence();
+    chosen.set(example.subject.name, example);
+  }
+  const examples = [...chosen.values()].map(({ subject, motion, color }) => {
     const chip = make('button', `${article(subject.name)} ${motion}`, { type: 'button', class: 'chip', 'data-color': color });
     chip.addEventListener('click', () => write(sentence(subject, motion, color)));
     return chip;
@@ -177,11 +193,14 @@ byId('forget', HTMLButtonElement).addEventListener('click', async () => {
 function readAddress(): void {
   const recipe = recipeOf(location.hash);
   if (recipe) fillForm(form, recipe);
+  // Whoever gets the same clip every time should see why.
+  if (recipe?.seed) byId('options', HTMLDetailsElement).open = true;
   hint();
 }
 window.addEventListener('hashchange', readAddress);
 
 workOffline();
+presentSample();
 readAddress();
 showExamples();
 showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });
