@@ -2,10 +2,14 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
 
+mod given;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kinora_media::{Format, FrameRate};
+
+pub(crate) use given::{ExtendDirection, GivenArgs};
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
 #[derive(Debug, Parser)]
@@ -95,7 +99,7 @@ pub(crate) struct DeviceArgs {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("sentence").required(true).args(["prompt", "prompt_option", "prompt_file"]))]
-#[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size"))]
+#[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size").conflicts_with("aspect"))]
 pub(crate) struct GenerateArgs {
     /// What the clip shows; `-` reads it from standard input
     #[arg(value_name = "PROMPT")]
@@ -113,6 +117,9 @@ pub(crate) struct GenerateArgs {
     /// Frame size in pixels [default: the model's]
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     pub(crate) size: Option<(u32, u32)>,
+    /// Shape of the frame, at the model's usual number of pixels
+    #[arg(long, value_enum, value_name = "W:H", conflicts_with = "size")]
+    pub(crate) aspect: Option<Aspect>,
     /// Frame width in pixels
     #[arg(short = 'W', long, value_name = "PX", value_parser = side())]
     pub(crate) width: Option<u32>,
@@ -153,6 +160,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) dtype: WeightType,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
 
     /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
     #[arg(short, long, value_name = "FILE")]
@@ -163,6 +172,37 @@ pub(crate) struct GenerateArgs {
     /// Replace an existing file
     #[arg(short = 'y', long)]
     pub(crate) overwrite: bool,
+}
+
+/// Presets of --aspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Aspect {
+    #[value(name = "16:9")]
+    Wide,
+    #[value(name = "9:16")]
+    Tall,
+    #[value(name = "1:1")]
+    Square,
+    #[value(name = "4:3")]
+    Classic,
+    #[value(name = "3:4")]
+    Portrait,
+    #[value(name = "21:9")]
+    Cinema,
+}
+
+impl Aspect {
+    /// Width and height.
+    pub(crate) fn ratio(self) -> [usize; 2] {
+        match self {
+            Self::Wide => [16, 9],
+            Self::Tall => [9, 16],
+            Self::Square => [1, 1],
+            Self::Classic => [4, 3],
+            Self::Portrait => [3, 4],
+            Self::Cinema => [21, 9],
+        }
+    }
 }
 
 #[derive(Debug, Args)]

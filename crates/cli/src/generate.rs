@@ -15,6 +15,7 @@ use crate::{
     Report,
     args::{ConsoleArgs, GenerateArgs},
     failure::{Exit, Failure},
+    given::Given,
     interrupt, models,
     progress::{Event, Renderer},
     run,
@@ -38,17 +39,19 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     // Everything that can be wrong about the output is found before minutes of work.
     let output = Output::open(&path, args.format, args.overwrite)?;
     let folder = models::find(&args.model)?;
+    let given = Given::open(&args.given)?;
 
     let mut renderer = Renderer::stderr(console);
     let device = run::open_device(&args.device)?;
     let pipeline = run::load(&device, &folder, args.dtype)?;
     let load_ms = millis(begun);
-    let request = run::request(args, prompt, seed, &pipeline)?;
+    let request = run::request(args, &given, prompt, seed, &pipeline, &mut |text| renderer.show(&Event::Note { text }))?;
     let fps = args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
     let (width, height, frames) = (request.width, request.height, request.frames);
     renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
 
     let mut json = run::describe(&request, &args.model, fps.as_f64());
+    merge(&mut json, given.describe().map_or(Value::Null, |given| json!({ "given": given })));
     let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
     let generating = Instant::now();
     let finished = interrupt::polite(|| {
@@ -63,10 +66,10 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
             renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
             !interrupt::token().is_cancelled()
         })?;
-        Ok::<_, Failure>((written, generate_ms, millis(writing)))
+        Ok::<_, Failure>((written, clip.frames().len(), generate_ms, millis(writing)))
     });
     renderer.clear();
-    let (written, generate_ms, write_ms) = finished?;
+    let (written, frames, generate_ms, write_ms) = finished?;
     renderer.show(&Event::Done);
 
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
@@ -78,6 +81,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     }
     let result = json!({
         "path": written.path,
+        "frames": frames,
         "format": written.format.name(),
         "encoder": written.encoder,
         "sizeBytes": written.size_bytes,

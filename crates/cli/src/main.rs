@@ -6,6 +6,7 @@ mod bench;
 mod doctor;
 mod failure;
 mod generate;
+mod given;
 mod interrupt;
 mod models;
 mod progress;

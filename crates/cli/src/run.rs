@@ -11,8 +11,9 @@ use kinora_runtime::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
+    args::{Aspect, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
     failure::{Exit, Failure},
+    given::Given,
     interrupt,
     progress::Event,
 };
@@ -21,8 +22,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
-            "invalid-request" => Exit::Usage,
-            "no-adapter" => Exit::NoGpu,
+            "invalid-request" | "invalid-conditioning" => Exit::Usage,
+            "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
             "device" | "device-lost" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
@@ -49,13 +50,14 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
         None => AdapterSelect::Auto,
         Some(text) => text.parse().map_or_else(|_| AdapterSelect::Name(text.to_owned()), AdapterSelect::Index),
     };
-    // For tests and comparisons: both kernel families run on any adapter.
+    // For tests and comparisons: an adapter runs more kernel families than the one chosen for it.
     let family = match env::var("KINORA_KERNELS").as_deref() {
         Err(_) | Ok("") => None,
         Ok("soft") => Some(Family::Soft),
+        Ok("lanes") => Some(Family::Lanes),
         Ok("gpu") => Some(Family::Gpu),
         Ok(other) => {
-            let message = format!("KINORA_KERNELS is `{other}`; expected soft or gpu");
+            let message = format!("KINORA_KERNELS is `{other}`; expected soft, lanes or gpu");
             return Err(Failure::new(Exit::Usage, "unknown-kernels", message));
         }
     };
@@ -73,20 +75,35 @@ pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<
     Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
 }
 
-/// The model's defaults, replaced by what was asked for.
-pub(crate) fn request(args: &GenerateArgs, prompt: String, seed: u64, pipeline: &VideoPipeline) -> Result<GenerateRequest, Failure> {
+/// The model's defaults, replaced by what was asked for; `note` hears of what may surprise.
+pub(crate) fn request(
+    args: &GenerateArgs,
+    given: &Given,
+    prompt: String,
+    seed: u64,
+    pipeline: &VideoPipeline,
+    note: &mut dyn FnMut(String),
+) -> Result<GenerateRequest, Failure> {
     let mut request = pipeline.request(prompt);
     let (width, height) = args.size.map_or((args.width, args.height), |(width, height)| (Some(width), Some(height)));
+    if let Some(ratio) = args.aspect.map(Aspect::ratio) {
+        [request.width, request.height] = pipeline.size_for_aspect(ratio);
+        if request.width * ratio[1] != request.height * ratio[0] {
+            note(format!("{}:{} becomes {}x{}, the nearest size of this model", ratio[0], ratio[1], request.width, request.height));
+        }
+    }
+    request.frames = given.frames(pipeline).unwrap_or(request.frames);
     let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
     replace(&mut request.width, width);
     replace(&mut request.height, height);
     replace(&mut request.frames, args.frames);
     replace(&mut request.steps, args.steps);
-    request.guidance = args.guidance.unwrap_or(request.guidance);
+    request.guidance.scale = args.guidance.unwrap_or(request.guidance.scale);
     request.shift = args.shift.map(f64::from);
     request.negative = args.negative.clone().unwrap_or_default();
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    request.conditioning = given.conditioning(&request, pipeline, note)?;
     Ok(request)
 }
 
@@ -103,7 +120,7 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
         "frames": request.frames,
         "fps": fps,
         "steps": request.steps,
-        "guidance": request.guidance,
+        "guidance": request.guidance.scale,
         "shift": request.shift,
     })
 }

@@ -9,14 +9,20 @@ use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel};
 use crate::weight::{WeakWeight, Weight};
 
-/// Which of the two implementations of the heavy kernels runs.
+/// Which implementation of the heavy kernels runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// Barrier-free register blocks, for software adapters.
     Soft,
+    /// Register blocks that a subgroup of [`LANES`] invocations shares, for software adapters that have them; kernels
+    /// that gain nothing from sharing are those of [`Soft`](Self::Soft).
+    Lanes,
     /// Tiles in workgroup memory, for GPUs.
     Gpu,
 }
+
+/// Invocations of a subgroup, as the kernels of [`Family::Lanes`] need it.
+pub const LANES: u32 = 8;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +51,18 @@ pub struct AdapterInfo {
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
+    /// Invocations of a subgroup, if the adapter has subgroups and all of one size.
+    pub subgroup_size: Option<u32>,
     /// Kernel family chosen for it.
     pub family: Family,
+}
+
+impl AdapterInfo {
+    /// Every kernel family the adapter can run.
+    pub fn families(&self) -> Vec<Family> {
+        let lanes = (self.subgroup_size == Some(LANES)).then_some(Family::Lanes);
+        [Family::Soft, Family::Gpu].into_iter().chain(lanes).collect()
+    }
 }
 
 /// The adapters of this machine, in the order [`AdapterSelect::Index`] counts them.
@@ -57,13 +73,20 @@ pub async fn adapters() -> Vec<AdapterInfo> {
 
 fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let (info, limits) = (adapter.get_info(), adapter.limits());
+    let fixed = adapter.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
+    let subgroup_size = fixed.then_some(info.subgroup_min_size);
     AdapterInfo {
         backend: format!("{:?}", info.backend),
         device_type: format!("{:?}", info.device_type),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
-        family: if info.device_type == wgpu::DeviceType::Cpu { Family::Soft } else { Family::Gpu },
+        family: match info.device_type {
+            wgpu::DeviceType::Cpu if subgroup_size == Some(LANES) => Family::Lanes,
+            wgpu::DeviceType::Cpu => Family::Soft,
+            _ => Family::Gpu,
+        },
+        subgroup_size,
         // Browsers keep it to themselves.
         name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
     }
@@ -94,7 +117,15 @@ impl Gpu {
         let adapter = pick(&instance, select).await?;
         let mut info = describe(&adapter);
         info.family = family.unwrap_or(info.family);
-        let descriptor = wgpu::DeviceDescriptor { label: Some("kinora"), required_limits: adapter.limits(), ..Default::default() };
+        if !info.families().contains(&info.family) {
+            return Err(Error::Family { adapter: info.name, family: info.family, subgroup_size: info.subgroup_size });
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("kinora"),
+            required_features: if info.family == Family::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| Error::Device { detail: e.to_string() })?;
         let failure = Arc::new(Mutex::new(None));
         let on_error = failure.clone();

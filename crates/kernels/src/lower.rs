@@ -10,7 +10,7 @@ use crate::weight::Weight;
 /// of 1 TFLOP/s at a quarter of its peak, or on a software adapter of 5 GFLOP/s.
 pub(crate) fn work_limit(family: Family) -> f64 {
     match family {
-        Family::Soft => 1e9,
+        Family::Soft | Family::Lanes => 1e9,
         Family::Gpu => 5e10,
     }
 }

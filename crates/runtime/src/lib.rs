@@ -3,7 +3,9 @@
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
 pub mod bench;
+pub mod conditioning;
 pub mod decode;
+pub mod encode;
 pub mod error;
 pub mod eval;
 pub mod manifest;

@@ -1,21 +1,26 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
+mod job;
+
 use std::cell::RefCell;
+use std::ops::Range;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
 use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
+use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::{decode_plan, decode_rgba};
+use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::models::Model;
-use crate::models::ltx::{self, tokens};
+use crate::models::ltx;
 use crate::models::text::TextEncoder;
 use crate::sampling::denoise::{Denoise, StepDone, TextStates};
-use crate::sampling::noise;
-use crate::sampling::schedule::{Levels, ScheduleConfig};
-use crate::shape::{Compression, LatentShape};
+use crate::sampling::guidance::Guidance;
+use crate::sampling::schedule::ScheduleConfig;
+use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::Tokenizer;
 use crate::weights::ModelFiles;
 
@@ -34,14 +39,16 @@ pub struct GenerateRequest {
     pub frames: usize,
     /// Denoising steps.
     pub steps: usize,
-    /// Classifier-free guidance; 1 follows the prompt alone, with half the work.
-    pub guidance: f32,
+    /// Classifier-free guidance; a scale of 1 follows the prompt alone, with half the work.
+    pub guidance: Guidance,
     /// Replaces the schedule's shift.
     pub shift: Option<f64>,
     /// Chooses the noise.
     pub seed: u64,
     /// Starting noise `[1, C, F, H, W]`, row-major, instead of the seed's.
     pub latents: Option<Vec<f32>>,
+    /// Images and clips to work from, and what becomes of them; nothing for text alone.
+    pub conditioning: Conditioning,
     /// Show the first frame as predicted after every so many steps, in [`Event::Step`]; 0 for never.
     pub preview_every: usize,
 }
@@ -83,6 +90,8 @@ pub struct Generated {
     pub fps: f32,
     /// RGBA bytes of each frame, row-major.
     pub frames: Vec<Vec<u8>>,
+    /// Which of the frames were decoded; before and after them are those of the clips that they continue.
+    pub decoded: Range<usize>,
     /// The final latents `[1, C, F, H, W]`, row-major, as the transformer left them.
     pub latents: Vec<f32>,
     /// Their extents.
@@ -195,43 +204,24 @@ impl VideoPipeline {
             height: m.default_height,
             frames: m.default_frames,
             steps: m.default_steps,
-            guidance: m.default_guidance,
+            guidance: m.default_guidance.into(),
             shift: None,
             seed: 0,
             latents: None,
+            conditioning: Conditioning::default(),
             preview_every: 0,
         }
     }
 
-    /// Prompt to frames: encode the text, denoise, decode. Ends with [`Error::Cancelled`] soon after `cancel` is.
+    /// Prompt to frames: encode the text and whatever is given, denoise, decode. Ends with [`Error::Cancelled`] soon
+    /// after `cancel` is.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
+    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
+    /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        let shape = self.check(request)?;
-        // The decoder needs the largest buffers, and comes last.
-        self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
-        let schedule = self.schedule(request, &shape)?;
-        let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
-        let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
-
-        let noise = match &request.latents {
-            Some(latents) => latents.clone(),
-            None => noise::normal(request.seed, 0, shape.elements()),
-        };
-        let (rope, coordinates) = self.positions(&shape);
-        let denoise = Denoise {
-            transformer: &self.transformer,
-            schedule: &schedule,
-            prompts: &[prompt],
-            negatives: negative.as_slice(),
-            guidance: request.guidance,
-            rope: &rope,
-            coordinates: &coordinates,
-            given: &[],
-            predict_every: request.preview_every,
-        };
-        let packed = tokens::pack(&noise, shape.extents(), self.compression.packing);
+        let jobs = [self.prepare(request, cancel, on_event).await?];
+        let shape = jobs[0].shape;
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
             let preview = match predicted {
                 Some(tokens) => Some(self.preview(&tokens, shape, cancel).await?),
@@ -240,13 +230,51 @@ impl VideoPipeline {
             on_event(Event::Step { step, steps, preview });
             Ok(())
         };
-        let denoised = denoise.run(&self.device, &packed, cancel, on_step).await?;
-        let latents = tokens::unpack(&denoised, shape.extents(), self.compression.packing);
-
+        let latents = self.denoise(&jobs, request.preview_every, cancel, on_step).await?.remove(0)?;
         on_event(Event::Decode { frames: request.frames });
-        let frames = decode_rgba(&self.vae, &self.device, &latents, shape, cancel).await?;
-        let fps = self.manifest.fps;
-        Ok(Generated { width: request.width, height: request.height, fps, frames, latents, latents_shape: shape.dims() })
+        self.finish(request, &jobs[0], latents, cancel).await
+    }
+
+    /// Frames as RGBA bytes, `[height, width, 4]` each, to normalised latents `[1, C, F, H, W]` and their extents.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a size the model cannot take, [`Error::Cancelled`], [`Error::NonFinite`],
+    /// [`Error::Kernels`].
+    pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
+        let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.config.latent_channels, self.compression)?;
+        Ok((encode_rgba(&self.vae, &self.device, frames, shape, cancel).await?, shape))
+    }
+
+    /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
+    pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
+        decode_rgba(&self.vae, &self.device, latents, shape, cancel).await
+    }
+
+    /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.
+    pub fn size_for_aspect(&self, aspect: [usize; 2]) -> [usize; 2] {
+        let unit = |axis: usize| self.compression.latent[axis] * self.compression.packing[axis];
+        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [unit(2), unit(1)])
+    }
+
+    /// The largest number of frames up to `most` that a clip can have; at least 1 latent frame.
+    pub fn frames_up_to(&self, most: usize) -> usize {
+        let [step, packing] = [self.compression.latent[0], self.compression.packing[0]];
+        let groups = (1 + most.saturating_sub(1) / step) / packing;
+        1 + (groups.max(1) * packing - 1) * step
+    }
+
+    /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] naming the nearest number that works.
+    pub fn timeline(&self, frames: usize) -> Result<Timeline> {
+        let [step, height, width] = self.compression.latent;
+        let [_, ph, pw] = self.compression.packing;
+        let shape = LatentShape::of_clip(width * pw, height * ph, frames, 1, self.compression)?;
+        Ok(Timeline { frames: shape.grid[0], step })
     }
 
     /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding.
@@ -254,19 +282,14 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn plans(&self) -> Result<(Graph, Graph)> {
-        let request = self.request("");
+        let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let shape = self.check(&request)?;
-        let (rope, coordinates) = self.positions(&shape);
         let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
+        let jobs = [self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?];
         let denoise = Denoise {
             transformer: &self.transformer,
-            schedule: &self.schedule(&request, &shape)?,
-            prompts: &[TextStates { states, mask: Vec::new() }],
-            negatives: &[],
-            guidance: 1.0,
-            rope: &rope,
-            coordinates: &coordinates,
-            given: &[],
+            sequences: &[jobs[0].sequence()],
+            guided_channels: self.guided_channels(&jobs),
             predict_every: 0,
         };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
@@ -287,62 +310,6 @@ impl VideoPipeline {
             kernels.extend(new.collect::<Vec<_>>());
         }
         Ok(kernels)
-    }
-
-    /// RGBA bytes of the first frame: the first latent frame decoded by itself, a fraction of the clip's work.
-    async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
-        let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
-        let [frames, height, width] = shape.grid;
-        let first: Vec<f32> =
-            latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        Ok(decode_rgba(&self.vae, &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
-    }
-
-    /// Rotary table `[L, D]` and position features `[L, 15]`, or none, of the tokens.
-    fn positions(&self, shape: &LatentShape) -> (Vec<f32>, Vec<f32>) {
-        let grid = shape.tokens(self.compression.packing);
-        let coordinates = if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) };
-        (self.transformer.rope(grid, Some(self.rope_scale())), coordinates)
-    }
-
-    fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
-        let channels = self.vae.config.latent_channels;
-        let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
-        if !request.guidance.is_finite() {
-            let expected = "a finite number, 1 for none".into();
-            return Err(Error::InvalidRequest { parameter: "guidance".into(), found: request.guidance.to_string(), expected });
-        }
-        if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
-            let expected = format!("{:?}", shape.dims());
-            return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
-        }
-        Ok(shape)
-    }
-
-    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<crate::sampling::schedule::Schedule> {
-        let mut config = self.schedule;
-        if let Some(shift) = request.shift {
-            config.shift = shift;
-            config.use_dynamic_shifting = false;
-        }
-        let tokens = shape.tokens(self.compression.packing).iter().product();
-        config.schedule(&Levels::ramp(request.steps), config.mu(tokens))
-    }
-
-    /// Seconds and pixels from one token to the next.
-    fn rope_scale(&self) -> [f32; 3] {
-        self.manifest.rope_interpolation_scale.unwrap_or_else(|| {
-            let [t, h, w] = self.compression.latent.map(|n| n as f32);
-            [t / self.manifest.fps, h, w]
-        })
-    }
-
-    async fn encode_text(&self, text: &str, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<TextStates> {
-        let encoding = self.tokenizer.encode(text, self.manifest.max_text_tokens);
-        on_event(Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
-        // Without padding there is nothing to mask, here and in the transformer.
-        let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
-        Ok(TextStates { states, mask: Vec::new() })
     }
 }
 

@@ -3,9 +3,10 @@
 mod support;
 
 use kinora_kernels::{CancelToken, WeightFormat};
+use kinora_runtime::conditioning::{CLEAN, PURE_NOISE};
 use kinora_runtime::models::Model;
 use kinora_runtime::models::ltx::tokens::{pack, unpack};
-use kinora_runtime::sampling::denoise::{Denoise, TextStates};
+use kinora_runtime::sampling::denoise::{Denoise, Sequence, TextStates};
 use kinora_runtime::sampling::schedule::{Levels, ScheduleConfig};
 use kinora_runtime::weights::Checkpoint;
 use serde_json::Value;
@@ -39,33 +40,36 @@ fn denoising_runs_match_the_reference() {
         let first_frame = run["first_frame"].as_bool().expect("a flag");
         let schedule = config.schedule(&Levels::ramp(run["steps"].as_u64().expect("a count") as usize), run["mu"].as_f64()).expect("valid");
         let negatives = if guidance == 1.0 { Vec::new() } else { texts(&inputs, "negative") };
-        let given: Vec<bool> = (0..batch * f * h * w).map(|row| first_frame && row % (f * h * w) < h * w).collect();
         // Tokens are single latents here.
-        let clips =
-            |values: &[f32]| -> Vec<f32> { values.chunks_exact(c * f * h * w).flat_map(|clip| pack(clip, [c, f, h, w], [1; 3])).collect() };
-        let mut tokens = clips(&latents.to_f32());
+        let pack_clip = |values: &[f32]| pack(values, [c, f, h, w], [1; 3]);
+        let noise: Vec<u16> = (0..f * h * w).map(|row| if first_frame && row < h * w { CLEAN } else { PURE_NOISE }).collect();
+        let mut clips: Vec<Vec<f32>> = latents.to_f32().chunks_exact(c * f * h * w).map(pack_clip).collect();
         if first_frame {
-            let image = clips(&inputs.get("image_latents").expect("the given frame").to_f32());
-            for (row, _) in given.iter().enumerate().filter(|(_, given)| **given) {
-                tokens[row * c..(row + 1) * c].copy_from_slice(&image[row * c..(row + 1) * c]);
+            let images = inputs.get("image_latents").expect("the given frame").to_f32();
+            for (clip, image) in clips.iter_mut().zip(images.chunks_exact(c * f * h * w).map(pack_clip)) {
+                clip[..h * w * c].copy_from_slice(&image[..h * w * c]);
             }
         }
-        let denoise = Denoise {
-            transformer: &transformer,
-            schedule: &schedule,
-            prompts: &texts(&inputs, "prompt"),
-            negatives: &negatives,
-            guidance,
-            rope: &transformer.rope([f, h, w], Some([scale[0], scale[1], scale[2]])),
-            coordinates: &[],
-            given: &given,
-            predict_every: 0,
-        };
+        let rope = transformer.rope([f, h, w], Some([scale[0], scale[1], scale[2]]));
+        let prompts = texts(&inputs, "prompt");
+        let sequences: Vec<Sequence<'_>> = (0..batch)
+            .map(|i| Sequence {
+                prompt: &prompts[i],
+                negative: negatives.get(i),
+                guidance: guidance.into(),
+                schedule: &schedule,
+                rope: &rope,
+                coordinates: &[],
+                noise: &noise,
+            })
+            .collect();
+        let denoise = Denoise { transformer: &transformer, sequences: &sequences, guided_channels: c, predict_every: 0 };
+        let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");
         for (device_name, device, _) in devices() {
             let found = pollster::block_on(denoise.run(device, &tokens, &CancelToken::default(), &mut async |_| Ok(()))).expect("runs");
-            let found: Vec<f32> = found.chunks_exact(c * f * h * w).flat_map(|clip| unpack(clip, [c, f, h, w], [1; 3])).collect();
+            let found: Vec<f32> = found.into_iter().flat_map(|clip| unpack(&clip.expect("finite"), [c, f, h, w], [1; 3])).collect();
             let error = nmse(&found, &expected);
             println!("{name} on {device_name}: NMSE {error:.2e}");
             assert!(error <= 1e-6, "{name} on {device_name}: NMSE {error:.2e}");

@@ -188,6 +188,14 @@ fn lints_of_the_interface() {
 }
 
 #[test]
+fn subgroups_are_for_lanes_kernels() {
+    let source = SCALE.replace("shorten(p", "shorten(subgroupBroadcast(p.factor, 0u) * p");
+    let files = |path| [(path, source.as_str()), ("lib/round.wesl", ROUND)];
+    assert_problem(&Folder::new(TABLE, &files("ops/scale.wesl")), "rejected by naga");
+    Folder::new(&TABLE.replace("ops/scale", "ops/scale_lanes"), &files("ops/scale_lanes.wesl")).generate();
+}
+
+#[test]
 fn all_variants_share_one_params() {
     let source = SCALE.replace(
         "struct Params { factor: f32, count: u32,",

@@ -56,7 +56,7 @@ impl Request {
             height: self.height.unwrap_or(defaults.height),
             frames: self.frames.unwrap_or(defaults.frames),
             steps: self.steps.unwrap_or(defaults.steps),
-            guidance: self.guidance.unwrap_or(defaults.guidance),
+            guidance: self.guidance.map_or(defaults.guidance, Into::into),
             seed: self.seed,
             preview_every: self.preview_every,
             ..defaults

@@ -85,7 +85,7 @@ pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
     let (shape, c) = (cx.output_shape(), cx.output_shape().channels());
     let (channels, tasks) = (c / op.groups, shape.rows() * op.groups);
     let (family, lanes_per_row) = match cx.family {
-        Family::Soft => (row_norm::Family::Soft, 1),
+        Family::Soft | Family::Lanes => (row_norm::Family::Soft, 1),
         Family::Gpu => (row_norm::Family::Gpu, row_norm::GPU_LANES_PER_ROW as usize),
     };
     let gain = Lowering::vector(op.gain.as_ref(), 1.0, c);

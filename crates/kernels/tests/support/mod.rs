@@ -4,23 +4,25 @@ use std::sync::{Arc, OnceLock};
 
 use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, Graph, adapters};
 
-/// Every adapter of this machine with both kernel families. Panics without an adapter: these tests never skip.
+/// Every adapter of this machine with every kernel family it runs. Panics without an adapter: these tests never skip.
 pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let count = pollster::block_on(adapters()).len();
-        assert!(count > 0, "the kernel tests need a Vulkan adapter; `cargo xtask test` installs one");
+        let adapters = pollster::block_on(adapters());
+        assert!(!adapters.is_empty(), "the kernel tests need a Vulkan adapter; `cargo xtask test` installs one");
         let open = |i: usize, family| {
             let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family))).expect("an adapter that is listed opens");
             Device::Gpu(Arc::new(gpu.with_guards()))
         };
-        // KINORA_KERNELS=soft or gpu narrows a run while working on one family.
-        let families = match std::env::var("KINORA_KERNELS").as_deref() {
-            Ok("soft") => vec![Family::Soft],
-            Ok("gpu") => vec![Family::Gpu],
-            _ => vec![Family::Soft, Family::Gpu],
+        // KINORA_KERNELS=soft, lanes or gpu narrows a run while working on one family.
+        let only = match std::env::var("KINORA_KERNELS").as_deref() {
+            Ok("soft") => Some(Family::Soft),
+            Ok("lanes") => Some(Family::Lanes),
+            Ok("gpu") => Some(Family::Gpu),
+            _ => None,
         };
-        (0..count).flat_map(|i| families.iter().map(move |f| open(i, *f))).collect()
+        let families = |i: usize| only.map_or_else(|| adapters[i].families(), |family| vec![family]);
+        (0..adapters.len()).flat_map(|i| families(i).into_iter().map(move |family| open(i, family))).collect()
     })
 }
 

@@ -1,6 +1,7 @@
-//! Sampling: starting noise and the noise schedule.
+//! Sampling: starting noise, the noise schedule, guidance and the denoising loop.
 
 pub mod denoise;
+pub mod guidance;
 pub mod noise;
 pub mod schedule;
 
