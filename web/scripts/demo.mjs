@@ -26,6 +26,7 @@ await build({
     // `data:` addresses would need a weaker Content-Security-Policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    rolldownOptions: { checks: { pluginTimings: false } },
     // The model is as large as it is.
     chunkSizeWarningLimit: 1000,
   },
