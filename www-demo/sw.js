@@ -8,7 +8,8 @@ const USED = 'kinora-used';
 const modelUrls = new Set(MODEL_FILES.map((path) => new URL(path, self.location).href));
 
 self.addEventListener('install', (event) => {
-  event.waitUntil(caches.open(PAGE).then((cache) => cache.addAll(PAGE_FILES)).then(() => self.skipWaiting()));
+  // A newer version waits until no tab needs the files of the older one.
+  event.waitUntil(caches.open(PAGE).then((cache) => cache.addAll(PAGE_FILES)));
 });
 
 self.addEventListener('activate', (event) => event.waitUntil(tidy().then(() => self.clients.claim())));
