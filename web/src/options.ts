@@ -67,8 +67,24 @@ export interface LoadOptions {
   onProgress?(progress: LoadProgress): void;
 }
 
+/** A picture of any size; the middle of it is used where its shape is another than the clip's. */
+export type ImageSource = ImageBitmapSource;
+
 /** What the clip shows. */
-export type Prompt = string | { text: string; negative?: string };
+export type Prompt = string | PromptParts;
+
+/** A prompt of more than one part. */
+export interface PromptParts {
+  text?: string;
+  /** What the clip must not show; works with `guidance` above 1. */
+  negative?: string;
+  /** The first frame. */
+  image?: ImageSource;
+  /** The last frame. */
+  lastImage?: ImageSource;
+  /** How much of the images is kept: 1 (default) all, 0 nothing. */
+  strength?: number;
+}
 
 /** What to generate. Whatever is absent gets the model's default. */
 export interface GenerateOptions {

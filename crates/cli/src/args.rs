@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
 
 mod given;
+mod guidance;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kinora_media::{Format, FrameRate};
 
 pub(crate) use given::{ExtendDirection, GivenArgs};
+pub(crate) use guidance::{CurveName, GuidanceArgs};
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
 #[derive(Debug, Parser)]
@@ -97,8 +99,8 @@ pub(crate) struct DeviceArgs {
     pub(crate) executor: Executor,
 }
 
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("sentence").required(true).args(["prompt", "prompt_option", "prompt_file"]))]
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("sentence").required(true).args(["prompt", "prompt_option", "prompt_file", "batch"]))]
 #[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size").conflicts_with("aspect"))]
 pub(crate) struct GenerateArgs {
     /// What the clip shows; `-` reads it from standard input
@@ -110,6 +112,19 @@ pub(crate) struct GenerateArgs {
     /// Read the prompt from a file
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// Make one clip per line of a file: a JSON object of these flags, like {"prompt": "a fox", "lastImage": "b.png"}. Clips are
+    /// computed side by side
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "latents_in", "latents_out"])]
+    pub(crate) batch: Option<PathBuf>,
+    /// Make N clips, with seeds counting up; -o clip.gif becomes clip-SEED.gif
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) variations: u32,
+    /// Add what the prompt lacks from the model's vocabulary: article, motion, background; the seed chooses
+    #[arg(long)]
+    pub(crate) expand: bool,
+    /// Rewrite the prompt by a program, from its standard input to its standard output; $KINORA_SEED holds the seed
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "expand")]
+    pub(crate) expand_with: Option<PathBuf>,
     /// What the clip must not show
     #[arg(short, long, value_name = "PROMPT")]
     pub(crate) negative: Option<String>,
@@ -136,9 +151,6 @@ pub(crate) struct GenerateArgs {
     /// Denoising steps: fewer is faster [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) steps: Option<u32>,
-    /// How strongly to follow the prompt; 1 turns guidance off [default: the model's]
-    #[arg(long, value_name = "SCALE", value_parser = |text: &str| parse_within(text, 0.0, 100.0))]
-    pub(crate) guidance: Option<f32>,
     /// Shift of the noise schedule towards high noise [default: the model's]
     #[arg(long, value_name = "FACTOR", value_parser = |text: &str| parse_within(text, 0.01, 100.0))]
     pub(crate) shift: Option<f32>,
@@ -162,6 +174,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) given: GivenArgs,
+    #[command(flatten)]
+    pub(crate) guidance: GuidanceArgs,
 
     /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
     #[arg(short, long, value_name = "FILE")]

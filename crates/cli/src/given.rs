@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kinora_media::{Footage, FrameRate};
 use kinora_runtime::{
     GenerateRequest, VideoPipeline,
-    conditioning::{CLEAN, Conditioning, Direction, FramePlan, Keyframe, Mask, Timeline, noise_from_strength, tasks},
+    conditioning::{CLEAN, Conditioning, Direction, FramePlan, Keyframe, Mask, Timeline, Windows, noise_from_strength, tasks},
 };
 use serde_json::{Map, Value, json};
 
@@ -23,6 +23,14 @@ pub(crate) struct Given {
     clips: Vec<Source>,
     mask: Option<Source>,
     args: GivenArgs,
+}
+
+/// A clip made of windows.
+pub(crate) struct Long {
+    pub(crate) prompts: Vec<String>,
+    pub(crate) clip_frames: usize,
+    /// Latent frames.
+    pub(crate) overlap: usize,
 }
 
 /// Where an image stands in the clip.
@@ -113,7 +121,7 @@ impl Given {
     fn plan(&self, timeline: Timeline) -> Result<FramePlan, Failure> {
         let Timeline { frames, step } = timeline;
         let noise = noise_from_strength(self.args.strength.unwrap_or(1.0))?;
-        let overlap = 1 + (self.args.overlap as usize - 1).div_ceil(step);
+        let overlap = self.overlap(step);
         let plan = match (&self.args.extend, &self.args.connect, self.args.repeat) {
             _ if self.clips.is_empty() => tasks::keyframes(timeline, &self.keyframes(timeline, noise)),
             (Some(ExtendDirection::Forward), ..) => tasks::extend(frames, overlap, Direction::Forward, noise),
@@ -125,6 +133,28 @@ impl Given {
             _ => tasks::edit(frames, noise_from_strength(self.args.strength.unwrap_or(EDIT_STRENGTH))?),
         };
         Ok(plan?)
+    }
+
+    /// Latent frames in common with a clip or with the window before.
+    fn overlap(&self, step: usize) -> usize {
+        1 + (self.args.overlap as usize - 1).div_ceil(step)
+    }
+
+    /// Whether the clip is made of windows, and of which: prompts, frames of the whole clip, overlap. `request` is that of
+    /// one window. Without a whole length there is one window for each prompt.
+    pub(crate) fn windows(&self, request: &GenerateRequest, whole: Option<u32>, pipeline: &VideoPipeline) -> Result<Option<Long>, Failure> {
+        if self.args.window.is_none() && self.args.scenes.is_empty() {
+            return Ok(None);
+        }
+        let timeline = pipeline.timeline(request.frames)?;
+        let overlap = self.overlap(timeline.step);
+        let prompts: Vec<String> = [&request.prompt].into_iter().chain(&self.args.scenes).cloned().collect();
+        let shared = Timeline { frames: overlap, ..timeline }.clip_frames();
+        let each = request.frames + (prompts.len() - 1) * request.frames.saturating_sub(shared);
+        let clip_frames = whole.filter(|_| self.args.window.is_some()).map_or(each, |frames| frames as usize);
+        let long = Long { prompts, clip_frames, overlap };
+        Windows { timeline, overlap, clip_frames }.count()?;
+        Ok(Some(long))
     }
 
     fn keyframes(&self, timeline: Timeline, noise: u16) -> Vec<Keyframe> {
@@ -153,6 +183,10 @@ impl Given {
         if args.repeat {
             given.insert("loop".to_owned(), json!(true));
         }
+        if !args.scenes.is_empty() {
+            given.insert("then".to_owned(), json!(args.scenes));
+        }
+        given.extend(args.window.map(|frames| ("window".to_owned(), json!(frames))));
         if !given.is_empty() {
             given.extend(args.strength.map(|strength| ("strength".to_owned(), json!(strength))));
         }

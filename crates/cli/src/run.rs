@@ -2,18 +2,19 @@
 
 use std::{env, path::Path};
 
-pub(crate) use kinora_runtime::CancelToken;
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Family, GenerateRequest, Generated, VideoPipeline, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Family, WeightFormat,
     eval::{EvalRequest, Operation},
+    sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, write_file},
 };
+pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated, VideoPipeline};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Aspect, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
+    args::{Aspect, CurveName, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, GuidanceArgs, WeightType},
     failure::{Exit, Failure},
-    given::Given,
+    given::{Given, Long},
     interrupt,
     progress::Event,
 };
@@ -79,7 +80,7 @@ pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<
 pub(crate) fn request(
     args: &GenerateArgs,
     given: &Given,
-    prompt: String,
+    prompt: &str,
     seed: u64,
     pipeline: &VideoPipeline,
     note: &mut dyn FnMut(String),
@@ -96,15 +97,29 @@ pub(crate) fn request(
     let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
     replace(&mut request.width, width);
     replace(&mut request.height, height);
-    replace(&mut request.frames, args.frames);
+    replace(&mut request.frames, args.given.window.or(args.frames));
     replace(&mut request.steps, args.steps);
-    request.guidance.scale = args.guidance.unwrap_or(request.guidance.scale);
+    request.guidance = guidance(&args.guidance, request.guidance.scale);
     request.shift = args.shift.map(f64::from);
     request.negative = args.negative.clone().unwrap_or_default();
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
     request.conditioning = given.conditioning(&request, pipeline, note)?;
+    pipeline.validate(&request)?;
     Ok(request)
+}
+
+fn guidance(args: &GuidanceArgs, default: f32) -> Guidance {
+    Guidance {
+        scale: args.guidance.unwrap_or(default),
+        curve: match args.guidance_curve {
+            CurveName::Constant => Curve::Constant,
+            CurveName::Linear => Curve::Linear,
+            CurveName::PowerCosine => Curve::PowerCosine { power: args.guidance_power },
+        },
+        interval: args.guidance_interval.0,
+        channels: args.guidance_channels.map(|channels| channels as usize),
+    }
 }
 
 /// What is stored in the file and printed with --json.
@@ -125,16 +140,43 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
     })
 }
 
-/// Makes the clip, telling `show` how far it is; ends soon after a stop is asked for.
-pub(crate) fn generate(pipeline: &VideoPipeline, request: &GenerateRequest, show: &mut dyn FnMut(Event)) -> Result<Generated, Failure> {
-    let on_event = &mut |event| {
-        show(match event {
-            kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
-            kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step, steps },
-            kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
-        });
+/// Makes a clip of windows, telling `show` how far it is.
+pub(crate) fn generate_windows(
+    pipeline: &VideoPipeline,
+    request: &GenerateRequest,
+    long: &Long,
+    show: &mut dyn FnMut(Event),
+) -> Result<Generated, Failure> {
+    let on_event = &mut |event| show(event_of(&event));
+    let Long { prompts, clip_frames, overlap } = long;
+    Ok(pollster::block_on(pipeline.generate_windows(request, prompts, *clip_frames, *overlap, interrupt::token(), on_event))?)
+}
+
+fn event_of(event: &kinora_runtime::Event) -> Event {
+    match event {
+        kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens: *tokens, truncated: *truncated },
+        kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step: *step, steps: *steps },
+        kinora_runtime::Event::Decode { frames } => Event::Decode { frames: *frames },
+    }
+}
+
+/// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.
+pub(crate) fn generate(
+    pipeline: &VideoPipeline,
+    requests: &[GenerateRequest],
+    show: &mut dyn FnMut(Event),
+) -> Result<Vec<Result<Generated, Failure>>, Failure> {
+    let mut shown = (0, 0);
+    let on_event = &mut |_, event| {
+        // Clips that are computed side by side step together.
+        let step = if let kinora_runtime::Event::Step { step, steps, .. } = &event { (*step, *steps) } else { (0, 0) };
+        if step == (0, 0) || step != shown {
+            show(event_of(&event));
+        }
+        shown = step;
     };
-    Ok(pollster::block_on(pipeline.generate(request, interrupt::token(), on_event))?)
+    let made = pollster::block_on(pipeline.generate_many(requests, interrupt::token(), on_event))?;
+    Ok(made.into_iter().map(|generated| Ok(generated?)).collect())
 }
 
 fn read_latents(path: &Path) -> Result<Vec<f32>, Failure> {

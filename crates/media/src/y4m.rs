@@ -55,7 +55,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Footage> {
         let mut rgba = Vec::with_capacity(width * height * 4);
         for (at, y) in luma.iter().enumerate() {
             let sample = |plane: &[u8]| match header.halved {
-                Some([x, y]) => plane[(at / width >> y) * chroma_width + (at % width >> x)],
+                Some([x, y]) => plane[((at / width) >> y) * chroma_width + ((at % width) >> x)],
                 None => 128,
             };
             rgba.extend(BT601.to_rgb([*y, sample(cb), sample(cr)], header.full_range));
@@ -92,8 +92,8 @@ fn header(line: &[u8]) -> Result<Header> {
             "H" => header.height = number()?,
             "F" => header.seconds = seconds(value).ok_or_else(|| broken(format!("its frame rate is `{value}`")))?,
             "C" => {
-                header.halved =
-                    halved(value).ok_or_else(|| broken(format!("its colour space `{value}` is not 8-bit 4:2:0, 4:2:2, 4:4:4 or mono")))?
+                let unknown = || broken(format!("its colour space `{value}` is not 8-bit 4:2:0, 4:2:2, 4:4:4 or mono"));
+                header.halved = halved(value).ok_or_else(unknown)?;
             }
             "X" if value == "COLORRANGE=FULL" => header.full_range = true,
             _ => {}

@@ -1,6 +1,7 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
 mod job;
+mod windows;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
+use self::job::Job;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
@@ -19,6 +21,7 @@ use crate::models::ltx;
 use crate::models::text::TextEncoder;
 use crate::sampling::denoise::{Denoise, StepDone, TextStates};
 use crate::sampling::guidance::Guidance;
+use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::Tokenizer;
@@ -220,19 +223,76 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
     /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        let jobs = [self.prepare(request, cancel, on_event).await?];
-        let shape = jobs[0].shape;
+        let job = self.prepare(request, cancel, on_event).await?;
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
             let preview = match predicted {
-                Some(tokens) => Some(self.preview(&tokens, shape, cancel).await?),
+                Some(tokens) => Some(self.preview(&tokens, job.shape, cancel).await?),
                 None => None,
             };
             on_event(Event::Step { step, steps, preview });
             Ok(())
         };
-        let latents = self.denoise(&jobs, request.preview_every, cancel, on_step).await?.remove(0)?;
+        let latents = self.denoise(&[&job], request.preview_every, cancel, on_step).await?.remove(0)?;
         on_event(Event::Decode { frames: request.frames });
-        self.finish(request, &jobs[0], latents, cancel).await
+        self.finish(request, &job, latents, cancel).await
+    }
+
+    /// Whether [`generate`](Self::generate) could make it, found without running anything.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`].
+    pub fn validate(&self, request: &GenerateRequest) -> Result<()> {
+        let shape = self.check(request)?;
+        request.conditioning.token_noise(shape, self.compression)?;
+        if let Some(plan) = &request.conditioning.plan {
+            plan.outside(self.compression.latent[0], &request.conditioning.lengths())?;
+        }
+        Ok(())
+    }
+
+    /// Several generations at once, of any shapes: those with equal steps are packed and denoised side by side, which
+    /// costs less than one after another and gives each what it would get alone. `on_event` is told which one it is about.
+    /// One that fails does not stop the others. There are no previews.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Kernels`]; per generation those of [`generate`](Self::generate).
+    pub async fn generate_many(
+        &self,
+        requests: &[GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Result<Generated>>> {
+        let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
+        let mut jobs = Vec::with_capacity(requests.len());
+        for (i, request) in requests.iter().enumerate() {
+            match self.prepare(request, cancel, &mut |event| on_event(i, event)).await {
+                Ok(job) => jobs.push((i, job)),
+                Err(error) if error.code() == "cancelled" => return Err(error),
+                Err(error) => results[i] = Some(Err(error)),
+            }
+        }
+        let items: Vec<Item> = jobs.iter().map(|(_, job)| self.item(job)).collect();
+        for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
+            let members: Vec<&Job> = pack.iter().map(|at| &jobs[*at].1).collect();
+            let on_step = &mut async |StepDone { step, steps, .. }: StepDone| {
+                pack.iter().for_each(|at| on_event(jobs[*at].0, Event::Step { step, steps, preview: None }));
+                Ok(())
+            };
+            for (at, latents) in pack.iter().zip(self.denoise(&members, 0, cancel, on_step).await?) {
+                let (i, job) = &jobs[*at];
+                results[*i] = Some(match latents {
+                    Err(error) => Err(error),
+                    Ok(latents) => {
+                        on_event(*i, Event::Decode { frames: requests[*i].frames });
+                        match self.finish(&requests[*i], job, latents, cancel).await {
+                            Err(error) if error.code() == "cancelled" => return Err(error),
+                            finished => finished,
+                        }
+                    }
+                });
+            }
+        }
+        Ok(results.into_iter().flatten().collect())
     }
 
     /// Frames as RGBA bytes, `[height, width, 4]` each, to normalised latents `[1, C, F, H, W]` and their extents.
@@ -285,11 +345,11 @@ impl VideoPipeline {
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let shape = self.check(&request)?;
         let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
-        let jobs = [self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?];
+        let job = self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?;
         let denoise = Denoise {
             transformer: &self.transformer,
-            sequences: &[jobs[0].sequence()],
-            guided_channels: self.guided_channels(&jobs),
+            sequences: &[job.sequence()],
+            guided_channels: self.guided_channels(&job),
             predict_every: 0,
         };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))

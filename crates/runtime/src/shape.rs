@@ -124,7 +124,7 @@ mod tests {
     fn aspects_become_sizes_of_about_the_same_area() {
         let size = |w, h| size_for_aspect([w, h], 128 * 128, [32, 32]);
         assert_eq!([size(1, 1), size(16, 9), size(9, 16), size(4, 3)], [[128, 128], [160, 96], [96, 160], [128, 96]], "small units");
-        assert_eq!(size(21, 9), [192, 96], "the nearest to 2.33 of this area");
+        assert_eq!(size(21, 9), [224, 96], "exactly 2.33, a third larger");
         assert_eq!(size_for_aspect([16, 9], 704 * 512, [32, 32]), [800, 448], "finer units come closer");
         assert_eq!(size_for_aspect([1, 1], 1, [32, 32]), [32, 32], "never 0");
     }

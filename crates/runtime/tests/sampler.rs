@@ -3,10 +3,11 @@
 mod support;
 
 use kinora_kernels::{CancelToken, WeightFormat};
-use kinora_runtime::conditioning::{CLEAN, PURE_NOISE};
 use kinora_runtime::models::Model;
 use kinora_runtime::models::ltx::tokens::{pack, unpack};
 use kinora_runtime::sampling::denoise::{Denoise, Sequence, TextStates};
+use kinora_runtime::sampling::guidance::{Curve, Guidance};
+use kinora_runtime::sampling::noise::add_sources;
 use kinora_runtime::sampling::schedule::{Levels, ScheduleConfig};
 use kinora_runtime::weights::Checkpoint;
 use serde_json::Value;
@@ -19,6 +20,20 @@ fn texts(inputs: &Checkpoint, name: &str) -> Vec<TextStates> {
     let (batch, values, mask) = (states.shape[0], states.to_f32(), mask.to_f32());
     let split = |all: &[f32]| all.chunks_exact(all.len() / batch).map(<[f32]>::to_vec).collect::<Vec<_>>();
     split(&values).into_iter().zip(split(&mask)).map(|(states, mask)| TextStates { states, mask }).collect()
+}
+
+fn guidance(run: &Value) -> Guidance {
+    Guidance {
+        scale: run["guidance"].as_f64().expect("a number") as f32,
+        curve: match run["curve"].as_str().expect("a name") {
+            "constant" => Curve::Constant,
+            "linear" => Curve::Linear,
+            "power-cosine" => Curve::PowerCosine { power: 4.0 },
+            other => panic!("unknown curve {other}"),
+        },
+        interval: serde_json::from_value(run["interval"].clone()).expect("two bounds"),
+        channels: serde_json::from_value(run["channels"].clone()).expect("a count or none"),
+    }
 }
 
 #[test]
@@ -36,18 +51,18 @@ fn denoising_runs_match_the_reference() {
         let inputs = Checkpoint::open(folder.join(format!("inputs_{name}.safetensors"))).expect("inputs");
         let latents = inputs.get("latents").expect("noise");
         let &[batch, c, f, h, w] = latents.shape else { panic!("latents [B, C, F, H, W]") };
-        let guidance = run["guidance"].as_f64().expect("a number") as f32;
-        let first_frame = run["first_frame"].as_bool().expect("a flag");
+        let guidance = guidance(run);
         let schedule = config.schedule(&Levels::ramp(run["steps"].as_u64().expect("a count") as usize), run["mu"].as_f64()).expect("valid");
-        let negatives = if guidance == 1.0 { Vec::new() } else { texts(&inputs, "negative") };
+        let negatives = if guidance.is_off() { Vec::new() } else { texts(&inputs, "negative") };
         // Tokens are single latents here.
         let pack_clip = |values: &[f32]| pack(values, [c, f, h, w], [1; 3]);
-        let noise: Vec<u16> = (0..f * h * w).map(|row| if first_frame && row < h * w { CLEAN } else { PURE_NOISE }).collect();
+        // One number for each latent frame, or for each token.
+        let levels: Vec<u16> = serde_json::from_value(run["noise"].clone()).expect("thousandths");
+        let noise: Vec<u16> = (0..f * h * w).map(|row| levels[row * levels.len() / (f * h * w)]).collect();
         let mut clips: Vec<Vec<f32>> = latents.to_f32().chunks_exact(c * f * h * w).map(pack_clip).collect();
-        if first_frame {
-            let images = inputs.get("image_latents").expect("the given frame").to_f32();
-            for (clip, image) in clips.iter_mut().zip(images.chunks_exact(c * f * h * w).map(pack_clip)) {
-                clip[..h * w * c].copy_from_slice(&image[..h * w * c]);
+        if let Ok(images) = inputs.get("image_latents") {
+            for (clip, image) in clips.iter_mut().zip(images.to_f32().chunks_exact(c * f * h * w).map(pack_clip)) {
+                add_sources(clip, &image, &noise, schedule.sigmas[0]);
             }
         }
         let rope = transformer.rope([f, h, w], Some([scale[0], scale[1], scale[2]]));
@@ -56,14 +71,15 @@ fn denoising_runs_match_the_reference() {
             .map(|i| Sequence {
                 prompt: &prompts[i],
                 negative: negatives.get(i),
-                guidance: guidance.into(),
+                guidance,
                 schedule: &schedule,
                 rope: &rope,
                 coordinates: &[],
                 noise: &noise,
             })
             .collect();
-        let denoise = Denoise { transformer: &transformer, sequences: &sequences, guided_channels: c, predict_every: 0 };
+        let denoise =
+            Denoise { transformer: &transformer, sequences: &sequences, guided_channels: guidance.channels.unwrap_or(c), predict_every: 0 };
         let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");

@@ -1,7 +1,5 @@
 //! Arguments for what is given besides text: images, clips, masks.
 
-#![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
-
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
@@ -34,8 +32,14 @@ pub(crate) struct GivenArgs {
     /// Make what leads from the end of the clip to its start, so that it repeats without a cut
     #[arg(long = "loop")]
     pub(crate) repeat: bool,
-    /// Frames of a clip that the new frames follow or lead to, rounded up to whole latent frames
-    #[arg(long, value_name = "FRAMES", default_value_t = 5, requires = "clip_task", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Make a long clip from windows of so many frames, each going on where the last one ended; --frames is then the whole
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub(crate) window: Option<u32>,
+    /// What happens next: another prompt that goes on where the one before ends; may be repeated
+    #[arg(long = "then", value_name = "PROMPT")]
+    pub(crate) scenes: Vec<String>,
+    /// Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames
+    #[arg(long, value_name = "FRAMES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) overlap: u32,
     /// How much of what is given stays: 1 all of it, 0 nothing [default: 1, or 0.4 where a clip or its masked part is changed]
     #[arg(long, value_name = "SHARE", value_parser = |text: &str| super::parse_within(text, 0.0, 1.0))]
@@ -105,7 +109,6 @@ mod tests {
             "--video v.gif --extend forward --loop",
             "--video v.gif --connect b.gif --extend backward",
             "--video v.gif --loop --mask m.png",
-            "--video v.gif --overlap 5",
             "--video v.gif --strength 1.5",
             "--video v.gif --extend sideways",
             "--keyframe a.png",

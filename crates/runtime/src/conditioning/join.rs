@@ -50,14 +50,14 @@ fn cross_fade(decoded: &mut [u8], source: &[u8], part: usize, of: usize) {
 mod tests {
     use super::*;
     use crate::conditioning::tasks::{connect, extend, image_to_video, repeat};
-    use crate::conditioning::{CLEAN, Direction, FramePlan};
+    use crate::conditioning::{CLEAN, Direction, FramePlan, SourceClip};
 
     /// A clip of frames of one pixel, numbered from `first`.
     fn clip(first: u8, count: u8) -> Vec<Vec<u8>> {
         (first..first + count).map(|value| vec![value; 4]).collect()
     }
 
-    fn joined(plan: FramePlan, sources: Vec<Vec<Vec<u8>>>, decoded: Vec<Vec<u8>>) -> (Vec<u8>, Range<usize>) {
+    fn joined(plan: FramePlan, sources: Vec<SourceClip>, decoded: Vec<Vec<u8>>) -> (Vec<u8>, Range<usize>) {
         let conditioning = Conditioning { sources, plan: Some(plan), mask: None };
         let (frames, place) = join(decoded, &conditioning, 2).expect("fits");
         (frames.iter().map(|frame| frame[0]).collect(), place)

@@ -12,11 +12,13 @@ mod join;
 mod mask;
 mod segments;
 pub mod tasks;
+mod windows;
 
 pub(crate) use join::join;
 pub use mask::Mask;
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};
+pub use windows::Windows;
 
 use std::ops::Range;
 
@@ -166,11 +168,14 @@ impl FramePlan {
     }
 }
 
+/// RGBA bytes of each frame, `[height, width, 4]`; one frame is a still image.
+pub type SourceClip = Vec<Vec<u8>>;
+
 /// Everything a generation is given besides text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditioning {
-    /// Images and clips, as RGBA bytes of each frame in the size of the result; one of one frame is an image.
-    pub sources: Vec<Vec<Vec<u8>>>,
+    /// Images and clips in the size of the result.
+    pub sources: Vec<SourceClip>,
     /// What each latent frame shows; nothing for text alone.
     pub plan: Option<FramePlan>,
     /// Where the plan's noise is replaced.
@@ -179,7 +184,7 @@ pub struct Conditioning {
 
 impl Conditioning {
     /// `sources` as `plan` says.
-    pub fn new(sources: Vec<Vec<Vec<u8>>>, plan: FramePlan) -> Self {
+    pub fn new(sources: Vec<SourceClip>, plan: FramePlan) -> Self {
         Self { sources, plan: Some(plan), mask: None }
     }
 

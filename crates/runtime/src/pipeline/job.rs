@@ -3,7 +3,7 @@
 use kinora_kernels::CancelToken;
 
 use super::{Event, GenerateRequest, Generated, VideoPipeline};
-use crate::conditioning::{PURE_NOISE, join};
+use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::models::ltx::tokens;
 use crate::sampling::denoise::{Denoise, Sequence, StepDone, TextStates};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::noise;
+use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
 use crate::shape::LatentShape;
 
@@ -27,6 +28,15 @@ pub(super) struct Job {
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
     tokens: Vec<f32>,
+    given: Vec<Given>,
+}
+
+/// A segment of the sources as the autoencoder sees it.
+struct Given {
+    segment: Segment,
+    /// `[1, C, F, H, W]`, the lead included.
+    latents: Vec<f32>,
+    shape: LatentShape,
 }
 
 impl Job {
@@ -41,19 +51,6 @@ impl Job {
             noise: &self.noise,
         }
     }
-
-    /// Puts source tokens `[L, C]` under the noise: x = (1 − σ)·source + σ·noise for each token's own σ.
-    fn add_sources(&mut self, sources: &[f32]) {
-        let channels = self.tokens.len() / self.noise.len();
-        let top = self.schedule.sigmas.first().copied().unwrap_or(1.0);
-        let tokens = self.tokens.chunks_exact_mut(channels).zip(sources.chunks_exact(channels)).zip(&self.noise);
-        for ((token, source), noise) in tokens.filter(|(_, noise)| **noise < PURE_NOISE) {
-            let sigma = (f32::from(*noise) / f32::from(PURE_NOISE)).min(top);
-            for (x, source) in token.iter_mut().zip(source) {
-                *x = (1.0 - sigma) * source + sigma * *x;
-            }
-        }
-    }
 }
 
 impl VideoPipeline {
@@ -66,7 +63,11 @@ impl VideoPipeline {
         let negative = if request.guidance.is_off() { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
         let mut job = self.job(request, shape, prompt, negative)?;
         if request.conditioning.plan.is_some() {
-            job.add_sources(&tokens::pack(&self.encode_sources(request, shape, cancel).await?, shape.extents(), self.compression.packing));
+            job.given = self.encode_sources(request, shape, cancel).await?;
+            let sources = planned_latents(&job.given, shape);
+            let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
+            let top = job.schedule.sigmas.first().copied().unwrap_or(1.0);
+            noise::add_sources(&mut job.tokens, &sources, &job.noise, top);
         }
         Ok(job)
     }
@@ -91,42 +92,53 @@ impl VideoPipeline {
             coordinates: if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) },
             noise: request.conditioning.token_noise(shape, self.compression)?,
             tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
+            given: Vec::new(),
         })
     }
 
-    /// Latents `[1, C, F, H, W]` of the frames that the plan gives, 0 elsewhere.
-    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
+    /// What the plan gives, encoded segment by segment.
+    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Given>> {
         let conditioning = &request.conditioning;
-        let Some(plan) = &conditioning.plan else { return Ok(vec![0.0; shape.elements()]) };
-        let step = self.compression.latent[0];
-        let [frames, height, width] = shape.grid;
-        let area = height * width;
-        let mut latents = vec![0.0; shape.elements()];
-        for segment in plan.segments(step, &conditioning.lengths())? {
+        let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
+        let mut given = Vec::new();
+        for segment in plan.segments(self.compression.latent[0], &conditioning.lengths())? {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
-            let encoded_frames = segment.lead + segment.latent_frames.len();
-            let own = LatentShape { channels: shape.channels, grid: [encoded_frames, height, width] };
-            let encoded = encode_rgba(&self.vae, &self.device, &source, own, cancel).await?;
-            for channel in 0..shape.channels {
-                let from = (channel * encoded_frames + segment.lead) * area;
-                let to = (channel * frames + segment.latent_frames.start) * area;
-                let count = segment.latent_frames.len() * area;
-                latents[to..to + count].copy_from_slice(&encoded[from..from + count]);
-            }
+            let frames = segment.lead + segment.latent_frames.len();
+            let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
+            let latents = encode_rgba(&self.vae, &self.device, &source, own, cancel).await?;
+            given.push(Given { segment, latents, shape: own });
         }
-        Ok(latents)
+        Ok(given)
     }
 
-    /// Denoises jobs side by side to latents `[1, C, F, H, W]`; `predict_every` as in [`Denoise`].
+    /// Puts frames that are kept in the place of what was decoded for them. A decoder that is not causal draws every frame
+    /// with its neighbours in view, so that generated ones would change those that are given; these are decoded alone.
+    async fn restore(&self, request: &GenerateRequest, job: &Job, decoded: &mut [Vec<u8>], cancel: &CancelToken) -> Result<()> {
+        let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
+        let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
+        for Given { segment, latents, shape } in &job.given {
+            if plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN) {
+                let own = self.decode(latents, *shape, cancel).await?;
+                let first = timeline.span(segment.latent_frames.start).start;
+                // The lead is one latent frame, hence one frame.
+                for (place, frame) in decoded[first..].iter_mut().zip(own.into_iter().skip(segment.lead)) {
+                    *place = frame;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Denoises jobs of equal steps side by side to latents `[1, C, F, H, W]`; `predict_every` as in [`Denoise`].
     pub(super) async fn denoise(
         &self,
-        jobs: &[Job],
+        jobs: &[&Job],
         predict_every: usize,
         cancel: &CancelToken,
         on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
-        let sequences: Vec<Sequence<'_>> = jobs.iter().map(Job::sequence).collect();
-        let guided_channels = self.guided_channels(jobs);
+        let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
+        let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
         let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
@@ -145,15 +157,21 @@ impl VideoPipeline {
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
-    pub(super) fn guided_channels(&self, jobs: &[Job]) -> usize {
+    pub(super) fn guided_channels(&self, job: &Job) -> usize {
         let features = self.compression.packing.iter().product::<usize>();
-        let channels = jobs.iter().filter_map(|job| job.guidance.channels).min();
-        features * channels.unwrap_or(self.vae.config.latent_channels)
+        features * job.guidance.channels.unwrap_or(self.vae.config.latent_channels)
+    }
+
+    /// What decides with which others it is denoised.
+    pub(super) fn item(&self, job: &Job) -> Item {
+        let branches = 1 + usize::from(job.negative.is_some());
+        Item { tokens: job.noise.len() * branches, steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
     }
 
     /// Latents to the finished clip.
     pub(super) async fn finish(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
-        let decoded = self.decode(&latents, job.shape, cancel).await?;
+        let mut decoded = self.decode(&latents, job.shape, cancel).await?;
+        self.restore(request, job, &mut decoded, cancel).await?;
         let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
         Ok(Generated {
             width: request.width,
@@ -203,4 +221,20 @@ impl VideoPipeline {
         let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
         Ok(TextStates { states, mask: Vec::new() })
     }
+}
+
+/// Latents `[1, C, F, H, W]` of a plan with what is given in its place, 0 elsewhere.
+fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
+    let [frames, height, width] = shape.grid;
+    let area = height * width;
+    let mut latents = vec![0.0; shape.elements()];
+    for Given { segment, latents: own, shape: own_shape } in given {
+        let count = segment.latent_frames.len() * area;
+        for channel in 0..shape.channels {
+            let from = (channel * own_shape.grid[0] + segment.lead) * area;
+            let to = (channel * frames + segment.latent_frames.start) * area;
+            latents[to..to + count].copy_from_slice(&own[from..from + count]);
+        }
+    }
+    latents
 }

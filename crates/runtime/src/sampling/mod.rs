@@ -3,6 +3,7 @@
 pub mod denoise;
 pub mod guidance;
 pub mod noise;
+pub mod packing;
 pub mod schedule;
 
 mod beta;
