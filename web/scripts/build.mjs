@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { transformSync } from 'esbuild';
+import { buildSync, transformSync } from 'esbuild';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
@@ -40,6 +40,12 @@ for (const name of ['LICENSE-APACHE', 'LICENSE-MIT', 'NOTICE']) cpSync(join(web,
 for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
 const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
 tsc();
+// Nothing else uses the element's parts, and one file is smaller than five.
+const parts = ['element-labels', 'element-view', 'player', 'shared-model'].map((name) => join(web, `dist/${name}.js`));
+const element = join(web, 'dist/element.js');
+const external = walk(join(web, 'dist')).filter((path) => path.endsWith('.js') && path !== element && !parts.includes(path));
+buildSync({ entryPoints: [element], outfile: element, allowOverwrite: true, bundle: true, format: 'esm', target: 'es2022', external });
+for (const part of parts) rmSync(part);
 // Each file by itself: bundlers of sites need to see the addresses of the worker, the WASM and the model as they are.
 for (const file of walk(join(web, 'dist')).filter((path) => path.endsWith('.js'))) {
   const { code } = transformSync(readFileSync(file, 'utf8'), { minify: true, format: 'esm', target: 'es2022', legalComments: 'none' });

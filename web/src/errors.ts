@@ -18,6 +18,10 @@ export type ErrorCode =
   | 'limit'
   /** An option has a wrong type or an impossible value. */
   | 'invalid-request'
+  /** Images that cannot be placed as asked. */
+  | 'invalid-conditioning'
+  /** The adapter cannot run the kernels that were asked for. */
+  | 'unsupported-kernels'
   /** No model of this name. */
   | 'unknown-model'
   /** A file of the model is missing. */
@@ -45,11 +49,16 @@ export type ErrorCode =
   | 'no-encoder'
   /** Encoding failed. */
   | 'encode'
+  /** The format cannot hold the clip: its size, its rate, or nothing at all. */
+  | 'bad-clip'
+  | 'format-limit'
   /** The model or the clip was disposed before. */
   | 'disposed'
   /** The worker could not be started. */
   | 'worker'
-  /** A defect of this package. */
+  /** A defect of this package: in its plans, in their data, or elsewhere. */
+  | 'shape'
+  | 'data'
   | 'internal';
 
 /** How a {@link KinoraError} crosses from the worker. */
@@ -72,6 +81,7 @@ export class KinoraError extends Error {
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
 
+  /** An error of the kind `code`. */
   constructor(code: ErrorCode, message: string, options: { hint?: string | null | undefined; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;

@@ -3,9 +3,10 @@
 import { Client } from './client.js';
 import { KinoraError } from './errors.js';
 import { Generation } from './generation.js';
+import { imagePixels } from './image.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
-import { VERSION, type GenerateOptions, type GenerationEvent, type GenerationMetadata, type LoadOptions, type ModelInfo, type Prompt } from './options.js';
+import { VERSION, type GenerateOptions, type GenerationEvent, type GenerationMetadata, type LoadOptions, type ModelInfo, type Prompt, type PromptParts } from './options.js';
 import type { GenerateCall } from './protocol.js';
 import { checkSupport } from './support.js';
 import { Video, type EncoderSetup } from './video.js';
@@ -60,7 +61,7 @@ export class VideoModel implements AsyncDisposable {
     const abort = new AbortController();
     const seed = options.seed ?? randomSeed();
     return new Generation(seed, abort, async (emit) => {
-      const call = this.#call(prompt, options, seed);
+      const call = await this.#call(prompt, options, seed);
       const signal = options.signal ? AbortSignal.any([options.signal, abort.signal]) : abort.signal;
       const { info } = this;
       const { width = info.width, height = info.height, frames = info.frames, steps = info.steps, guidance = info.guidance } = call;
@@ -69,8 +70,6 @@ export class VideoModel implements AsyncDisposable {
         emit(event);
         options.onEvent?.(event);
       };
-      // The caller gets the generation before its first event.
-      await Promise.resolve();
       onEvent({ type: 'start', seed, width, height, frames, fps, steps });
       const clip = await this.#client.call('generate', call, { signal, onEvent });
       const { negative, prompt: text } = call;
@@ -96,9 +95,13 @@ export class VideoModel implements AsyncDisposable {
     return 1 + framesPerLatent * Math.max(0, Math.round((wanted - 1) / framesPerLatent));
   }
 
-  #call(prompt: Prompt, options: GenerateOptions, seed: number): GenerateCall {
-    const { text, negative = '' } = typeof prompt === 'string' ? { text: prompt } : (prompt ?? { text: prompt });
-    if (typeof text !== 'string' || typeof negative !== 'string') throw invalid('prompt', typeof text, 'a text, or `{ text, negative }`');
+  async #call(prompt: Prompt, options: GenerateOptions, seed: number): Promise<GenerateCall> {
+    const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : (prompt ?? {});
+    const pictures = [['first', parts.image], ['last', parts.lastImage]] as const;
+    const given = pictures.flatMap(([place, image]) => (image ? [{ place, image }] : []));
+    // A picture alone says enough.
+    const { text = given.length > 0 ? '' : undefined, negative = '', strength = 1 } = parts;
+    if (typeof text !== 'string' || typeof negative !== 'string') throw invalid('prompt', typeof text, 'a text, or an object with `text` or `image`');
     const { width, height, steps, guidance, fps, durationSeconds, preview } = options;
     for (const [name, value] of Object.entries({ width, height, frames: options.frames, steps })) count(name, value, 1);
     count('seed', seed, 0);
@@ -107,7 +110,11 @@ export class VideoModel implements AsyncDisposable {
     const everySteps = preview === false ? 0 : (preview?.everySteps ?? 2);
     count('preview.everySteps', everySteps, 0);
     const frames = options.frames ?? (durationSeconds === undefined ? undefined : this.#framesFor(durationSeconds * (fps ?? this.info.fps)));
-    return { prompt: text, negative, seed, previewEvery: everySteps, ...defined({ width, height, frames, steps, guidance }) };
+    const { info } = this;
+    const images = await Promise.all(given.map(({ image }) => imagePixels(image, width ?? info.width, height ?? info.height)));
+    const places = given.map(({ place }) => place);
+    const asked = defined({ width, height, frames, steps, guidance });
+    return { prompt: text, negative, seed, previewEvery: everySteps, given: places, strength: Number(strength), images, ...asked };
   }
 }
 

@@ -31,7 +31,7 @@ export interface FileEntry {
   path: string;
   /** Size; unknown until the server says it. */
   bytes?: number;
-  /** SHA-256 of each {@link CHUNK_BYTES} of the file, as hexadecimal text. */
+  /** SHA-256 of each 4 MiB of the file, as hexadecimal text. */
   sha256?: string[];
   /** Where to fetch it. */
   url: string;
@@ -63,11 +63,28 @@ export interface LoadOptions {
   /** Where files from other origins are kept. */
   cache?: 'auto' | 'opfs' | 'none';
   signal?: AbortSignal;
+  /** Called often while loading. */
   onProgress?(progress: LoadProgress): void;
 }
 
+/** A picture of any size; the middle of it is used where its shape is another than the clip's. */
+export type ImageSource = ImageBitmapSource;
+
 /** What the clip shows. */
-export type Prompt = string | { text: string; negative?: string };
+export type Prompt = string | PromptParts;
+
+/** A prompt of more than one part. */
+export interface PromptParts {
+  text?: string;
+  /** What the clip must not show; works with `guidance` above 1. */
+  negative?: string;
+  /** The first frame. */
+  image?: ImageSource;
+  /** The last frame. */
+  lastImage?: ImageSource;
+  /** How much of the images is kept: 1 (default) all, 0 nothing. */
+  strength?: number;
+}
 
 /** What to generate. Whatever is absent gets the model's default. */
 export interface GenerateOptions {
@@ -89,6 +106,7 @@ export interface GenerateOptions {
   /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
   preview?: false | { everySteps?: number };
   signal?: AbortSignal;
+  /** Called with every event, for callers who do not loop over the generation. */
   onEvent?(event: GenerationEvent): void;
 }
 

@@ -15,6 +15,12 @@ export interface GenerateCall {
   guidance?: number;
   /** 0 for none. */
   previewEvery: number;
+  /** Where each of {@link images} stands. */
+  given: ('first' | 'last')[];
+  /** 1 keeps the images, 0 ignores them. */
+  strength: number;
+  /** RGBA bytes of the clip's size. */
+  images: Uint8Array<ArrayBuffer>[];
 }
 
 /** What a generation made. */

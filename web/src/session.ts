@@ -138,7 +138,7 @@ class Session {
     this.#pipelines.push(...(await compile(device, kernels, signal, (done) => onCompiled?.(done, kernels.length))));
   }
 
-  async #generate(id: number, request: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
+  async #generate(id: number, { images, ...request }: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
     const model = this.#model;
     if (!model) throw new KinoraError('internal', 'a generation before a model');
     if (this.#deviceLost) {
@@ -173,7 +173,7 @@ class Session {
       }
     };
     try {
-      const clip = await model.generate(request, cancel, onEvent);
+      const clip = await model.generate(request, images, cancel, onEvent);
       await events;
       send({ type: 'done', ms: performance.now() - begun });
       return clip as Calls['generate']['result'];

@@ -126,3 +126,23 @@ for (const [name, options] of [
     assert.ok(worst >= 50, `${worst} dB`);
   });
 }
+
+test('a given picture is where the clip begins', { timeout: 180_000 }, async () => {
+  const [first, text, refused] = await page.evaluate(async () => {
+    const canvas = new OffscreenCanvas(300, 200);
+    const context = canvas.getContext('2d');
+    context.fillStyle = 'rgb(230, 200, 40)';
+    context.fillRect(0, 0, 300, 200);
+    context.fillStyle = 'rgb(40, 60, 200)';
+    context.fillRect(0, 0, 150, 200);
+    const image = await canvas.convertToBlob();
+    const options = { frames: 5, steps: 2, seed: 1, preview: false };
+    const corners = (video) => [[16, 64], [112, 64]].map(([x, y]) => Array.from(video.rgba(0).subarray((y * 128 + x) * 4, (y * 128 + x) * 4 + 3)));
+    const refused = await globalThis.model.generate({ image: new Blob(['no picture']) }, options).then(() => 'none', (error) => error.code);
+    return [corners(await globalThis.model.generate({ text: 'a taxi', image }, options)), corners(await globalThis.model.generate('a taxi', options)), refused];
+  });
+  const distance = (found) => Math.max(...found.flatMap((rgb, side) => rgb.map((value, at) => Math.abs(value - [[40, 60, 200], [230, 200, 40]][side][at]))));
+  console.log(`left and right of the first frame: ${JSON.stringify(first)}, without picture ${JSON.stringify(text)}`);
+  assert.ok(distance(first) < 40 && distance(text) > 60, `${distance(first)} with, ${distance(text)} without`);
+  assert.equal(refused, 'invalid-request');
+});

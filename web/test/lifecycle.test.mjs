@@ -183,6 +183,16 @@ test('a disposed model says so, and ends what runs', { timeout: 120_000 }, async
   assert.deepEqual([running.code, later.code], ['disposed', 'disposed']);
 });
 
+test('a worker that does not start is an error, not a wait', { timeout: 60_000 }, async () => {
+  const [missing, refused] = await page.evaluate(async () => {
+    const missing = await failure(kinora.loadModel({ worker: () => new Worker('/no-such-worker.js', { type: 'module' }) }));
+    const refused = await failure(kinora.loadModel({ worker: () => { throw new Error('not here'); } }));
+    return [missing, refused];
+  });
+  assert.deepEqual([missing.code, refused.code], ['worker', 'worker']);
+  assert.ok(missing.hint && refused.message.includes('not here'));
+});
+
 test('loading can be aborted', { timeout: 60_000 }, async () => {
   const [before, during] = await page.evaluate(async () => {
     const before = await failure(kinora.loadModel({ signal: AbortSignal.abort() }));

@@ -8,7 +8,7 @@ const CYCLES = Number(process.env.KINORA_TEST_CYCLES ?? 12);
 const WARM_UP = 5;
 const GROWTH = 1.02;
 
-/** Anonymous resident memory in KiB of this process's descendants that run as `--type=kind`. */
+/** Resident memory in KiB, but for mapped files, of this process's descendants that run as `--type=kind`. */
 function residentKib(kind) {
   const found = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map((pid) => {
     try {
@@ -21,7 +21,11 @@ function residentKib(kind) {
   const parents = new Map(found.filter(Boolean).map(({ pid, status }) => [pid, /PPid:\t(\d+)/.exec(status)?.[1]]));
   const ours = (pid) => pid !== undefined && (pid === String(process.pid) || ours(parents.get(pid)));
   const matching = found.filter((entry) => entry?.command.includes(`--type=${kind}`) && ours(entry.pid));
-  return matching.reduce((sum, { status }) => sum + Number(/RssAnon:\s+(\d+)/.exec(status)?.[1] ?? 0), 0);
+  return matching.reduce((sum, { status }) => sum + field(status, 'RssAnon') + field(status, 'RssShmem'), 0);
+}
+
+function field(status, name) {
+  return Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0);
 }
 
 test(`${CYCLES} models, one after another, take the memory of one`, { timeout: 1_200_000 }, async () => {

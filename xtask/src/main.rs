@@ -1,6 +1,7 @@
 //! Developer tasks of the Kinora workspace. `cargo xtask` without arguments lists them.
 
 mod ci;
+mod demo;
 mod licences;
 mod new_kernel;
 mod rules;
@@ -17,6 +18,7 @@ cargo xtask <task> [arguments]
   generate PROMPT [flags]  set up what is missing, build, make a clip; flags as in `kinora generate --help`
   bench [flags]            build and measure kernels; flags as in `kinora bench --help`
   test                     everything CI checks, cheap checks first
+  demo                     build the demo page, serve it on this machine and print its address; PORT chooses another
   web                      build the npm package into web/dist
   web test                 build it and run its tests in headless Chromium
   golden [parts]           make the PyTorch fixtures in tests/golden again
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "generate" => tasks::generate(&arguments),
         "bench" => tasks::bench(&arguments),
         "test" if arguments.is_empty() => ci::test(),
+        "demo" if arguments.is_empty() => demo::demo(),
         "web" if arguments.is_empty() => web::build(),
         "web" if arguments == ["test"] => web::test().and_then(shell::Counts::verdict),
         "golden" => tasks::golden(&arguments),

@@ -62,7 +62,8 @@ fn web() -> std::path::PathBuf {
     root().join("web")
 }
 
-fn node(arguments: &[&str]) -> Command {
+/// Node with a script of web/.
+pub(crate) fn node(arguments: &[&str]) -> Command {
     let mut command = Command::new("node");
     command.args(arguments).current_dir(web());
     command

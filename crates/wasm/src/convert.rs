@@ -2,6 +2,7 @@
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
+use kinora_runtime::conditioning::{Conditioning, Keyframe, noise_from_strength, tasks};
 use kinora_runtime::{Access, Event, GenerateRequest, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
@@ -45,10 +46,41 @@ pub(crate) struct Request {
     guidance: Option<f32>,
     seed: u64,
     preview_every: usize,
+    /// Which of the images that come along stands where.
+    given: Vec<Place>,
+    /// How much of the images is kept: 1 all, 0 nothing.
+    strength: f32,
+}
+
+/// Where a given image stands in the clip.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Place {
+    First,
+    Last,
 }
 
 impl Request {
-    pub(crate) fn resolve(self, pipeline: &VideoPipeline) -> GenerateRequest {
+    /// The request with the model's defaults; `images` are RGBA bytes of its size, one for each place.
+    pub(crate) fn resolve(self, pipeline: &VideoPipeline, images: Vec<Vec<u8>>) -> kinora_runtime::Result<GenerateRequest> {
+        let (given, strength) = (self.given.clone(), self.strength);
+        let mut request = self.without_images(pipeline);
+        if !given.is_empty() {
+            let timeline = pipeline.timeline(request.frames)?;
+            let noise = noise_from_strength(strength)?;
+            let frame = |place: &Place| match place {
+                Place::First => 0,
+                Place::Last => timeline.clip_frames() - 1,
+            };
+            let keyframes: Vec<Keyframe> =
+                given.iter().enumerate().map(|(clip, place)| Keyframe { frame: frame(place), clip, noise }).collect();
+            let plan = tasks::keyframes(timeline, &keyframes)?;
+            request.conditioning = Conditioning::new(images.into_iter().map(|image| vec![image]).collect(), plan);
+        }
+        Ok(request)
+    }
+
+    fn without_images(self, pipeline: &VideoPipeline) -> GenerateRequest {
         let defaults = pipeline.request(self.prompt);
         GenerateRequest {
             negative: self.negative.unwrap_or_default(),
@@ -56,7 +88,7 @@ impl Request {
             height: self.height.unwrap_or(defaults.height),
             frames: self.frames.unwrap_or(defaults.frames),
             steps: self.steps.unwrap_or(defaults.steps),
-            guidance: self.guidance.unwrap_or(defaults.guidance),
+            guidance: self.guidance.map_or(defaults.guidance, Into::into),
             seed: self.seed,
             preview_every: self.preview_every,
             ..defaults

@@ -160,14 +160,21 @@ impl Model {
         Ok(())
     }
 
-    /// Makes a clip: `{ width, height, fps, frames }` with one `Uint8Array` of RGBA bytes for each frame.
+    /// Makes a clip: `{ width, height, fps, frames }` with one `Uint8Array` of RGBA bytes for each frame. `images` are those
+    /// that the request says where to place, as RGBA bytes of the clip's size.
     ///
     /// # Errors
     /// Those of the runtime.
-    pub async fn generate(&self, request: JsValue, cancel: &Cancel, on_event: Function) -> Result<Object, JsValue> {
+    pub async fn generate(
+        &self,
+        request: JsValue,
+        images: Vec<Uint8Array>,
+        cancel: &Cancel,
+        on_event: Function,
+    ) -> Result<Object, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
         let asked: Request = from_js(request)?;
-        let request = asked.resolve(&pipeline);
+        let request = asked.resolve(&pipeline, images.iter().map(Uint8Array::to_vec).collect()).map_err(Failure::from)?;
         let mut failed = None;
         let on_event = &mut |happened| {
             if let Err(error) = event(happened).and_then(|object| on_event.call1(&JsValue::NULL, &object)) {

@@ -1,0 +1,43 @@
+// Builds the demo page of www-demo/ into www-demo/dist, from the package in dist/.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
+
+const web = dirname(dirname(fileURLToPath(import.meta.url)));
+const root = join(web, '../www-demo');
+const out = join(root, 'dist');
+
+execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', root], { stdio: 'inherit' });
+await build({
+  root,
+  configFile: false,
+  logLevel: 'warn',
+  // Relative addresses: the page can live in any folder of any static host.
+  base: './',
+  resolve: { alias: { 'kinora/element': join(web, 'dist/element.js'), kinora: join(web, 'dist/index.js') } },
+  worker: { format: 'es' },
+  build: {
+    outDir: out,
+    emptyOutDir: true,
+    target: 'es2022',
+    // `data:` addresses would need a weaker Content-Security-Policy.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    rolldownOptions: { checks: { pluginTimings: false } },
+    // The model is as large as it is.
+    chunkSizeWarningLimit: 1000,
+  },
+});
+
+// The service worker stores the page on the first visit and the model when it is used.
+const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).sort().flatMap((name) => walk(join(path, name))) : [path]);
+const files = walk(out).map((path) => ({ path: `./${relative(out, path).replaceAll('\\', '/')}`, bytes: readFileSync(path) }));
+const version = files.reduce((hash, { path, bytes }) => hash.update(path).update(bytes), createHash('sha256')).digest('hex').slice(0, 12);
+const paths = files.map(({ path }) => path).filter((path) => path !== './index.html');
+const isModel = (path) => /\.(safetensors|json)$/.test(path);
+const constants = { __PAGE_FILES__: ['./', ...paths.filter((path) => !isModel(path))], __MODEL_FILES__: paths.filter(isModel), __VERSION__: version };
+const worker = Object.entries(constants).reduce((text, [name, value]) => text.replace(name, () => JSON.stringify(value)), readFileSync(join(root, 'sw.js'), 'utf8'));
+writeFileSync(join(out, 'sw.js'), worker);

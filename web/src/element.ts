@@ -1,0 +1,446 @@
+/** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
+
+import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
+import { View } from './element-view.js';
+import { KinoraError, type ErrorCode } from './errors.js';
+import type { GenerateOptions, GenerationEvent, LoadProgress } from './options.js';
+import { Player } from './player.js';
+import { leaseModel, type Lease } from './shared-model.js';
+import { checkSupport, type SupportReport } from './support.js';
+import type { Video } from './video.js';
+
+export type { KinoraVideoLabels } from './element-labels.js';
+
+/** What the element is doing: also its custom state, as in `kinora-video:state(generating)`. */
+export type KinoraVideoState = 'empty' | 'loading' | 'generating' | 'ready' | 'error';
+
+/** A step with its picture. The element closes the picture when the event is over: copy what you keep. */
+export interface PreviewDetail {
+  step: number;
+  steps: number;
+  preview: ImageBitmap;
+}
+
+/** The events of the element. None bubbles. */
+export interface KinoraVideoEventMap {
+  /** What this browser can do, before anything is downloaded. */
+  support: CustomEvent<SupportReport>;
+  'load-progress': CustomEvent<LoadProgress>;
+  /** The size and the seed are known, the work begins. */
+  start: CustomEvent<Extract<GenerationEvent, { type: 'start' }>>;
+  step: CustomEvent<{ step: number; steps: number; fraction: number; etaMs: number }>;
+  preview: CustomEvent<PreviewDetail>;
+  /** The clip is on show. */
+  done: CustomEvent<Video>;
+  /** In a form: the file is there, see {@link KinoraVideo.value}. */
+  change: Event;
+  error: CustomEvent<KinoraError>;
+  cancel: CustomEvent<undefined>;
+}
+
+/** Share of the bar that loading takes, where a model has to be loaded. */
+const LOADING = 0.25;
+/** How far outside of the viewport an element begins its work. */
+const NEAR = '200px';
+/** After these the model is unusable, also for others. */
+const FATAL: ReadonlySet<string> = new Set(['internal', 'worker', 'disposed']);
+const NUMBERS = ['width', 'height', 'frames', 'fps', 'steps', 'seed'] as const;
+
+// Node has no elements; importing there must not fail, so that servers can render pages that use one.
+const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
+
+/**
+ * Generates a clip from its attributes and plays it.
+ *
+ * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `fps`, `steps` as in {@link GenerateOptions};
+ * `autoplay` begins unasked; `loading` is `lazy` (default: `autoplay` waits until the element is near the viewport) or `eager`
+ * (loads the model at once); `loop`; `controls`; `alt` (default: the prompt); `poster`, the address of a picture.
+ *
+ * Slots: `poster`, `controls`, `error`. Parts: `stage`, `canvas`, `poster`, `player`, `play`, `seek`, `generate`, `work`,
+ * `progress`, `status`, `cancel`, `error`, `error-text`, `error-help`. CSS variables: `--kinora-accent`,
+ * `--kinora-background`, `--kinora-radius`, `--kinora-gap`, `--kinora-focus`, `--kinora-image-rendering`.
+ *
+ * Where the system asks for reduced motion nothing plays by itself: the first frame and a play button are shown.
+ */
+export class KinoraVideo extends Base {
+  /** The value of the element is submitted with its form. */
+  static readonly formAssociated = true;
+  /** @internal */
+  static readonly observedAttributes = ['prompt', 'model', 'alt', 'poster', 'width', 'height', 'controls', 'loop', 'autoplay', 'loading'];
+  /** The texts of all elements. Assign before the first element is made. */
+  static labels: KinoraVideoLabels = ENGLISH;
+
+  readonly #view: View;
+  readonly #player: Player;
+  readonly #internals = this.attachInternals();
+  readonly #stillness = matchMedia('(prefers-reduced-motion: reduce)');
+  #state: KinoraVideoState = 'empty';
+  #video: Video | undefined;
+  #value: File | null = null;
+  #lease: Lease | undefined;
+  #abort: AbortController | undefined;
+  #preload: AbortController | undefined;
+  #observer: IntersectionObserver | undefined;
+  #begun = false;
+  /** As of the last step. */
+  #leftMs = 0;
+  #help: SupportReport['help'] = [];
+
+  /** An element without a clip. */
+  constructor() {
+    super();
+    this.#view = new View(this.attachShadow({ mode: 'open', delegatesFocus: true }), KinoraVideo.labels);
+    const { canvas, play, seek, generate, cancel } = this.#view;
+    this.#player = new Player(canvas, () => this.#showPlayback());
+    play.addEventListener('click', () => this.#toggle());
+    canvas.addEventListener('click', () => this.#toggle());
+    seek.addEventListener('input', () => this.#player.seek(seek.valueAsNumber));
+    generate.addEventListener('click', () => this.generate());
+    cancel.addEventListener('click', () => this.cancel());
+    this.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape') this.cancel();
+    });
+    this.#setState('empty');
+  }
+
+  /** What the element is doing. */
+  get state(): KinoraVideoState {
+    return this.#state;
+  }
+
+  /** The clip on show; assign one to show it. */
+  get video(): Video | undefined {
+    return this.#video;
+  }
+
+  /** Shows a clip, or nothing, instead of what runs. */
+  set video(video: Video | undefined) {
+    this.cancel();
+    if (video) this.#show(video);
+    else this.#clear();
+  }
+
+  /** The clip as a file, while the element has a form; else use `video.toBlob()`. `null` until it is encoded. */
+  get value(): File | null {
+    return this.#value;
+  }
+
+  /** The form that the value is submitted with. */
+  get form(): HTMLFormElement | null {
+    return this.#internals.form;
+  }
+
+  /** Makes a clip of what the attributes say and shows it. What runs already is cancelled. */
+  generate(): Promise<Video> {
+    this.#abort?.abort(cancelled());
+    const abort = (this.#abort = new AbortController());
+    const video = this.#generate(abort);
+    // Whoever does not wait for the clip learns of failures from the element and its events.
+    video.catch(() => undefined);
+    return video;
+  }
+
+  /** Ends what runs and shows the clip from before, if there was one. */
+  cancel(): void {
+    const abort = this.#abort;
+    if (!abort) return;
+    abort.abort(cancelled());
+    // At once, although the GPU still has some work to drop.
+    this.#fail(abort.signal.reason, abort.signal);
+  }
+
+  /** Plays the clip on show. */
+  play(): void {
+    if (this.#state === 'ready') this.#player.play();
+  }
+
+  /** Stops at the frame on show. */
+  pause(): void {
+    this.#player.pause();
+  }
+
+  /** @internal */
+  connectedCallback(): void {
+    this.#stillness.addEventListener('change', this.#onStillness);
+    this.#begin();
+  }
+
+  /** @internal */
+  disconnectedCallback(): void {
+    this.#stillness.removeEventListener('change', this.#onStillness);
+    this.#observer?.disconnect();
+    // An element that is only moved is connected again by then.
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      if (this.#state === 'empty') this.#begun = false;
+      this.cancel();
+      this.pause();
+      this.#release();
+    });
+  }
+
+  /** @internal */
+  attributeChangedCallback(name: string, before: string | null, now: string | null): void {
+    if (before === now) return;
+    const { canvas, poster } = this.#view;
+    if (name === 'model') {
+      this.cancel();
+      this.#release();
+    } else if (name === 'poster') {
+      poster.src = now ?? '';
+      poster.hidden = now === null;
+    } else if ((name === 'width' || name === 'height') && this.#state === 'empty' && Number(now) > 0) {
+      canvas[name] = Number(now);
+    }
+    this.#player.loop = this.hasAttribute('loop');
+    this.#render();
+    this.#begin();
+  }
+
+  /** @internal */
+  formResetCallback(): void {
+    this.video = undefined;
+  }
+
+  /** Does unasked, and once, what `autoplay` and `loading` ask for. */
+  #begin(): void {
+    const eager = this.getAttribute('loading') === 'eager';
+    if (this.#begun || !this.isConnected || !(eager || this.#autoplay)) return;
+    this.#begun = true;
+    const start = () => {
+      if (this.#autoplay) this.generate();
+      // If that fails, so will the generation, which says why.
+      else this.#acquire((this.#preload = new AbortController()).signal).catch(() => undefined);
+    };
+    // Not before the attributes that are being set right now are all there.
+    if (eager) return queueMicrotask(start);
+    this.#observer = new IntersectionObserver(
+      (entries) => {
+        if (!entries.some((entry) => entry.isIntersecting)) return;
+        this.#observer?.disconnect();
+        start();
+      },
+      { rootMargin: NEAR },
+    );
+    this.#observer.observe(this);
+  }
+
+  get #autoplay(): boolean {
+    return this.hasAttribute('autoplay') && this.hasAttribute('prompt');
+  }
+
+  async #generate(abort: AbortController): Promise<Video> {
+    const { signal } = abort;
+    const { labels } = this.#view;
+    try {
+      this.#player.pause();
+      this.#setState('loading');
+      const from = this.#lease ? 0 : LOADING;
+      this.#view.progress(0, labels.loading({ phase: 'plan' } as LoadProgress));
+      const { model } = await this.#acquire(signal);
+      this.#setState('generating');
+      this.#view.progress(from, labels.preparing);
+      const generation = model.generate(this.getAttribute('prompt') ?? '', { ...this.#options(), signal });
+      for await (const event of generation) {
+        if (signal.aborted) {
+          if (event.type === 'step') event.preview?.close();
+        } else this.#onEvent(event, from);
+      }
+      const video = await generation;
+      signal.throwIfAborted();
+      this.#abort = undefined;
+      this.#show(video);
+      this.#view.announce(labels.done, true);
+      this.#send('done', video);
+      return video;
+    } catch (thrown) {
+      // A newer call owns the view by now.
+      if (this.#abort === abort) this.#fail(thrown, signal);
+      throw thrown;
+    }
+  }
+
+  #fail(thrown: unknown, signal: AbortSignal): void {
+    this.#abort = undefined;
+    if (signal.aborted) {
+      if (this.#video) this.#player.show(this.#video);
+      this.#setState(this.#video ? 'ready' : 'empty');
+      this.#view.announce(this.#view.labels.cancelled, true);
+      this.#send('cancel', undefined);
+      return;
+    }
+    const error = kinoraError(thrown);
+    if (FATAL.has(error.code)) {
+      this.#lease?.discard();
+      this.#lease = undefined;
+    }
+    this.#view.failure([error.message, error.hint].filter(Boolean).join('; '), this.#help);
+    this.#setState('error');
+    this.#send('error', error);
+  }
+
+  async #acquire(signal: AbortSignal): Promise<Lease> {
+    if (this.#lease) return this.#lease;
+    const report = await checkSupport();
+    signal.throwIfAborted();
+    this.#send('support', report);
+    this.#help = report.ok ? [] : report.help;
+    if (!report.ok) throw new KinoraError(errorCode(report), report.message);
+    const onProgress = (progress: LoadProgress) => {
+      if (this.#state === 'loading') this.#view.progress(LOADING * progress.fraction, this.#view.labels.loading(progress));
+      this.#send('load-progress', progress);
+    };
+    const lease = await leaseModel(this.getAttribute('model') ?? 'flipbook', onProgress, signal);
+    // Two calls may have waited for the model.
+    if (this.#lease) lease.release();
+    return (this.#lease ??= lease);
+  }
+
+  #release(): void {
+    this.#preload?.abort();
+    this.#lease?.release();
+    this.#lease = undefined;
+  }
+
+  #options(): GenerateOptions {
+    const given = NUMBERS.flatMap((name) => (this.hasAttribute(name) ? [[name, Number(this.getAttribute(name))]] : []));
+    return Object.fromEntries(given);
+  }
+
+  #onEvent(event: GenerationEvent, from: number): void {
+    const { labels } = this.#view;
+    const at = (fraction: number) => from + (1 - from) * fraction;
+    if (event.type === 'start') {
+      this.#send('start', event);
+    } else if (event.type === 'decode') {
+      this.#view.progress(at(event.fraction), labels.decoding(this.#leftMs / 1e3));
+    } else if (event.type === 'step') {
+      const { step, steps, fraction, etaMs, preview } = event;
+      this.#leftMs = etaMs;
+      this.#view.progress(at(fraction), labels.drawing(step, steps, etaMs / 1e3));
+      this.#send('step', { step, steps, fraction, etaMs });
+      if (!preview) return;
+      this.#view.covered = false;
+      this.#player.picture(preview);
+      this.#send('preview', { step, steps, preview });
+      preview.close();
+    }
+  }
+
+  #clear(): void {
+    this.#video = undefined;
+    this.#setValue(null);
+    this.#player.clear();
+    this.#setState('empty');
+  }
+
+  #show(video: Video): void {
+    this.#video = video;
+    this.#setValue(null);
+    this.#view.covered = false;
+    this.#player.show(video);
+    this.#setState('ready');
+    if (!this.#stillness.matches) this.#player.play();
+    void this.#encode(video);
+  }
+
+  /** Only in a form: encoding costs time and memory. */
+  async #encode(video: Video): Promise<void> {
+    if (!this.form) return;
+    try {
+      const blob = await video.toBlob();
+      // Another one may be on show by now.
+      if (this.#video !== video) return;
+      const name = `kinora-${video.metadata.seed}.${blob.type.split('/')[1]}`;
+      this.#setValue(new File([blob], name, { type: blob.type }));
+      this.dispatchEvent(new Event('change'));
+    } catch (thrown) {
+      this.#send('error', kinoraError(thrown));
+    }
+  }
+
+  #setValue(file: File | null): void {
+    this.#value = file;
+    this.#internals.setFormValue(file);
+  }
+
+  #toggle(): void {
+    if (this.#player.playing) this.pause();
+    else this.play();
+  }
+
+  readonly #onStillness = (): void => {
+    if (this.#stillness.matches) this.pause();
+    this.#render();
+  };
+
+  #setState(state: KinoraVideoState): void {
+    try {
+      this.#internals.states.delete(this.#state);
+      this.#internals.states.add(state);
+    } catch {
+      // Older browsers have no custom states, or want them to begin with two dashes. They are for style only.
+    }
+    this.#state = state;
+    if (state === 'empty') this.#view.covered = true;
+    this.#render();
+  }
+
+  #render(): void {
+    const label = this.getAttribute('alt') ?? this.getAttribute('prompt') ?? '';
+    this.#view.render({ state: this.#state, controls: this.hasAttribute('controls'), still: this.#stillness.matches, label });
+    this.#showPlayback();
+  }
+
+  #showPlayback(): void {
+    this.#view.playback(this.#player.playing, this.#player.index, this.#video?.frameCount ?? 0);
+  }
+
+  #send<K extends Exclude<keyof KinoraVideoEventMap, 'change'>>(type: K, detail: KinoraVideoEventMap[K]['detail']): void {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** What can be listened to: {@link KinoraVideoEventMap} beside the events of every element. */
+export type KinoraVideoEvents = Omit<HTMLElementEventMap, keyof KinoraVideoEventMap> & KinoraVideoEventMap;
+
+/** The listeners of {@link KinoraVideoEventMap} beside those of every element. */
+export interface KinoraVideo {
+  /** As of every element, with the types of this one's events. */
+  addEventListener<K extends keyof KinoraVideoEvents>(
+    type: K,
+    listener: (this: KinoraVideo, event: KinoraVideoEvents[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /** As of every element. */
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+  /** As of every element, with the types of this one's events. */
+  removeEventListener<K extends keyof KinoraVideoEvents>(
+    type: K,
+    listener: (this: KinoraVideo, event: KinoraVideoEvents[K]) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  /** As of every element. */
+  removeEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | EventListenerOptions): void;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'kinora-video': KinoraVideo;
+  }
+}
+
+function cancelled(): DOMException {
+  return new DOMException('the generation was cancelled', 'AbortError');
+}
+
+function kinoraError(thrown: unknown): KinoraError {
+  return thrown instanceof KinoraError ? thrown : new KinoraError('internal', String(thrown), { cause: thrown });
+}
+
+function errorCode(report: SupportReport): ErrorCode {
+  const { code } = report;
+  return code === 'no-webgpu' || code === 'no-adapter' || code === 'insecure-context' ? code : 'limit';
+}
+
+if (globalThis.customElements && !customElements.get('kinora-video')) customElements.define('kinora-video', KinoraVideo);

@@ -1,0 +1,211 @@
+/** The demo page: a form, a `<kinora-video>`, and what can be done with the clip. */
+
+import { KinoraError, type Video, type VideoType } from 'kinora';
+import { KinoraVideo } from 'kinora/element';
+import sample from './assets/sample.webp';
+import { byId, make } from './dom.js';
+import { addToGallery } from './gallery.js';
+import { showMachine } from './machine.js';
+import { forget, watched, workOffline } from './offline.js';
+import { fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
+import { showSnippets } from './snippets.js';
+import { anySentence, article, any, colors, sentence, subjectOf, subjects } from './vocabulary.js';
+
+const TITLE = document.title;
+const NUM_EXAMPLES = 3;
+/** Of assets/sample.webp. */
+const SAMPLE_PROMPT = 'a rocket flying on a blue background';
+
+const clip = byId('clip', KinoraVideo);
+const form = byId('form', HTMLFormElement);
+const prompt = byId('prompt', HTMLTextAreaElement);
+const notice = byId('notice', HTMLElement);
+const actions = byId('actions', HTMLElement);
+
+let begun = 0;
+
+async function generate(): Promise<void> {
+  const recipe = readForm(form);
+  const [width = '', height = ''] = recipe.shape.split('x');
+  for (const [name, value] of Object.entries({ ...recipe, width, height })) {
+    if (value && name !== 'shape') clip.setAttribute(name, value);
+    else clip.removeAttribute(name);
+  }
+  clip.removeAttribute('alt');
+  notice.textContent = '';
+  caption(recipe.prompt);
+  clip.scrollIntoView({ block: 'nearest' });
+  begun = performance.now();
+  await watched();
+  await clip.generate();
+}
+
+function caption(prompt: string, details = ''): void {
+  byId('caption', HTMLElement).textContent = prompt;
+  byId('details', HTMLElement).textContent = details;
+}
+
+function presentSample(): void {
+  clip.setAttribute('poster', sample);
+  clip.setAttribute('alt', `Sample: ${SAMPLE_PROMPT}`);
+  caption(SAMPLE_PROMPT, 'A sample: the first frame');
+}
+
+function recipeOfVideo({ metadata: { prompt, seed, width, height, frames, steps } }: Video): Recipe {
+  return { prompt, seed: String(seed), shape: `${width}x${height}`, frames: String(frames), steps: String(steps) };
+}
+
+/** Everything around the clip says what it was made from. */
+function present(video: Video, ms?: number): void {
+  const recipe = recipeOfVideo(video);
+  const { prompt, seed } = recipe;
+  caption(prompt, ms === undefined ? `Seed ${seed}` : `Seed ${seed}, made in ${(ms / 1e3).toFixed(1)} s`);
+  clip.setAttribute('prompt', prompt);
+  history.replaceState(null, '', `#${hashOf(recipe)}`);
+  showSnippets(recipe);
+  actions.hidden = false;
+  const [red, green, blue] = video.rgba(0);
+  clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
+}
+
+clip.addEventListener('load-progress', ({ detail }) => (document.title = `${Math.round(detail.fraction * 100)} % loaded – Kinora`));
+clip.addEventListener('step', ({ detail }) => (document.title = `${Math.round(detail.fraction * 100)} % – Kinora`));
+clip.addEventListener('cancel', () => {
+  document.title = TITLE;
+  if (clip.video) return present(clip.video);
+  presentSample();
+  // The button that has the focus goes away, and without a clip there is none to take its place.
+  if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
+});
+clip.addEventListener('error', () => (document.title = `Failed – Kinora`));
+clip.addEventListener('done', ({ detail: video }) => {
+  document.title = `Ready – Kinora`;
+  present(video, performance.now() - begun);
+  addToGallery(video, () => {
+    clip.video = video;
+    fillForm(form, recipeOfVideo(video));
+    hint();
+    present(video);
+    clip.scrollIntoView({ block: 'nearest' });
+  });
+  void showMachine();
+});
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape') clip.cancel();
+});
+window.addEventListener('focus', () => {
+  if (clip.state === 'ready' || clip.state === 'error') document.title = TITLE;
+});
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  // The element shows what went wrong.
+  generate().catch(() => undefined);
+});
+prompt.addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  form.requestSubmit();
+});
+
+function hint(): void {
+  const known = prompt.value.trim() === '' || subjectOf(prompt.value);
+  byId('hint', HTMLElement).textContent = known ? '' : 'The model knows none of these words as an object. Expect one that it knows, or a blur.';
+}
+prompt.addEventListener('input', hint);
+
+function write(text: string): void {
+  prompt.value = text;
+  byId('seed', HTMLInputElement).value = '';
+  hint();
+  prompt.focus();
+}
+
+function showExamples(): void {
+  const chosen = new Map<string, ReturnType<typeof anySentence>>();
+  while (chosen.size < NUM_EXAMPLES) {
+    const example = anySentence();
+    chosen.set(example.subject.name, example);
+  }
+  const examples = [...chosen.values()].map(({ subject, motion, color }) => {
+    const chip = make('button', `${article(subject.name)} ${motion}`, { type: 'button', class: 'chip', 'data-color': color });
+    chip.addEventListener('click', () => write(sentence(subject, motion, color)));
+    return chip;
+  });
+  const more = make('button', 'Other ideas', { type: 'button', class: 'chip plain' });
+  more.addEventListener('click', () => {
+    showExamples();
+    byId('examples', HTMLElement).querySelector<HTMLButtonElement>('.plain')?.focus();
+  });
+  byId('examples', HTMLElement).replaceChildren(...examples, more);
+}
+
+byId('vocabulary', HTMLElement).append(
+  ...subjects.map((subject) => {
+    const chip = make('button', subject.name, { type: 'button', class: 'chip' });
+    chip.addEventListener('click', () => write(sentence(subject, any(subject.motions), any(colors))));
+    return chip;
+  }),
+);
+
+/** Runs a button's work once at a time and says if it failed. */
+function onClick(button: HTMLButtonElement, work: () => Promise<string>): void {
+  button.addEventListener('click', async () => {
+    if (button.getAttribute('aria-busy') === 'true') return;
+    button.setAttribute('aria-busy', 'true');
+    try {
+      notice.textContent = await work();
+    } catch (error) {
+      notice.textContent = error instanceof KinoraError ? [error.message, error.hint].filter(Boolean).join('; ') : String(error);
+    }
+    button.removeAttribute('aria-busy');
+  });
+}
+
+for (const button of document.querySelectorAll<HTMLButtonElement>('[data-save]')) {
+  onClick(button, async () => {
+    const { video } = clip;
+    if (!video) return 'There is no clip yet.';
+    const file = await video.toBlob({ type: button.dataset.save as VideoType });
+    const name = `kinora-${video.metadata.seed}.${file.type.split('/')[1]}`;
+    const href = URL.createObjectURL(file);
+    make('a', '', { href, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+    return `Saved ${name}, ${Math.ceil(file.size / 1e3)} kB.`;
+  });
+}
+onClick(byId('share', HTMLButtonElement), async () => {
+  await navigator.clipboard.writeText(location.href);
+  return 'The link to these settings is on the clipboard.';
+});
+for (const button of document.querySelectorAll<HTMLButtonElement>('[data-copy]')) {
+  button.addEventListener('click', async () => {
+    await navigator.clipboard.writeText(byId(button.dataset.copy ?? '', HTMLElement).textContent ?? '');
+    button.textContent = 'Copied';
+    setTimeout(() => (button.textContent = 'Copy'), 2000);
+  });
+}
+byId('forget', HTMLButtonElement).addEventListener('click', async () => {
+  await forget();
+  await showMachine();
+});
+
+function readAddress(): void {
+  const recipe = recipeOf(location.hash);
+  if (recipe) fillForm(form, recipe);
+  // Whoever gets the same clip every time should see why.
+  if (recipe?.seed) byId('options', HTMLDetailsElement).open = true;
+  hint();
+}
+window.addEventListener('hashchange', readAddress);
+
+workOffline();
+presentSample();
+readAddress();
+showExamples();
+showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });
+const support = await showMachine();
+if (!support.ok) {
+  byId('generate', HTMLButtonElement).disabled = true;
+  byId('cost', HTMLElement).replaceChildren(`${support.message} `, make('a', 'What to do', { href: '#machine' }));
+}
