@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from . import convolution
-from .captions import TRAINED
+from .captions import OBJECTS
 from .config import FRAMES, SEED, SIZE
 from .data import Clips, random_color
 from .optim import Optimizer
@@ -19,7 +19,7 @@ def batch(clips: Clips, step: int) -> torch.Tensor:
     """One whole clip, or every fifth time four single frames."""
     rng = np.random.default_rng((SEED, 1, step))
     count, frames = (4, 1) if step % 5 == 0 else (1, FRAMES)
-    known, out = list(TRAINED), []
+    known, out = list(OBJECTS), []
     for _ in range(count):
         clip = clips.train[rng.integers(len(clips.train))]
         if rng.random() < 0.5:

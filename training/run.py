@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, default=ROOT / "work/train", help="work folder")
     parser.add_argument("--minutes", type=float, help="training time of this stage")
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights `vae` or `dit` start from")
     parser.add_argument("--out", type=Path, default=ROOT / "models/flipbook", help="for export")
     args = parser.parse_args()
     torch.set_num_threads(2)
@@ -27,7 +28,8 @@ def main() -> None:
     for stage in chosen:
         module = importlib.import_module(f".{stage}", __package__)
         if stage in MINUTES:
-            module.main(args.work, args.minutes or MINUTES[stage])
+            options = dict(start=args.start) if args.start and stage in ("vae", "dit") else {}
+            module.main(args.work, args.minutes or MINUTES[stage], **options)
         elif stage in ("export", "evaluate"):
             module.main(args.work, args.out)
         else:
