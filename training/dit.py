@@ -31,7 +31,7 @@ NOISIER = 0.3  # shift of the logit-normal: the noisy half decides the shapes
 DROP_TEXT, GIVEN_FRAMES, UNIFORM_TIME = 0.1, 0.2, 0.1
 PHRASINGS = 6
 # How often a batch comes from each set of `latents.pt`, and has each of the lengths.
-SHARES = {"square": 0.68, "wide": 0.09, "tall": 0.09, "others": 0.14}
+SHARES = {"square": 0.65, "wide": 0.08, "tall": 0.08, "others": 0.19}
 LENGTH_SHARES = torch.tensor([0, 0.1, 0.8, 0.1])
 
 SHEET = (

@@ -51,14 +51,14 @@ def batch(clips: Clips, step: int, progress: float) -> torch.Tensor:
     return torch.stack(out).contiguous(memory_format=torch.channels_last_3d)
 
 
-def loss(output: torch.Tensor, video: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+def loss(output, video, latent, steadiness: float = STEADINESS) -> torch.Tensor:
     """Pixels, edges, changes from frame to frame, and the same colours at two coarser scales."""
     error = output - video
     total = error.abs().mean() + 2 * error.square().mean()
     for axis in (-1, -2):
         total = total + 0.25 * error.diff(dim=axis).abs().mean()
     if video.shape[2] > 1:  # without it a still background flickers
-        total = total + STEADINESS * error.diff(dim=2).abs().mean()
+        total = total + steadiness * error.diff(dim=2).abs().mean()
     flat = error.transpose(1, 2).flatten(0, 1)
     for scale in (4, 16):
         total = total + 1.5 * F.avg_pool2d(flat, scale).abs().mean()
