@@ -122,13 +122,11 @@ def image_to_video(pipeline: Pipeline, clips: Clips, work: Path, result: dict) -
         "gain_of_1_db_over_repeating": round(float((gain >= 1).float().mean()), 3),
         "median_gain_db": round(float(gain.median()), 2),
     }
-    rows = [r for i in range(16) for r in ((prompts[i], videos[i]), ("", made_video(pipeline, made, i)))]
+    rows = []
+    for i in range(16):
+        rows += [(prompts[i], videos[i]), ("", pipeline.decode(made[i : i + 1])[0])]
     contact_sheet(rows, columns=2).save(work / "evaluation-image-to-video.png")
     print("image_to_video", result["image_to_video_held_out"], flush=True)
-
-
-def made_video(pipeline: Pipeline, z: torch.Tensor, index: int) -> torch.Tensor:
-    return pipeline.decode(z[index : index + 1])[0]
 
 
 def seams(pipeline: Pipeline, clips: Clips, result: dict) -> None:

@@ -57,8 +57,8 @@ def main(work: Path) -> None:
     clips, vae = Clips(work), load(work)
     sets = {}
     for name in (*SHAPES, "others"):
-        rows = pairs(name, clips)
-        sets[name] = dict(rows=rows, z=_encoded(clips, vae, rows, SHAPES.get(name, SHAPES["square"])))
+        rows, shape = pairs(name, clips), SHAPES.get(name, SHAPES["square"])
+        sets[name] = dict(rows=rows, z=_encoded(clips, vae, rows, shape))
     square = sets["square"]["z"]
     mean, std = square.mean((0, 2, 3, 4)), square.std((0, 2, 3, 4))
     for one in sets.values():
