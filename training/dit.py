@@ -31,7 +31,7 @@ NOISIER = 0.3  # shift of the logit-normal: the noisy half decides the shapes
 DROP_TEXT, GIVEN_FRAMES, UNIFORM_TIME = 0.1, 0.2, 0.1
 PHRASINGS = 6
 # How often a batch comes from each set of `latents.pt`, and has each of the lengths.
-SHARES = {"square": 0.65, "wide": 0.08, "tall": 0.08, "others": 0.19}
+SHARES = {"square": 0.76, "wide": 0.05, "tall": 0.05, "others": 0.14}
 LENGTH_SHARES = torch.tensor([0, 0.1, 0.8, 0.1])
 
 SHEET = (
@@ -221,7 +221,7 @@ def main(work: Path, minutes: float, start: Path | None = None) -> None:
         run.advance(objects)
         if run.step % 50 == 0:
             run.log(loss=average)
-        if run.seconds - last_look > 480:
+        if run.seconds - last_look > 900:
             last_look = run.seconds
             report(ema, vae, data, run)
     run.save(objects)
@@ -231,5 +231,5 @@ def main(work: Path, minutes: float, start: Path | None = None) -> None:
 def report(ema, vae, data, run) -> None:
     losses = validation(ema, data)
     run.log(validation=sum(losses) / 4, by_level=[round(x, 4) for x in losses])
-    sheet(ema, vae, data, steps=12, guidance=3.0).save(run.folder / f"sheet-{run.step}.png")
+    sheet(ema, vae, data, steps=8, guidance=1.0).save(run.folder / f"sheet-{run.step}.png")
     run.pause()
