@@ -2,6 +2,8 @@
 
 use std::panic::Location;
 
+use crate::gpu::{Family, LANES};
+
 /// A failure in the kernels crate.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,19 @@ pub enum Error {
         /// The adapters that exist.
         found: String,
     },
+    /// A kernel family was asked for that the adapter cannot run.
+    #[error(
+        "the {family:?} kernels do not run on {adapter}: they need subgroups of {LANES} invocations, it has {}",
+        subgroup_size.map_or("none of one size".to_owned(), |size| format!("subgroups of {size}"))
+    )]
+    Family {
+        /// The adapter.
+        adapter: String,
+        /// The kernels asked for.
+        family: Family,
+        /// Invocations of a subgroup of the adapter, if it has subgroups and all of one size.
+        subgroup_size: Option<u32>,
+    },
     /// The device cannot hold or bind something of this size.
     #[error("{what} needs {needed} bytes in one buffer; this device allows {limit}; {remedy}")]
     Limit {
@@ -44,7 +59,13 @@ pub enum Error {
         /// The driver's message.
         detail: String,
     },
-    /// The device was lost or refused a command.
+    /// The device was reset, unplugged or taken away; everything on it is gone.
+    #[error("the GPU device was lost: {detail}")]
+    DeviceLost {
+        /// The driver's message.
+        detail: String,
+    },
+    /// The device refused a command.
     #[error("the GPU device failed: {detail}")]
     Device {
         /// The driver's message.
@@ -84,8 +105,10 @@ impl Error {
         match self {
             Self::Shape { .. } => "shape",
             Self::NoAdapter { .. } => "no-adapter",
+            Self::Family { .. } => "unsupported-kernels",
             Self::Limit { .. } => "limit",
             Self::OutOfMemory { .. } => "out-of-memory",
+            Self::DeviceLost { .. } => "device-lost",
             Self::Device { .. } => "device",
             Self::Data { .. } => "data",
             Self::Cancelled => "cancelled",
@@ -97,8 +120,10 @@ impl Error {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoAdapter { .. } => Some("install a Vulkan driver (Debian: mesa-vulkan-drivers), or use the CPU executor"),
+            Self::Family { .. } => Some("choose other kernels or another adapter, or leave the choice to the adapter"),
             Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
+            Self::DeviceLost { .. } => Some("try again: a new device is opened"),
             Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),
             Self::Shape { .. } | Self::Limit { .. } | Self::Data { .. } | Self::Cancelled => None,
         }

@@ -9,14 +9,20 @@ use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel};
 use crate::weight::{WeakWeight, Weight};
 
-/// Which of the two implementations of the heavy kernels runs.
+/// Which implementation of the heavy kernels runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// Barrier-free register blocks, for software adapters.
     Soft,
+    /// Register blocks that a subgroup of [`LANES`] invocations shares, for software adapters that have them; kernels
+    /// that gain nothing from sharing are those of [`Soft`](Self::Soft).
+    Lanes,
     /// Tiles in workgroup memory, for GPUs.
     Gpu,
 }
+
+/// Invocations of a subgroup, as the kernels of [`Family::Lanes`] need it.
+pub const LANES: u32 = 8;
 
 /// Which adapter to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +51,18 @@ pub struct AdapterInfo {
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
+    /// Invocations of a subgroup, if the adapter has subgroups and all of one size.
+    pub subgroup_size: Option<u32>,
     /// Kernel family chosen for it.
     pub family: Family,
+}
+
+impl AdapterInfo {
+    /// Every kernel family the adapter can run.
+    pub fn families(&self) -> Vec<Family> {
+        let lanes = (self.subgroup_size == Some(LANES)).then_some(Family::Lanes);
+        [Family::Soft, Family::Gpu].into_iter().chain(lanes).collect()
+    }
 }
 
 /// The adapters of this machine, in the order [`AdapterSelect::Index`] counts them.
@@ -57,14 +73,22 @@ pub async fn adapters() -> Vec<AdapterInfo> {
 
 fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let (info, limits) = (adapter.get_info(), adapter.limits());
+    let fixed = adapter.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
+    let subgroup_size = fixed.then_some(info.subgroup_min_size);
     AdapterInfo {
         backend: format!("{:?}", info.backend),
         device_type: format!("{:?}", info.device_type),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
-        family: if info.device_type == wgpu::DeviceType::Cpu { Family::Soft } else { Family::Gpu },
-        name: info.name,
+        family: match info.device_type {
+            wgpu::DeviceType::Cpu if subgroup_size == Some(LANES) => Family::Lanes,
+            wgpu::DeviceType::Cpu => Family::Soft,
+            _ => Family::Gpu,
+        },
+        subgroup_size,
+        // Browsers keep it to themselves.
+        name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
     }
 }
 
@@ -93,7 +117,15 @@ impl Gpu {
         let adapter = pick(&instance, select).await?;
         let mut info = describe(&adapter);
         info.family = family.unwrap_or(info.family);
-        let descriptor = wgpu::DeviceDescriptor { label: Some("kinora"), required_limits: adapter.limits(), ..Default::default() };
+        if !info.families().contains(&info.family) {
+            return Err(Error::Family { adapter: info.name, family: info.family, subgroup_size: info.subgroup_size });
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("kinora"),
+            required_features: if info.family == Family::Lanes { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| Error::Device { detail: e.to_string() })?;
         let failure = Arc::new(Mutex::new(None));
         let on_error = failure.clone();
@@ -105,10 +137,9 @@ impl Gpu {
             lock(&on_error).get_or_insert(error);
         }));
         let on_loss = failure.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&on_loss).get_or_insert(Error::Device { detail: format!("lost: {message}") });
-            }
+        device.set_device_lost_callback(move |_, message| {
+            // Replaces whatever error the loss caused before it was announced. Nobody asks after `Gpu` itself is dropped.
+            *lock(&on_loss) = Some(Error::DeviceLost { detail: message });
         });
         Ok(Self {
             device,
@@ -149,13 +180,19 @@ impl Gpu {
         lock(&self.failure).clone().map_or(Ok(()), Err)
     }
 
-    /// A storage buffer of at least `bytes`, checked against the limits.
-    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    /// Fails if one buffer cannot hold `bytes`.
+    pub(crate) fn check_limit(&self, what: &str, bytes: u64) -> Result<()> {
         let limit = self.info.max_binding_bytes.min(self.info.max_buffer_bytes);
         if bytes > limit {
             let remedy = "lower the size or the number of frames, or use f16 weights";
             return Err(Error::Limit { what: what.into(), needed: bytes, limit, remedy });
         }
+        Ok(())
+    }
+
+    /// A storage buffer of at least `bytes`, checked against the limits.
+    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        self.check_limit(what, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.next_multiple_of(16).max(16);
         Ok(self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false }))
@@ -264,7 +301,11 @@ impl Gpu {
         staging.map_async(wgpu::MapMode::Read, .., move |_| notify.set());
         self.wait(&done).await?;
         let view = staging.get_mapped_range(..).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
-        Ok(view.to_vec())
+        let contents = view.to_vec();
+        drop(view);
+        // In a browser, dropping it would wait for the garbage collector.
+        staging.destroy();
+        Ok(contents)
     }
 
     async fn wait(&self, signal: &Signal) -> Result<()> {

@@ -39,7 +39,7 @@ mod weight;
 
 pub use error::{Error, Result};
 pub use executable::{CancelToken, Device, Executable};
-pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, adapters};
+pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, LANES, adapters};
 pub use kernel::{Access, Kernel};
 pub use ops::{AttentionOptions, Conv3dOptions, PatchOrder, dense_sequences};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};

@@ -4,7 +4,8 @@ mod support;
 
 use kinora_kernels::op::Padding;
 use kinora_kernels::{
-    AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Graph, Plan, Shape, Tensor, Weight, WeightFormat, dense_sequences,
+    AdapterSelect, AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Family, Gpu, Graph, Plan, Shape, Tensor, Weight,
+    WeightFormat, adapters, dense_sequences,
 };
 use support::{assert_matches_twin, devices, noise};
 
@@ -77,8 +78,22 @@ fn gemm_reads_columns_of_a_wider_tensor() {
 
 #[test]
 fn gemm_takes_more_than_65535_rows() {
-    let graph = record(|plan| plan.input("x", &[70_001, 4], Cadence::Once).linear(&weight(&[4, 4], 1, WeightFormat::F32), None));
-    assert_matches_twin(&graph, 4, &[]);
+    for n in [4, 64] {
+        let graph = record(|plan| plan.input("x", &[70_001, 4], Cadence::Once).linear(&weight(&[n, 4], 1, WeightFormat::F32), None));
+        assert_matches_twin(&graph, 4, &[]);
+    }
+}
+
+#[test]
+fn an_adapter_opens_with_the_kernels_it_runs_and_no_others() {
+    for (i, adapter) in pollster::block_on(adapters()).into_iter().enumerate() {
+        for family in [Family::Soft, Family::Lanes, Family::Gpu] {
+            let opened = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family)));
+            assert_eq!(opened.is_ok(), adapter.families().contains(&family), "{family:?} on {}", adapter.name);
+            assert!(opened.err().is_none_or(|e| e.code() == "unsupported-kernels"), "{family:?} on {}", adapter.name);
+        }
+        assert!(adapter.families().contains(&adapter.family), "{}", adapter.name);
+    }
 }
 
 #[test]

@@ -140,8 +140,10 @@ fn build<'a>(shaders: &Path, row: &'a Row, features: &[&str]) -> Result<Kernel<'
 fn build_variant(shaders: &Path, row: &Row, selection: &Selection<'_>, features: &[&str]) -> Result<Linked, Error> {
     let label = selection.label(row);
     let wgsl = link::link(shaders, row, selection, features).map_err(|message| Error::one(format!("{label}: does not link: {message}")))?;
-    let interface =
-        reflect::reflect(&wgsl).map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
+    // Only adapters with subgroups get the kernels of this family.
+    let subgroups = row.path.ends_with("_lanes");
+    let interface = reflect::reflect(&wgsl, subgroups)
+        .map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
     let problems = lint::interface(&interface);
     if problems.is_empty() {
         Ok(Linked { file: selection.file(row), label, wgsl, interface })

@@ -43,13 +43,14 @@ pub(crate) struct Field {
     pub(crate) read: bool,
 }
 
-/// naga counts `unpack2x16float`, which is core WGSL, as a capability; nothing optional is allowed.
+/// naga counts `unpack2x16float`, which is core WGSL, as a capability; nothing optional is allowed beside subgroups.
 const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
-/// Parses and validates `wgsl` without any optional capability, then reads its interface.
-pub(crate) fn reflect(wgsl: &str) -> Result<Interface, Vec<String>> {
+/// Parses and validates `wgsl` without any optional capability, or with `subgroups` alone, then reads its interface.
+pub(crate) fn reflect(wgsl: &str, subgroups: bool) -> Result<Interface, Vec<String>> {
+    let capabilities = if subgroups { CAPABILITIES.union(Capabilities::SUBGROUP) } else { CAPABILITIES };
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| vec![format!("is not valid WGSL: {}", e.emit_to_string(wgsl))])?;
-    let info = Validator::new(ValidationFlags::all(), CAPABILITIES)
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| vec![format!("is rejected by naga: {}", e.emit_to_string(wgsl))])?;
 

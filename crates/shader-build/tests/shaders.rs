@@ -88,7 +88,7 @@ fn variants_become_a_rust_module() {
         "offset_of!(Params, count) == 4",
         "pub enum Rounding { Exact, Coarse }",
         "pub rounding: Rounding,",
-        "Self { rounding: Rounding::Coarse },",
+        "pub static ALL: &[&[crate::kernel::Kernel]] = &[&scale::KERNELS];",
         r#"name: "scale[coarse]", source: include_str!("wgsl/scale.coarse.wgsl"), bindings: &[Access::Uniform, Access::Read, Access::ReadWrite], workgroup: [64, 1, 1]"#,
     ] {
         assert!(rust.contains(expected), "missing {expected:?} in\n{rust}");
@@ -185,6 +185,14 @@ fn lints_of_the_interface() {
     assert_problem(&folder, "16388 bytes of workgroup memory");
     let many: String = (3..11).map(|i| format!("@group(0) @binding({i}) var<storage, read> z{i}: array<f32>; // [1]\n")).collect();
     assert_problem(&scale(("@compute", &format!("{many}@compute"))), "10 storage buffers");
+}
+
+#[test]
+fn subgroups_are_for_lanes_kernels() {
+    let source = SCALE.replace("shorten(p", "shorten(subgroupBroadcast(p.factor, 0u) * p");
+    let files = |path| [(path, source.as_str()), ("lib/round.wesl", ROUND)];
+    assert_problem(&Folder::new(TABLE, &files("ops/scale.wesl")), "rejected by naga");
+    Folder::new(&TABLE.replace("ops/scale", "ops/scale_lanes"), &files("ops/scale_lanes.wesl")).generate();
 }
 
 #[test]

@@ -87,7 +87,7 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
     let bindings = inputs.into_iter().chain(extra).chain([cx.output()]).collect();
     let bias = op.bias.then(|| 3 + usize::from(op.mask));
     match cx.family {
-        Family::Soft => {
+        Family::Soft | Family::Lanes => {
             let params = flash_soft::Params {
                 heads: op.heads as u32,
                 head4: (head / 4) as u32,

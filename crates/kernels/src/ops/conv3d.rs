@@ -92,7 +92,7 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(residual).chain([cx.output()]).collect();
     let flops = 2.0 * rows as f64 * w.elements() as f64;
     match cx.family {
-        Family::Soft => {
+        Family::Soft | Family::Lanes => {
             let panels = n4.div_ceil(4);
             let lane_cols = soft_lane_columns(rows.div_ceil(conv3d_soft::ROWS as usize), panels);
             let params = conv3d_soft::Params {

@@ -1,6 +1,6 @@
 //! Linear layers.
 
-use crate::generated::{gemm_gpu, gemm_soft};
+use crate::generated::{gemm_gpu, gemm_lanes, gemm_soft};
 use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Activation, Gemm, Op};
@@ -55,51 +55,58 @@ macro_rules! variant {
 
 pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
     let (shape, x) = (cx.output_shape(), cx.shape(0));
-    let (rows, n4, k4) = (shape.rows(), shape.channels4(), x.channels4());
+    let (rows, n, n4) = (shape.rows(), shape.channels(), shape.channels4());
     let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
     // Residual, gate table and gate index are inputs 1 to 3, as many as there are.
     let extra = (1..cx.step.inputs.len()).map(|i| cx.input(i));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(extra).chain([cx.output()]).collect();
-    let flops = 2.0 * (rows * shape.channels() * x.channels()) as f64;
-    match cx.family {
-        Family::Soft => {
-            let panels = n4.div_ceil(4);
-            let lane_cols = soft_lane_columns(rows.div_ceil(gemm_soft::ROWS as usize), panels);
-            let params = gemm_soft::Params {
+    let flops = 2.0 * (rows * n * x.channels()) as f64;
+    // The fields that all families have.
+    macro_rules! params {
+        ($kernel:ident) => {
+            $kernel::Params {
                 rows: rows as u32,
-                k4: k4 as u32,
+                k4: x.channels4() as u32,
                 n4: n4 as u32,
-                lane_cols: lane_cols as u32,
                 x_row_stride4: cx.stride4(0),
                 x_base4: cx.base4(0),
                 gate_row_stride4: if op.gate.is_some() { cx.stride4(2) } else { 0 },
                 gate_base4: (op.gate.unwrap_or(0) / 4) as u32,
                 ..Default::default()
-            };
+            }
+        };
+    }
+    match cx.family {
+        Family::Lanes if fills_lanes(n) => {
+            let params = params!(gemm_lanes);
+            let items = rows.div_ceil(gemm_lanes::ROWS as usize) * n.div_ceil(gemm_lanes::COLS as usize);
+            cx.dispatch(variant!(gemm_lanes, op).kernel(), items, flops, bindings, |first, end| gemm_lanes::Params {
+                first,
+                end,
+                ..params
+            });
+        }
+        Family::Soft | Family::Lanes => {
+            let panels = n4.div_ceil(4);
+            let lane_cols = soft_lane_columns(rows.div_ceil(gemm_soft::ROWS as usize), panels);
+            let params = gemm_soft::Params { lane_cols: lane_cols as u32, ..params!(gemm_soft) };
             let items = rows.div_ceil(gemm_soft::ROWS as usize).div_ceil(8 / lane_cols) * panels.div_ceil(lane_cols);
             cx.dispatch(variant!(gemm_soft, op).kernel(), items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
         }
-        Family::Gpu => lower_gpu(op, cx, flops, bindings),
+        Family::Gpu => {
+            let params = params!(gemm_gpu);
+            let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
+            cx.dispatch(variant!(gemm_gpu, op).kernel(), items, flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });
+        }
     }
 }
 
 /// Rows and columns of the tile a workgroup of `gemm_gpu` owns.
 const GPU_TILE: usize = 64;
 
-fn lower_gpu(op: &Gemm, cx: &mut Lowering<'_>, flops: f64, bindings: Vec<Binding>) {
-    let shape = cx.output_shape();
-    let params = gemm_gpu::Params {
-        rows: shape.rows() as u32,
-        k4: cx.shape(0).channels4() as u32,
-        n4: shape.channels4() as u32,
-        x_row_stride4: cx.stride4(0),
-        x_base4: cx.base4(0),
-        gate_row_stride4: if op.gate.is_some() { cx.stride4(2) } else { 0 },
-        gate_base4: (op.gate.unwrap_or(0) / 4) as u32,
-        ..Default::default()
-    };
-    let items = shape.rows().div_ceil(GPU_TILE) * shape.channels().div_ceil(GPU_TILE);
-    cx.dispatch(variant!(gemm_gpu, op).kernel(), items, flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });
+/// Whether `n` output columns keep enough of the lanes of a 64-column tile busy to gain from sharing loads.
+pub(super) fn fills_lanes(n: usize) -> bool {
+    n >= 48
 }
 
 /// Panels side by side in the eight lanes of a workgroup: the arrangement that leaves the fewest lanes idle, and of

@@ -4,23 +4,25 @@ use std::sync::{Arc, OnceLock};
 
 use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, Graph, adapters};
 
-/// Every adapter of this machine with both kernel families. Panics without an adapter: these tests never skip.
+/// Every adapter of this machine with every kernel family it runs. Panics without an adapter: these tests never skip.
 pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let count = pollster::block_on(adapters()).len();
-        assert!(count > 0, "the kernel tests need a Vulkan adapter; `cargo xtask test` installs one");
+        let adapters = pollster::block_on(adapters());
+        assert!(!adapters.is_empty(), "the kernel tests need a Vulkan adapter; `cargo xtask test` installs one");
         let open = |i: usize, family| {
             let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family))).expect("an adapter that is listed opens");
             Device::Gpu(Arc::new(gpu.with_guards()))
         };
-        // KINORA_KERNELS=soft or gpu narrows a run while working on one family.
-        let families = match std::env::var("KINORA_KERNELS").as_deref() {
-            Ok("soft") => vec![Family::Soft],
-            Ok("gpu") => vec![Family::Gpu],
-            _ => vec![Family::Soft, Family::Gpu],
+        // KINORA_KERNELS=soft, lanes or gpu narrows a run while working on one family.
+        let only = match std::env::var("KINORA_KERNELS").as_deref() {
+            Ok("soft") => Some(Family::Soft),
+            Ok("lanes") => Some(Family::Lanes),
+            Ok("gpu") => Some(Family::Gpu),
+            _ => None,
         };
-        (0..count).flat_map(|i| families.iter().map(move |f| open(i, *f))).collect()
+        let families = |i: usize| only.map_or_else(|| adapters[i].families(), |family| vec![family]);
+        (0..adapters.len()).flat_map(|i| families(i).into_iter().map(move |family| open(i, family))).collect()
     })
 }
 
@@ -37,8 +39,18 @@ pub(crate) fn noise(len: usize, seed: u32) -> Vec<f32> {
 
 /// Writes noise to every float input and state, `indices` to every index input, runs, checks the guards, reads `y`.
 pub(crate) fn run(device: &Device, graph: &Graph, indices: &[u32]) -> Vec<f32> {
+    run_built(device, graph, indices, Executable::new)
+}
+
+/// [`run`] of what `build` makes of device and graph.
+pub(crate) fn run_built(
+    device: &Device,
+    graph: &Graph,
+    indices: &[u32],
+    build: impl Fn(&Device, Graph) -> kinora_kernels::Result<Executable>,
+) -> Vec<f32> {
     let context = format!("{} on {}", graph.steps.last().map_or("", |s| &s.label), device.name());
-    let mut exec = Executable::new(device, graph.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let mut exec = build(device, graph.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
     for (i, value) in graph.values.iter().enumerate() {
         let (kinora_kernels::Source::Input(name) | kinora_kernels::Source::State(name)) = &value.source else { continue };
         let written = match value.elem {

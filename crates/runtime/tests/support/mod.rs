@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use kinora_kernels::{AdapterSelect, Device, Family, WeightFormat, adapters};
+use kinora_kernels::{AdapterSelect, Device, WeightFormat, adapters};
 use kinora_runtime::eval::{Operation, Output, eval};
 use kinora_runtime::models::Model;
 use kinora_runtime::weights::Checkpoint;
@@ -15,21 +15,21 @@ pub(crate) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
-/// The CPU twins and every adapter of this machine with both kernel families, with the NMSE allowed for f32 weights.
+/// The CPU twins and every adapter of this machine with every kernel family it runs, with the NMSE allowed for f32 weights.
 /// Panics without an adapter: these tests never skip.
 pub(crate) fn devices() -> &'static [(String, Device, f64)] {
     static DEVICES: OnceLock<Vec<(String, Device, f64)>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let count = pollster::block_on(adapters()).len();
-        assert!(count > 0, "these tests need a Vulkan adapter; `cargo xtask test` installs one");
+        let adapters = pollster::block_on(adapters());
+        assert!(!adapters.is_empty(), "these tests need a Vulkan adapter; `cargo xtask test` installs one");
         let on_adapter = |i: usize| {
-            [Family::Soft, Family::Gpu].map(|family| {
+            adapters[i].families().into_iter().map(move |family| {
                 let device = pollster::block_on(Device::gpu(&AdapterSelect::Index(i), Some(family))).expect("a listed adapter opens");
                 (device.name(), device, 1e-7)
             })
         };
         let cpu = Device::cpu();
-        [(cpu.name(), cpu, 1e-8)].into_iter().chain((0..count).flat_map(on_adapter)).collect()
+        [(cpu.name(), cpu, 1e-8)].into_iter().chain((0..adapters.len()).flat_map(on_adapter)).collect()
     })
 }
 
