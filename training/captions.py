@@ -8,7 +8,7 @@ import random
 import zlib
 from dataclasses import dataclass
 
-from .config import COLORS, HERE, OBJECT_COUNT
+from .config import COLORS, HERE
 
 HELD_OUT_PAIRS = 0.08  # share of object x colour pairs never trained, to measure composition
 
@@ -29,7 +29,6 @@ def _load() -> dict[str, Object]:
 
 
 OBJECTS = _load()
-TRAINED = dict(list(OBJECTS.items())[:OBJECT_COUNT])
 
 
 def held_out(code: str, color: str) -> bool:
@@ -57,6 +56,17 @@ def prompt(code: str, color: str, rng: random.Random | None = None) -> str:
     return subject + motion + place
 
 
+def plain_prompt(name: str, color: str) -> str:
+    """A prompt for a clip outside the vocabulary, whose motion nobody wrote down."""
+    return f"{article(name.lower())} on a {color} background"
+
+
+def unseen_synonyms() -> list[tuple[str, str]]:
+    """(code, word) pairs for evaluation only; no training prompt contains the word."""
+    rows = (HERE / "data/unseen_synonyms.tsv").read_text().splitlines()[1:]
+    return [tuple(row.split("\t")) for row in rows]
+
+
 def vocabulary() -> dict:
     """The content of `vocabulary.json` in the exported model."""
     return {
@@ -64,6 +74,6 @@ def vocabulary() -> dict:
         "colors": list(COLORS),
         "objects": [
             {"name": o.name, "synonyms": list(o.synonyms), "motions": list(o.motions)}
-            for o in TRAINED.values()
+            for o in OBJECTS.values()
         ],
     }

@@ -4,6 +4,9 @@ from pathlib import Path
 
 SIZE = 128  # pixels, width and height of a clip
 FRAMES = 17  # frames of a clip: one for the first latent frame, then four for each other
+LENGTHS = (1, 9, 17, 25)  # frames the transformer learns to draw
+# Height and width it learns; in tokens of 32 x 32 pixels 4 x 4, 3 x 5 and 5 x 3.
+SHAPES = {"square": (128, 128), "wide": (96, 160), "tall": (160, 96)}
 FPS = 12  # the sources play at 24 fps; every second frame is kept
 SOURCE_STRIDE = 2
 
@@ -53,7 +56,6 @@ DIT = dict(
     caption_channels=384,
 )
 
-OBJECT_COUNT = 50  # rows of data/vocabulary.tsv, from the top, that the transformer learns
 HELD_OUT_NAMES = 60  # clips the autoencoder never trains on
 SEED = 20260
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from .config import COLORS, FRAMES, SIZE
@@ -27,6 +28,21 @@ class Clips:
         alpha = rgba[..., 3:] / 255
         rgb = rgba[..., :3] + (1 - alpha) * np.asarray(color, np.float32)
         return torch.from_numpy(rgb / 127.5 - 1).permute(3, 0, 1, 2)
+
+    def placed(self, clip: dict, start: int, frames: int, color, shape) -> torch.Tensor:
+        """[3, frames, height, width]: the clip as large as `shape` allows, centred on `color`."""
+        video = self.window(clip, start, frames, color)
+        height, width = shape
+        side = min(shape)
+        if side != SIZE:
+            video = F.interpolate(
+                video.transpose(0, 1), (side, side), mode="bilinear", antialias=True
+            ).transpose(0, 1)
+        canvas = torch.tensor(color, dtype=torch.float32).view(3, 1, 1, 1) / 127.5 - 1
+        canvas = canvas.repeat(1, frames, height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        canvas[:, :, top : top + side, left : left + side] = video
+        return canvas
 
 
 def random_color(rng: np.random.Generator) -> tuple[int, int, int]:

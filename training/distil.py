@@ -12,7 +12,7 @@ import torch
 
 from . import attention
 from .config import SEED
-from .dit import GIVEN, GIVEN_FRAMES, Data, averaged, optimizer_for, sheet
+from .dit import Data, averaged, optimizer_for, sheet
 from .packing import velocity
 from .runner import Run
 from .sampler import sample
@@ -20,12 +20,12 @@ from .vae import load as load_vae
 
 TRAJECTORIES, CHUNK = 1536, 64
 SEGMENTS, STEPS_PER_SEGMENT, GUIDANCE = 4, 3, 3.0
-BATCH, EMA = 64, 0.99
+BATCH, EMA = 32, 0.99
 
 
-def trajectories(work: Path, teacher, data: Data) -> dict:
-    """States [N, 5, 32, 5, 8, 8] in bf16, the prompt of each, and which frames were given.
-    Sampled in chunks, each kept in a file, so that an interrupted run continues."""
+def trajectories(work: Path, teacher, data: Data) -> list[dict]:
+    """Chunks of `states` [64, 5, 32, f, h, w] in bf16, the `text` and `mask` of each, and which
+    frames were given (`keep`). Each is kept in a file, so that an interrupted run continues."""
     folder = work / "distil/trajectories"
     folder.mkdir(parents=True, exist_ok=True)
     chunks = []
@@ -36,47 +36,48 @@ def trajectories(work: Path, teacher, data: Data) -> dict:
             file.with_suffix(".part").rename(file)
             print(f"trajectories {(n + 1) * CHUNK}/{TRAJECTORIES}", flush=True)
         chunks.append(torch.load(file))
-    return {key: torch.cat([chunk[key] for chunk in chunks]) for key in chunks[0]}
+    return chunks
 
 
 def _chunk(teacher, data: Data, n: int) -> dict:
+    """Trajectories of one set, length and choice of given frames."""
     g = torch.Generator().manual_seed(SEED + n)
-    picks = data.train[torch.randint(len(data.train), (CHUNK,), generator=g)]
-    which = torch.randint(data.phrasings, (CHUNK,), generator=g)
-    z = data.z[picks].float()
-    noise = torch.randn(z.shape, generator=g)
-    keep = torch.zeros(z.shape[2], dtype=torch.bool)
-    if n % round(1 / GIVEN_FRAMES) == 0:
-        keep[list(GIVEN[n % len(GIVEN)])] = True
-    steps = SEGMENTS * STEPS_PER_SEGMENT
-    text, mask = data.captions(picks, which)
+    batch = data.batch(CHUNK, False, g)
+    noise = torch.randn(batch.z.shape, generator=g)
     states = sample(
-        teacher, noise, text, mask, data.empty, steps, GUIDANCE, z, keep if keep.any() else None
+        teacher,
+        noise,
+        batch.text,
+        batch.mask,
+        data.empty,
+        SEGMENTS * STEPS_PER_SEGMENT,
+        GUIDANCE,
+        batch.z,
+        batch.keep if batch.keep.any() else None,
     )
-    start = torch.where(keep.view(1, 1, -1, 1, 1), z, noise)
+    start = torch.where(batch.keep.view(1, 1, -1, 1, 1), batch.z, noise)
     knots = [start, *states[STEPS_PER_SEGMENT - 1 :: STEPS_PER_SEGMENT]]
     return dict(
         states=torch.stack(knots, 1).bfloat16(),
-        pick=picks,
-        which=which,
-        keep=keep.expand(CHUNK, -1).clone(),
+        text=batch.text.bfloat16(),
+        mask=batch.mask,
+        keep=batch.keep,
     )
 
 
-def segment_loss(model, data: Data, paths: dict, step: int) -> torch.Tensor:
+def segment_loss(model, chunks: list[dict], step: int) -> torch.Tensor:
     g = torch.Generator().manual_seed(SEED * 7 + step)
-    rows = torch.randint(len(paths["pick"]), (BATCH,), generator=g)
+    chunk = chunks[torch.randint(len(chunks), (), generator=g)]
+    rows = torch.randperm(CHUNK, generator=g)[:BATCH]
     k = torch.randint(SEGMENTS, (BATCH,), generator=g)
-    states = paths["states"][rows].float()
-    each = torch.arange(BATCH)
+    states, each = chunk["states"][rows].float(), torch.arange(BATCH)
     start, end = states[each, k], states[each, k + 1]
     target = (start - end) * SEGMENTS
-    text, mask = data.captions(paths["pick"][rows], paths["which"][rows])
-    free = (~paths["keep"][rows]).float()
+    free = (~chunk["keep"]).float()
     sigma = (1 - k / SEGMENTS)[:, None] * free
     with torch.autocast("cpu", torch.bfloat16):
-        v = velocity(model, start, sigma, text, mask).float()
-    error = (v - target).square().mean((1, 3, 4))
+        v = velocity(model, start, sigma, chunk["text"][rows].float(), chunk["mask"][rows]).float()
+    error = (v - target).square().mean((0, 1, 3, 4))
     return (error * free).sum() / free.sum()
 
 
@@ -84,7 +85,7 @@ def main(work: Path, minutes: float) -> None:
     data, run = Data(work), Run(work, "distil", minutes)
     teacher = averaged(work).requires_grad_(False)
     attention.install(teacher)
-    paths = trajectories(work, teacher, data)
+    chunks = trajectories(work, teacher, data)
     model = copy.deepcopy(teacher).requires_grad_(True)
     ema = copy.deepcopy(teacher)
     optimizer = optimizer_for(model, scale=0.3, warmup=30, decay=0.7)
@@ -92,7 +93,7 @@ def main(work: Path, minutes: float) -> None:
     run.resume(objects)
     average = None
     while run.progress < 1:
-        loss = segment_loss(model, data, paths, run.step)
+        loss = segment_loss(model, chunks, run.step)
         loss.backward()
         optimizer.step(run.step, run.progress)
         with torch.no_grad():

@@ -5,15 +5,17 @@ Rectified flow: x = (1 - sigma) data + sigma noise, target noise - data.
 
 import copy
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import LTXVideoTransformer3DModel
 
 from . import attention
-from .captions import TRAINED, prompt
-from .config import COLORS, DIT, SEED
-from .data import contact_sheet
+from .captions import OBJECTS, held_out, plain_prompt, prompt
+from .config import DIT, LENGTHS, SEED, SHAPES
+from .data import Clips, contact_sheet
+from .given import given_frames
 from .latents import decode
 from .optim import Optimizer
 from .packing import velocity
@@ -23,14 +25,14 @@ from .text import TextEncoder
 from .text import build as build_text
 from .vae import load as load_vae
 
-BATCH, IMAGE_BATCH = 32, 128
+BATCH, STILL_BATCH = 32, 128
 EMA = 0.995
 NOISIER = 0.3  # shift of the logit-normal: the noisy half decides the shapes
 DROP_TEXT, GIVEN_FRAMES, UNIFORM_TIME = 0.1, 0.2, 0.1
-PROMPTS_PER_PAIR = 6
-
-# Which latent frames may be given: first, first two, last, last two, both ends, single ones.
-GIVEN = ((0,), (0,), (0,), (0, 1), (0, 1, 2), (4,), (3, 4), (0, 4), (0, 1, 3, 4), (2,))
+PHRASINGS = 6
+# How often a batch comes from each set of `latents.pt`, and has each of the lengths.
+SHARES = {"square": 0.76, "wide": 0.05, "tall": 0.05, "others": 0.14}
+LENGTH_SHARES = torch.tensor([0, 0.1, 0.8, 0.1])
 
 SHEET = (
     ("1f680", "blue"),
@@ -60,33 +62,71 @@ def build() -> LTXVideoTransformer3DModel:
     return model
 
 
-class Data:
-    """Latents with their encoded prompts, several phrasings for each object x colour pair."""
+@dataclass
+class Batch:
+    """Normalised latents [B, 32, f, h, w], their prompts, and which frames are given [f]."""
 
-    phrasings = PROMPTS_PER_PAIR
+    z: torch.Tensor
+    text: torch.Tensor
+    mask: torch.Tensor
+    keep: torch.Tensor
+
+
+class Data:
+    """The sets of `latents.pt` with their encoded prompts, several phrasings for each pair."""
 
     def __init__(self, work: Path):
         content = torch.load(work / "latents.pt", weights_only=False)
-        self.z, self.mean, self.std = content["z"], content["mean"], content["std"]
-        self.rows, test = content["rows"], content["held_out"]
-        known = torch.tensor([code in TRAINED for code, *_ in self.rows])
-        self.train, self.test = (known & ~test).nonzero()[:, 0], (known & test).nonzero()[:, 0]
-        self.encoder, rng = TextEncoder(work), random.Random(SEED)
-        pairs = [(code, color) for code in TRAINED for color in COLORS]
-        self.pair = {p: i for i, p in enumerate(pairs)}
-        prompts = [
-            prompt(*p, None if k == 0 else rng) for p in pairs for k in range(PROMPTS_PER_PAIR)
-        ]
-        texts = [self.encoder(prompts[i : i + 256]) for i in range(0, len(prompts), 256)]
-        self.text = torch.cat([t.bfloat16() for t, _ in texts])
-        self.mask = torch.cat([m for _, m in texts])
+        self.mean, self.std, self.encoder = content["mean"], content["std"], TextEncoder(work)
+        self.z, self.pairs, self.train = {}, {}, {}
+        for name, one in content["sets"].items():
+            self.z[name], self.pairs[name] = one["z"], one["rows"]
+            known = [i for i, pair in enumerate(one["rows"]) if not held_out(*pair)]
+            self.train[name] = torch.tensor(known)
+        self.test = [i for i, pair in enumerate(self.pairs["square"]) if held_out(*pair)]
+        self.names = {clip["code"]: clip["name"] for clip in Clips(work).index}
+        self.row, texts, rng = {}, [], random.Random(SEED)
+        for pair in self.pairs["square"] + self.pairs["others"]:
+            self.row[pair] = len(texts)
+            texts += self._phrasings(*pair, rng)
+        encoded = [self.encoder(texts[i : i + 256]) for i in range(0, len(texts), 256)]
+        self.text = torch.cat([t.bfloat16() for t, _ in encoded])
+        self.mask = torch.cat([m for _, m in encoded])
         self.empty = self.encoder([""])
 
-    def captions(self, picks, which):
-        """Text and mask of phrasing `which` (a tensor) of the rows `picks`."""
-        pair = [self.pair[tuple(self.rows[i][:2])] for i in picks.tolist()]
-        at = torch.tensor(pair) * PROMPTS_PER_PAIR + which
+    def _phrasings(self, code: str, color: str, rng) -> list[str]:
+        """The canonical prompt first."""
+        if code not in OBJECTS:
+            return [plain_prompt(self.names[code], color)]
+        return [prompt(code, color, rng if k else None) for k in range(PHRASINGS)]
+
+    def captions(self, name: str, rows: list[int], generator=None):
+        """Text and mask of rows of a set: random phrasings, or without `generator` the first."""
+        at = []
+        for pair in (self.pairs[name][i] for i in rows):
+            count = PHRASINGS if generator and pair[0] in OBJECTS else 1
+            at.append(self.row[pair] + int(torch.randint(count, (), generator=generator)))
         return self.text[at].float(), self.mask[at]
+
+    def batch(self, count: int, still: bool, generator) -> Batch:
+        """Clips of one set and length that are trained on, or stills, which are the first latent
+        frame because the encoder is causal."""
+        share = torch.tensor([SHARES[name] for name in self.z])
+        if still:
+            share = share * torch.tensor([name in SHAPES for name in self.z])
+        name = list(self.z)[torch.multinomial(share, 1, generator=generator)]
+        length = LENGTHS[torch.multinomial(LENGTH_SHARES, 1, generator=generator)]
+        frames = 1 if still else 1 + (length - 1) // 4
+        known = self.train[name]
+        rows = known[torch.randint(len(known), (count,), generator=generator)].tolist()
+        text, mask = self.captions(name, rows, generator)
+        drop = torch.rand(count, generator=generator) < DROP_TEXT
+        text[drop], mask[drop] = self.empty[0], self.empty[1]
+        keep = torch.zeros(frames, dtype=torch.bool)
+        given = name not in SHAPES or torch.rand((), generator=generator) < GIVEN_FRAMES
+        if frames > 1 and given:
+            keep = given_frames(frames, generator)
+        return Batch(self.z[name][rows, :, :frames].float(), text, mask, keep)
 
 
 def times(count: int, generator) -> torch.Tensor:
@@ -98,32 +138,26 @@ def times(count: int, generator) -> torch.Tensor:
 
 def training_loss(model, data: Data, step: int, progress: float) -> torch.Tensor:
     g = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-    image = torch.rand((), generator=g) < (0.6 if progress < 0.45 else 0.05)
-    count = IMAGE_BATCH if image else BATCH
-    picks = data.train[torch.randint(len(data.train), (count,), generator=g)]
-    z = data.z[picks].float()
-    z = z[:, :, :1] if image else z  # the encoder is causal: the first latent is a still image
-    text, mask = data.captions(picks, torch.randint(PROMPTS_PER_PAIR, (count,), generator=g))
-    drop = torch.rand(count, generator=g) < DROP_TEXT
-    text[drop], mask[drop] = data.empty[0], data.empty[1]
+    still = bool(torch.rand((), generator=g) < (0.5 if progress < 0.35 else 0.05))
+    batch = data.batch(STILL_BATCH if still else BATCH, still, g)
+    count, free = len(batch.z), (~batch.keep).float()
     sigma = times(count, g)
-    weight = torch.ones(z.shape[2])
-    if not image and torch.rand((), generator=g) < GIVEN_FRAMES:
-        weight[list(GIVEN[torch.randint(len(GIVEN), (), generator=g)])] = 0
-        sigma = sigma[:, None] * weight
-    noise = torch.randn(z.shape, generator=g)
+    if batch.keep.any():
+        sigma = sigma[:, None] * free
+    noise = torch.randn(batch.z.shape, generator=g)
     level = sigma.view(count, 1, -1, 1, 1)
+    x = (1 - level) * batch.z + level * noise
     with torch.autocast("cpu", torch.bfloat16):
-        v = velocity(model, (1 - level) * z + level * noise, sigma, text, mask)
-    error = (v.float() - (noise - z)).square().mean((0, 1, 3, 4))
-    return (error * weight).sum() / weight.sum()
+        v = velocity(model, x, sigma, batch.text, batch.mask)
+    error = (v.float() - (noise - batch.z)).square().mean((0, 1, 3, 4))
+    return (error * free).sum() / free.sum()
 
 
 @torch.no_grad()
 def validation(model, data: Data) -> list[float]:
     """Loss on object x colour pairs never trained, at sigma 1/8, 3/8, 5/8, 7/8; fixed noise."""
-    picks = data.test[:128]
-    z, (text, mask) = data.z[picks].float(), data.captions(picks, torch.zeros(len(picks)).long())
+    rows = data.test[:64]
+    z, (text, mask) = data.z["square"][rows, :, :5].float(), data.captions("square", rows)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
     losses = []
     for level in (0.125, 0.375, 0.625, 0.875):
@@ -159,10 +193,12 @@ def optimizer_for(model, scale: float = 1.0, **schedule) -> Optimizer:
     return Optimizer(matrices, others, 3e-3 * scale, 1.5e-3 * scale, **schedule)
 
 
-def main(work: Path, minutes: float) -> None:
+def main(work: Path, minutes: float, start: Path | None = None) -> None:
     if not (work / "tokenizer/tokenizer.json").exists():
         build_text(work)
     data, model, run = Data(work), build(), Run(work, "dit", minutes)
+    if start:
+        model.load_state_dict(torch.load(start, map_location="cpu", weights_only=False)["ema"])
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = optimizer_for(model, warmup=60, decay=0.5)
     attention.install(model)
@@ -170,6 +206,9 @@ def main(work: Path, minutes: float) -> None:
     objects = dict(model=model, ema=ema, optimizer=optimizer)
     run.resume(objects)
     vae, average, last_look = load_vae(work), None, run.seconds
+    if start and run.step == 0:
+        run.log(validation_of_start=sum(validation(model, data)) / 4)
+        run.pause()
     while run.progress < 1:
         loss = training_loss(model, data, run.step, run.progress)
         loss.backward()
@@ -182,7 +221,7 @@ def main(work: Path, minutes: float) -> None:
         run.advance(objects)
         if run.step % 50 == 0:
             run.log(loss=average)
-        if run.seconds - last_look > 480:
+        if run.seconds - last_look > 900:
             last_look = run.seconds
             report(ema, vae, data, run)
     run.save(objects)
@@ -192,5 +231,5 @@ def main(work: Path, minutes: float) -> None:
 def report(ema, vae, data, run) -> None:
     losses = validation(ema, data)
     run.log(validation=sum(losses) / 4, by_level=[round(x, 4) for x in losses])
-    sheet(ema, vae, data, steps=12, guidance=3.0).save(run.folder / f"sheet-{run.step}.png")
+    sheet(ema, vae, data, steps=8, guidance=1.0).save(run.folder / f"sheet-{run.step}.png")
     run.pause()

@@ -1,44 +1,74 @@
-"""Encodes the transformer's training set once: every object on every background colour."""
+"""Encodes the transformer's training sets once.
+
+Three sets hold the vocabulary, one per shape: `square` every object on every background colour,
+`wide` and `tall` on two colours each. `others` holds every further clip the autoencoder trains on,
+once each: without captions of their motion they only serve to learn how given frames go on.
+"""
 
 from pathlib import Path
 
 import torch
 
-from .captions import TRAINED, held_out
-from .config import COLORS, FRAMES
+from .captions import OBJECTS
+from .config import COLORS, LENGTHS, SHAPES
 from .data import Clips
 from .vae import encode, load
 
-STARTS = (0.0,)  # where in its loop a clip's window begins; more starts need longer training
 BATCH = 4
 
 
+def pairs(name: str, clips: Clips) -> list[tuple[str, str]]:
+    """(code, colour) of each clip of a set."""
+    colors = list(COLORS)
+    if name == "others":
+        codes = [clip["code"] for clip in clips.train if clip["code"] not in OBJECTS]
+        return [(code, colors[i % len(colors)]) for i, code in enumerate(codes)]
+    every = 1 if name == "square" else 4
+    return [
+        (code, color)
+        for i, code in enumerate(OBJECTS)
+        for k, color in enumerate(colors)
+        if (i + k) % every == 0
+    ]
+
+
 @torch.no_grad()
+def _encoded(clips: Clips, vae, rows, shape) -> torch.Tensor:
+    """[N, 32, 7, h, w] of 25 frames: the encoder is causal, so shorter clips are its beginnings."""
+    out = []
+    for at in range(0, len(rows), BATCH):
+        batch = [
+            clips.placed(clips.by_code[code], 0, max(LENGTHS), COLORS[color], shape)
+            for code, color in rows[at : at + BATCH]
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            out.append(encode(vae, torch.stack(batch)).float())
+        if at % 200 == 0:
+            print(f"latents {tuple(shape)} {at}/{len(rows)}", flush=True)
+    return torch.cat(out)
+
+
 def main(work: Path) -> None:
-    """Writes `latents.pt`: `z` [N, 32, 5, 8, 8] bf16, normalised per channel, `mean`, `std`, and
-    for every row its object's code, colour and start, and whether the pair is held out."""
+    """Writes `latents.pt`: `sets` by name, each with its `rows` (code, colour) and their `z`
+    [N, 32, 7, h, w] bf16, normalised per channel with `mean` and `std` of the square set."""
     target = work / "latents.pt"
     if target.exists():
         return
     clips, vae = Clips(work), load(work)
-    rows = [(code, color, start) for start in STARTS for code in TRAINED for color in COLORS]
-    encoded = []
-    for at in range(0, len(rows), BATCH):
-        videos = []
-        for code, color, start in rows[at : at + BATCH]:
-            clip = clips.by_code[code]
-            videos.append(clips.window(clip, int(start * clip["frames"]), FRAMES, COLORS[color]))
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded.append(encode(vae, torch.stack(videos)).float())
-        if at % 200 == 0:
-            print(f"latents {at}/{len(rows)}", flush=True)
-    z = torch.cat(encoded)
-    mean, std = z.mean((0, 2, 3, 4)), z.std((0, 2, 3, 4))
-    z = (z - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
-    test = torch.tensor([held_out(code, color) for code, color, _ in rows])
-    content = dict(z=z.bfloat16(), mean=mean, std=std, rows=rows, held_out=test)
-    torch.save(content, target.with_suffix(".part"))
+    sets = {}
+    for name in (*SHAPES, "others"):
+        rows, shape = pairs(name, clips), SHAPES.get(name, SHAPES["square"])
+        sets[name] = dict(rows=rows, z=_encoded(clips, vae, rows, shape))
+    square = sets["square"]["z"]
+    mean, std = square.mean((0, 2, 3, 4)), square.std((0, 2, 3, 4))
+    for one in sets.values():
+        one["z"] = normalised(one["z"], mean, std).bfloat16()
+    torch.save(dict(sets=sets, mean=mean, std=std), target.with_suffix(".part"))
     target.with_suffix(".part").rename(target)
+
+
+def normalised(z: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    return (z - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
 
 
 def decode(vae, latents, mean, std, bf16: bool = True) -> torch.Tensor:

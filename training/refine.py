@@ -7,19 +7,21 @@ import numpy as np
 import torch
 
 from . import convolution
-from .captions import TRAINED
+from .captions import OBJECTS
 from .config import FRAMES, SEED, SIZE
 from .data import Clips, random_color
 from .optim import Optimizer
 from .runner import Run
 from .vae import LATENT_NOISE, encode, load, loss, report
 
+STEADINESS = 2.0  # weight of changes from frame to frame; flat backgrounds flicker most visibly
+
 
 def batch(clips: Clips, step: int) -> torch.Tensor:
     """One whole clip, or every fifth time four single frames."""
     rng = np.random.default_rng((SEED, 1, step))
     count, frames = (4, 1) if step % 5 == 0 else (1, FRAMES)
-    known, out = list(TRAINED), []
+    known, out = list(OBJECTS), []
     for _ in range(count):
         clip = clips.train[rng.integers(len(clips.train))]
         if rng.random() < 0.5:
@@ -55,7 +57,7 @@ def main(work: Path, minutes: float) -> None:
                 latent = encode(vae, video)
                 latent = latent + LATENT_NOISE * latent.std() * torch.randn_like(latent)
             output = vae.decoder(latent)
-        value = loss(output.float(), video, latent.float())
+        value = loss(output.float(), video, latent.float(), STEADINESS)
         value.backward()
         optimizer.step(run.step, run.progress)
         average = value.item() if average is None else 0.95 * average + 0.05 * value.item()

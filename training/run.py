@@ -19,15 +19,19 @@ def main() -> None:
     parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, default=ROOT / "work/train", help="work folder")
     parser.add_argument("--minutes", type=float, help="training time of this stage")
-    parser.add_argument("--out", type=Path, default=ROOT / "models/flipbook", help="for export")
+    parser.add_argument("--start", type=Path, help="checkpoint that `vae` or `dit` starts from")
+    parser.add_argument("--out", type=Path, default=ROOT / "models/flipbook", help="exported model")
     args = parser.parse_args()
+    if args.start and args.stage not in ("vae", "dit"):
+        parser.error("--start is for the stages vae and dit")
     torch.set_num_threads(2)
     args.work.mkdir(parents=True, exist_ok=True)
     chosen = [s for s in STAGES if s != "distil"] if args.stage == "all" else [args.stage]
     for stage in chosen:
         module = importlib.import_module(f".{stage}", __package__)
         if stage in MINUTES:
-            module.main(args.work, args.minutes or MINUTES[stage])
+            options = dict(start=args.start) if args.start else {}
+            module.main(args.work, args.minutes or MINUTES[stage], **options)
         elif stage in ("export", "evaluate"):
             module.main(args.work, args.out)
         else:

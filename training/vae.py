@@ -20,6 +20,7 @@ from .runner import Run
 CROP, CROP_FRAMES = 64, 9
 FULL_SIZE_FROM = 0.6  # of the run: until then crops, which are cheaper but whose borders mislead
 LATENT_NOISE = 0.04
+STEADINESS = 0.5
 
 
 def build() -> AutoencoderKLLTXVideo:
@@ -50,12 +51,14 @@ def batch(clips: Clips, step: int, progress: float) -> torch.Tensor:
     return torch.stack(out).contiguous(memory_format=torch.channels_last_3d)
 
 
-def loss(output: torch.Tensor, video: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-    """Pixels, edges, and the same colours at two coarser scales."""
+def loss(output, video, latent, steadiness: float = STEADINESS) -> torch.Tensor:
+    """Pixels, edges, changes from frame to frame, and the same colours at two coarser scales."""
     error = output - video
     total = error.abs().mean() + 2 * error.square().mean()
     for axis in (-1, -2):
         total = total + 0.25 * error.diff(dim=axis).abs().mean()
+    if video.shape[2] > 1:  # without it a still background flickers
+        total = total + steadiness * error.diff(dim=2).abs().mean()
     flat = error.transpose(1, 2).flatten(0, 1)
     for scale in (4, 16):
         total = total + 1.5 * F.avg_pool2d(flat, scale).abs().mean()
@@ -89,15 +92,17 @@ def load(work: Path) -> AutoencoderKLLTXVideo:
     return vae.eval().requires_grad_(False)
 
 
-def main(work: Path, minutes: float) -> None:
+def main(work: Path, minutes: float, start: Path | None = None) -> None:
     clips, vae, run = Clips(work), build(), Run(work, "vae", minutes)
+    if start:
+        vae.load_state_dict(torch.load(start, map_location="cpu", weights_only=False)["vae"])
     convolution.install(vae)
     params = list(vae.parameters())
     optimizer = Optimizer(
         [p for p in params if p.ndim > 1],
         [p for p in params if p.ndim == 1],
-        muon_lr=5e-3,
-        adam_lr=2e-3,
+        muon_lr=5e-3 if start is None else 3e-3,
+        adam_lr=2e-3 if start is None else 1e-3,
         decay=0.7,
     )
     objects = dict(vae=vae, optimizer=optimizer)
