@@ -53,7 +53,7 @@ def main() -> None:
         in_channels=packed + COORDINATES, out_channels=packed, num_layers=1, num_attention_heads=2,
         attention_head_dim=8, cross_attention_dim=16, caption_channels=TEXT_WIDTH)
     vae = AutoencoderKLLTXVideo(
-        latent_channels=LATENT_CHANNELS, block_out_channels=(4, 4, 8), decoder_block_out_channels=(4, 8),
+        latent_channels=LATENT_CHANNELS, block_out_channels=(4, 8, 8), decoder_block_out_channels=(4, 8),
         down_block_types=("LTXVideo095DownBlock3D",) * 2, downsample_type=("spatiotemporal",) * 2,
         layers_per_block=(0, 1, 1), decoder_layers_per_block=(1, 1, 1),
         spatio_temporal_scaling=(True, True), decoder_spatio_temporal_scaling=(True, True),

@@ -5,6 +5,7 @@ use crate::{
     setup::{self, LAVAPIPE, SWIFTSHADER, SoftwareAdapter},
     shell::{Counts, Outcome, cargo, count_tests, run, step, works},
     tasks::quiet_vulkan,
+    web,
 };
 
 /// Crates whose tests use the GPU; the others need to run once only.
@@ -21,9 +22,8 @@ pub(crate) fn test() -> Outcome {
     step("licences", || licences::check(&metadata))?;
     step("clippy", || run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])))?;
     step("documentation", || run(cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings")))?;
-    let counts = tests()?;
-    println!("\n{} passed, {} failed", counts.passed, counts.failed);
-    if counts.failed == 0 { Ok(()) } else { Err("tests failed".into()) }
+    step("clippy for browsers", web::clippy)?;
+    tests()?.plus(web::test()?).verdict()
 }
 
 /// All tests on lavapipe, those that use the GPU again on SwiftShader, and the examples in the documentation.

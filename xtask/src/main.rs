@@ -7,6 +7,7 @@ mod rules;
 mod setup;
 mod shell;
 mod tasks;
+mod web;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ cargo xtask <task> [arguments]
   generate PROMPT [flags]  set up what is missing, build, make a clip; flags as in `kinora generate --help`
   bench [flags]            build and measure kernels; flags as in `kinora bench --help`
   test                     everything CI checks, cheap checks first
+  web                      build the npm package into web/dist
+  web test                 build it and run its tests in headless Chromium
   golden [parts]           make the PyTorch fixtures in tests/golden again
   new-kernel FOLDER/NAME   write the files of a new kernel, ready to be changed
 ";
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         "generate" => tasks::generate(&arguments),
         "bench" => tasks::bench(&arguments),
         "test" if arguments.is_empty() => ci::test(),
+        "web" if arguments.is_empty() => web::build(),
+        "web" if arguments == ["test"] => web::test().and_then(shell::Counts::verdict),
         "golden" => tasks::golden(&arguments),
         "new-kernel" => new_kernel::new_kernel(&arguments),
         "" | "help" | "--help" | "-h" => {

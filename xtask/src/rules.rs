@@ -10,12 +10,14 @@ use serde_json::Value;
 use crate::shell::{Outcome, cargo, output, root};
 
 /// What each crate may use of this workspace: the layers are kernels ← runtime ← command.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("kinora-shader-build", &[]),
     ("kinora-kernels", &[]),
     ("kinora-media", &[]),
     ("kinora-runtime", &["kinora-kernels"]),
     ("kinora", &["kinora-media", "kinora-runtime"]),
+    ("kinora-wasm", &["kinora-media", "kinora-runtime"]),
+    ("kinora-bindgen", &[]),
     ("xtask", &[]),
 ];
 /// May be used while building and testing, never at run time.

@@ -99,7 +99,7 @@ fn manifests(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Installs Debian packages as root or through a sudo that asks nothing, or says what to type.
-fn install(packages: &[&str]) -> Outcome {
+pub(crate) fn install(packages: &[&str]) -> Outcome {
     let list = packages.join(" ");
     let root = works("sh", &["-c", "test \"$(id -u)\" = 0"]);
     let prefix: &[&str] = match (works("apt-get", &["--version"]), root, works("sudo", &["-n", "true"])) {

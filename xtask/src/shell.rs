@@ -100,8 +100,21 @@ impl Counts {
         Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
     }
 
-    /// The counts in a closing line of cargo test or cargo nextest.
+    /// Prints the totals; a failed test fails the task.
+    pub(crate) fn verdict(self) -> Outcome {
+        println!("\n{} passed, {} failed", self.passed, self.failed);
+        if self.failed == 0 { Ok(()) } else { Err("tests failed".into()) }
+    }
+
+    /// The counts in a closing line of cargo test, cargo nextest or node's test runner.
     fn in_line(text: &str) -> Option<Self> {
+        let number = |prefix: &str| text.strip_prefix(prefix).and_then(|rest| rest.trim().parse().ok());
+        if let Some(passed) = number("ℹ pass ") {
+            return Some(Self { passed, failed: 0 });
+        }
+        if let Some(failed) = number("ℹ fail ") {
+            return Some(Self { passed: 0, failed });
+        }
         if !text.starts_with("test result:") && !text.trim_start().starts_with("Summary [") {
             return None;
         }
@@ -130,12 +143,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_read_from_both_runners() {
+    fn counts_are_read_from_all_runners() {
         for (text, expected) in [
             ("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s", Some((12, 0))),
             ("test result: FAILED. 7 passed; 2 failed; 0 ignored", Some((7, 2))),
             ("     Summary [   3.021s] 30 tests run: 29 passed (2 slow), 1 failed, 4 skipped", Some((29, 1))),
             ("     Summary [   0.010s] 3 tests run: 3 passed, 0 skipped", Some((3, 0))),
+            ("ℹ pass 9", Some((9, 0))),
+            ("ℹ fail 2", Some((0, 2))),
+            ("ℹ tests 11", None),
             ("test a_name_with_5 passed ... ok", None),
         ] {
             assert_eq!(Counts::in_line(text), expected.map(|(passed, failed)| Counts { passed, failed }), "{text}");

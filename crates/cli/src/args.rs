@@ -2,10 +2,16 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
 
+mod given;
+mod guidance;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kinora_media::{Format, FrameRate};
+
+pub(crate) use given::{ExtendDirection, GivenArgs};
+pub(crate) use guidance::{CurveName, GuidanceArgs};
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
 #[derive(Debug, Parser)]
@@ -93,9 +99,9 @@ pub(crate) struct DeviceArgs {
     pub(crate) executor: Executor,
 }
 
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("sentence").required(true).args(["prompt", "prompt_option", "prompt_file"]))]
-#[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size"))]
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("sentence").required(true).args(["prompt", "prompt_option", "prompt_file", "batch"]))]
+#[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size").conflicts_with("aspect"))]
 pub(crate) struct GenerateArgs {
     /// What the clip shows; `-` reads it from standard input
     #[arg(value_name = "PROMPT")]
@@ -106,6 +112,19 @@ pub(crate) struct GenerateArgs {
     /// Read the prompt from a file
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// Make one clip per line of a file: a JSON object of these flags, like {"prompt": "a fox", "lastImage": "b.png"}. Clips are
+    /// computed side by side
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "latents_in", "latents_out"])]
+    pub(crate) batch: Option<PathBuf>,
+    /// Make N clips, with seeds counting up; -o clip.gif becomes clip-SEED.gif
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) variations: u32,
+    /// Add what the prompt lacks from the model's vocabulary: article, motion, background; the seed chooses
+    #[arg(long)]
+    pub(crate) expand: bool,
+    /// Rewrite the prompt by a program, from its standard input to its standard output; $KINORA_SEED holds the seed
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "expand")]
+    pub(crate) expand_with: Option<PathBuf>,
     /// What the clip must not show
     #[arg(short, long, value_name = "PROMPT")]
     pub(crate) negative: Option<String>,
@@ -113,6 +132,9 @@ pub(crate) struct GenerateArgs {
     /// Frame size in pixels [default: the model's]
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     pub(crate) size: Option<(u32, u32)>,
+    /// Shape of the frame, at the model's usual number of pixels
+    #[arg(long, value_enum, value_name = "W:H", conflicts_with = "size")]
+    pub(crate) aspect: Option<Aspect>,
     /// Frame width in pixels
     #[arg(short = 'W', long, value_name = "PX", value_parser = side())]
     pub(crate) width: Option<u32>,
@@ -129,9 +151,6 @@ pub(crate) struct GenerateArgs {
     /// Denoising steps: fewer is faster [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) steps: Option<u32>,
-    /// How strongly to follow the prompt; 1 turns guidance off [default: the model's]
-    #[arg(long, value_name = "SCALE", value_parser = |text: &str| parse_within(text, 0.0, 100.0))]
-    pub(crate) guidance: Option<f32>,
     /// Shift of the noise schedule towards high noise [default: the model's]
     #[arg(long, value_name = "FACTOR", value_parser = |text: &str| parse_within(text, 0.01, 100.0))]
     pub(crate) shift: Option<f32>,
@@ -153,6 +172,10 @@ pub(crate) struct GenerateArgs {
     pub(crate) dtype: WeightType,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
+    #[command(flatten)]
+    pub(crate) guidance: GuidanceArgs,
 
     /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
     #[arg(short, long, value_name = "FILE")]
@@ -163,6 +186,37 @@ pub(crate) struct GenerateArgs {
     /// Replace an existing file
     #[arg(short = 'y', long)]
     pub(crate) overwrite: bool,
+}
+
+/// Presets of --aspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Aspect {
+    #[value(name = "16:9")]
+    Wide,
+    #[value(name = "9:16")]
+    Tall,
+    #[value(name = "1:1")]
+    Square,
+    #[value(name = "4:3")]
+    Classic,
+    #[value(name = "3:4")]
+    Portrait,
+    #[value(name = "21:9")]
+    Cinema,
+}
+
+impl Aspect {
+    /// Width and height.
+    pub(crate) fn ratio(self) -> [usize; 2] {
+        match self {
+            Self::Wide => [16, 9],
+            Self::Tall => [9, 16],
+            Self::Square => [1, 1],
+            Self::Classic => [4, 3],
+            Self::Portrait => [3, 4],
+            Self::Cinema => [21, 9],
+        }
+    }
 }
 
 #[derive(Debug, Args)]

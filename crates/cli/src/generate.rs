@@ -14,10 +14,12 @@ use serde_json::{Value, json};
 use crate::{
     Report,
     args::{ConsoleArgs, GenerateArgs},
+    batch, expand,
     failure::{Exit, Failure},
+    given::Given,
     interrupt, models,
     progress::{Event, Renderer},
-    run,
+    run::{self, GenerateRequest, Generated, VideoPipeline},
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
@@ -27,43 +29,49 @@ const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 
 pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
     let begun = Instant::now();
-    let prompt = read_prompt(args)?;
-    let seed = args.seed.unwrap_or_else(random_seed);
-    let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed));
-    let to_stdout = path == Path::new("-");
-    if to_stdout && console.json {
-        let message = "standard output cannot carry both the clip (-o -) and the JSON result (--json)";
-        return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
+    // Everything that can be wrong about inputs and outputs is found before minutes of work.
+    let mut tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
+    for (i, task) in tasks.iter().enumerate() {
+        if tasks[..i].iter().any(|other| other.path == task.path) {
+            let message = format!("two clips would be written to `{}`", task.path.display());
+            return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give each its own output"));
+        }
     }
-    // Everything that can be wrong about the output is found before minutes of work.
-    let output = Output::open(&path, args.format, args.overwrite)?;
+    let to_stdout = tasks.iter().any(|task| task.path == Path::new("-"));
     let folder = models::find(&args.model)?;
 
     let mut renderer = Renderer::stderr(console);
+    for task in &mut tasks {
+        if let Some(expanded) = expand::expand(&task.args, &task.prompt, task.seed, &folder)? {
+            renderer.show(&Event::Note { text: format!("prompt: {expanded}") });
+            task.original = Some(std::mem::replace(&mut task.prompt, expanded));
+        }
+    }
     let device = run::open_device(&args.device)?;
     let pipeline = run::load(&device, &folder, args.dtype)?;
     let load_ms = millis(begun);
-    let request = run::request(args, prompt, seed, &pipeline)?;
-    let fps = args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
-    let (width, height, frames) = (request.width, request.height, request.frames);
-    renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
+    let mut requests = Vec::with_capacity(tasks.len());
+    let mut rates = Vec::with_capacity(tasks.len());
+    for task in &tasks {
+        let request =
+            run::request(&task.args, &task.given, &task.prompt, task.seed, &pipeline, &mut |text| renderer.show(&Event::Note { text }))?;
+        let fps = task.args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
+        let (seed, width, height, frames) = (task.seed, request.width, request.height, request.frames);
+        renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
+        requests.push(request);
+        rates.push(fps);
+    }
 
-    let mut json = run::describe(&request, &args.model, fps.as_f64());
-    let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
     let generating = Instant::now();
     let finished = interrupt::polite(|| {
-        let generated = run::generate(&pipeline, &request, &mut |event| renderer.show(&event))?;
+        let made = make(&tasks, &requests, &pipeline, &mut |event| renderer.show(&event))?;
         let generate_ms = millis(generating);
-        if let Some(path) = &args.latents_out {
-            run::write_latents(path, &generated)?;
-        }
         let writing = Instant::now();
-        let clip = Clip::new(side(generated.width)?, side(generated.height)?, fps, generated.frames)?;
-        let written = output.write(&clip, &metadata, &mut |index| {
-            renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
-            !interrupt::token().is_cancelled()
-        })?;
-        Ok::<_, Failure>((written, generate_ms, millis(writing)))
+        let clips = made.into_iter().zip(tasks.iter().zip(&requests).zip(rates));
+        // One clip that fails does not stop the others from being written.
+        let written: Vec<Result<Value, Failure>> =
+            clips.map(|(made, ((task, request), fps))| task.write(request, fps, made?, &args.model, &mut renderer)).collect();
+        Ok::<_, Failure>((written.into_iter().collect::<Result<Vec<_>, _>>()?, generate_ms, millis(writing)))
     });
     renderer.clear();
     let (written, generate_ms, write_ms) = finished?;
@@ -71,22 +79,100 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
 
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
     if console.verbose {
-        eprintln!("device   {}\nmodel    {}\nencoder  {}", device.name(), folder.display(), written.encoder);
+        let encoder = written.first().map_or("", |clip| clip["encoder"].as_str().unwrap_or_default());
+        eprintln!("device   {}\nmodel    {}\nencoder  {encoder}", device.name(), folder.display());
         for (stage, ms) in timings.as_object().into_iter().flatten() {
             eprintln!("{stage:<8} {ms} ms");
         }
     }
-    let result = json!({
-        "path": written.path,
-        "format": written.format.name(),
-        "encoder": written.encoder,
-        "sizeBytes": written.size_bytes,
-        "device": device.name(),
-        "timingsMs": timings,
-    });
-    merge(&mut json, result);
-    let text = if to_stdout { String::new() } else { written.path.display().to_string() };
+    let paths: Vec<&str> = written.iter().filter_map(|clip| clip["path"].as_str()).collect();
+    let text = if to_stdout { String::new() } else { paths.join("\n") };
+    let mut json = match (args.batch.is_none(), written.as_slice()) {
+        (true, [one]) => one.clone(),
+        _ => json!({ "clips": written }),
+    };
+    merge(&mut json, json!({ "device": device.name(), "timingsMs": timings }));
     Ok(Report { text, json })
+}
+
+/// The clips of windows one after another, the others side by side.
+fn make(
+    tasks: &[Task],
+    requests: &[GenerateRequest],
+    pipeline: &VideoPipeline,
+    show: &mut dyn FnMut(Event),
+) -> Result<Vec<Result<Generated, Failure>>, Failure> {
+    let mut long = Vec::with_capacity(tasks.len());
+    for (task, request) in tasks.iter().zip(requests) {
+        long.push(task.given.windows(request, task.args.frames, pipeline)?);
+    }
+    let short: Vec<GenerateRequest> =
+        requests.iter().zip(&long).filter(|(_, long)| long.is_none()).map(|(request, _)| request.clone()).collect();
+    let mut short = run::generate(pipeline, &short, show)?.into_iter();
+    let each = requests.iter().zip(&long).filter_map(|(request, long)| match long {
+        None => short.next(),
+        Some(long) => Some(run::generate_windows(pipeline, request, long, show)),
+    });
+    Ok(each.collect())
+}
+
+/// One clip to make, with its inputs read and its output checked.
+struct Task {
+    args: GenerateArgs,
+    prompt: String,
+    /// The prompt before expansion.
+    original: Option<String>,
+    seed: u64,
+    path: PathBuf,
+    output: Output,
+    given: Given,
+}
+
+impl Task {
+    fn open(args: GenerateArgs, console: &ConsoleArgs) -> Result<Self, Failure> {
+        let prompt = read_prompt(&args)?;
+        let seed = args.seed.unwrap_or_else(random_seed);
+        let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed));
+        if path == Path::new("-") && console.json {
+            let message = "standard output cannot carry both the clip (-o -) and the JSON result (--json)";
+            return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
+        }
+        let output = Output::open(&path, args.format, args.overwrite)?;
+        let given = Given::open(&args.given)?;
+        Ok(Self { args, prompt, original: None, seed, path, output, given })
+    }
+
+    /// Writes the clip and returns what is known about it.
+    fn write(
+        &self,
+        request: &GenerateRequest,
+        fps: FrameRate,
+        generated: Generated,
+        model: &str,
+        renderer: &mut Renderer<io::Stderr>,
+    ) -> Result<Value, Failure> {
+        let mut json = run::describe(request, model, fps.as_f64());
+        merge(&mut json, self.given.describe().map_or(Value::Null, |given| json!({ "given": given })));
+        merge(&mut json, self.original.as_ref().map_or(Value::Null, |prompt| json!({ "originalPrompt": prompt })));
+        let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
+        if let Some(path) = &self.args.latents_out {
+            run::write_latents(path, &generated)?;
+        }
+        let clip = Clip::new(side(generated.width)?, side(generated.height)?, fps, generated.frames)?;
+        let written = self.output.write(&clip, &metadata, &mut |index| {
+            renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
+            !interrupt::token().is_cancelled()
+        })?;
+        let result = json!({
+            "path": written.path,
+            "frames": clip.frames().len(),
+            "format": written.format.name(),
+            "encoder": written.encoder,
+            "sizeBytes": written.size_bytes,
+        });
+        merge(&mut json, result);
+        Ok(json)
+    }
 }
 
 /// A side as files hold it; the runtime has refused absurd ones long before.
@@ -124,7 +210,7 @@ fn read_prompt(args: &GenerateArgs) -> Result<String, Failure> {
 }
 
 /// Small enough to be exact in JSON and short enough to be typed again.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     // The standard library seeds its hash maps from the operating system.
     std::hash::RandomState::new().build_hasher().finish() & 0xffff_ffff
 }

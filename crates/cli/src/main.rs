@@ -2,10 +2,13 @@
 //! documented code. Standard output carries only the result; everything else goes to standard error.
 
 mod args;
+mod batch;
 mod bench;
 mod doctor;
+mod expand;
 mod failure;
 mod generate;
+mod given;
 mod interrupt;
 mod models;
 mod progress;

@@ -72,10 +72,7 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
     let total = |key: &str| components.values().filter_map(|part| part[key].as_u64()).sum::<u64>();
     // What the pipeline needs beyond the components stands in one object of the index.
     let own = &index["kinora"];
-    let vocabulary = match own["vocabulary"].as_str() {
-        Some(file) => read_json(&folder.join(file))?,
-        None => Value::Null,
-    };
+    let vocabulary = vocabulary(folder)?.unwrap_or(Value::Null);
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     Ok(json!({
         "name": own["name"].as_str().unwrap_or(&folder_name),
@@ -87,6 +84,12 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
         "settings": own,
         "vocabulary": vocabulary,
     }))
+}
+
+/// The words the model knows, if it lists them.
+pub(crate) fn vocabulary(folder: &Path) -> Result<Option<Value>, Failure> {
+    let index = read_json(&folder.join("model_index.json"))?;
+    index["kinora"]["vocabulary"].as_str().map(|file| read_json(&folder.join(file))).transpose()
 }
 
 fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {

@@ -28,6 +28,10 @@ pub(crate) enum Event {
         frames: usize,
         fps: f64,
     },
+    /// Something that may surprise, such as an enlarged image.
+    Note {
+        text: String,
+    },
     Text {
         tokens: usize,
         truncated: bool,
@@ -54,7 +58,7 @@ impl Event {
     fn fraction(&self) -> f64 {
         let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
         match *self {
-            Self::Start { .. } => 0.0,
+            Self::Start { .. } | Self::Note { .. } => 0.0,
             Self::Text { .. } => TEXT,
             Self::Step { step, steps } => TEXT + STEPS * share(step, steps),
             Self::Decode { .. } => TEXT + STEPS,
@@ -68,6 +72,7 @@ impl Event {
             Self::Start { seed, width, height, frames, fps } => {
                 format!("{frames} frames of {width}x{height} at {fps:.4} fps, seed {seed}").replace(".0000 fps", " fps")
             }
+            Self::Note { text } => text.clone(),
             Self::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
             Self::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
             Self::Step { step, steps } => format!("step {step}/{steps}"),
@@ -80,6 +85,7 @@ impl Event {
     /// Names as in the JavaScript API's `GenerationEvent`.
     fn to_json(&self, elapsed: Duration) -> Value {
         let mut object = match *self {
+            Self::Note { ref text } => json!({ "type": "note", "text": text }),
             Self::Start { seed, width, height, frames, fps } => {
                 json!({ "type": "start", "seed": seed, "width": width, "height": height, "frames": frames, "fps": fps })
             }
@@ -152,7 +158,7 @@ impl<W: Write> Renderer<W> {
     }
 
     fn show_bar(&mut self, event: &Event) -> std::io::Result<()> {
-        let lasting = matches!(event, Event::Start { .. } | Event::Text { truncated: true, .. });
+        let lasting = matches!(event, Event::Start { .. } | Event::Note { .. } | Event::Text { truncated: true, .. });
         if lasting {
             self.clear();
             return writeln!(self.out, "{}", event.label());
@@ -189,7 +195,8 @@ mod tests {
 
     fn events() -> Vec<Event> {
         let mut events =
-            vec![Event::Start { seed: 7, width: 64, height: 32, frames: 17, fps: 12.0 }, Event::Text { tokens: 9, truncated: false }];
+            vec![Event::Start { seed: 7, width: 64, height: 32, frames: 17, fps: 12.0 }, Event::Note { text: "enlarged".into() }];
+        events.push(Event::Text { tokens: 9, truncated: false });
         events.extend((1..=40).map(|step| Event::Step { step, steps: 40 }));
         events.push(Event::Decode { frames: 17 });
         events.extend((1..=17).map(|frame| Event::Write { frame, frames: 17 }));
@@ -216,7 +223,7 @@ mod tests {
         let objects: Result<Vec<Value>, _> = lines.lines().map(serde_json::from_str).collect();
         let objects = objects.expect("every line is JSON");
         assert_eq!(objects.len(), events().len());
-        assert_eq!(objects[2]["type"], "step");
+        assert_eq!(objects[3]["type"], "step");
         assert_eq!(objects[0]["seed"], 7);
     }
 
@@ -225,7 +232,7 @@ mod tests {
         let lines = rendered(ProgressStyle::Plain);
         assert!(!lines.contains(['\r', '\x1b']), "{lines}");
         assert!((10..=40).contains(&lines.lines().count()), "{lines}");
-        for expected in ["64x32 at 12 fps, seed 7", "step 40/40", "decode 17 frames", "done"] {
+        for expected in ["64x32 at 12 fps, seed 7", "enlarged", "step 40/40", "decode 17 frames", "done"] {
             assert!(lines.contains(expected), "`{expected}` is missing in\n{lines}");
         }
     }

@@ -2,17 +2,19 @@
 
 use std::{env, path::Path};
 
-pub(crate) use kinora_runtime::CancelToken;
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Family, GenerateRequest, Generated, VideoPipeline, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Family, WeightFormat,
     eval::{EvalRequest, Operation},
+    sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, write_file},
 };
+pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated, VideoPipeline};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, WeightType},
+    args::{Aspect, CurveName, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, GuidanceArgs, WeightType},
     failure::{Exit, Failure},
+    given::{Given, Long},
     interrupt,
     progress::Event,
 };
@@ -21,10 +23,10 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
-            "invalid-request" => Exit::Usage,
+            "invalid-request" | "invalid-conditioning" => Exit::Usage,
             "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
-            "device" | "shape" | "data" => Exit::Internal,
+            "device" | "device-lost" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
             "io" => match &error {
                 Error::Io { action: "read", .. } => Exit::Model,
@@ -75,21 +77,50 @@ pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<
     Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
 }
 
-/// The model's defaults, replaced by what was asked for.
-pub(crate) fn request(args: &GenerateArgs, prompt: String, seed: u64, pipeline: &VideoPipeline) -> Result<GenerateRequest, Failure> {
+/// The model's defaults, replaced by what was asked for; `note` hears of what may surprise.
+pub(crate) fn request(
+    args: &GenerateArgs,
+    given: &Given,
+    prompt: &str,
+    seed: u64,
+    pipeline: &VideoPipeline,
+    note: &mut dyn FnMut(String),
+) -> Result<GenerateRequest, Failure> {
     let mut request = pipeline.request(prompt);
     let (width, height) = args.size.map_or((args.width, args.height), |(width, height)| (Some(width), Some(height)));
+    if let Some(ratio) = args.aspect.map(Aspect::ratio) {
+        [request.width, request.height] = pipeline.size_for_aspect(ratio);
+        if request.width * ratio[1] != request.height * ratio[0] {
+            note(format!("{}:{} becomes {}x{}, the nearest size of this model", ratio[0], ratio[1], request.width, request.height));
+        }
+    }
+    request.frames = given.frames(pipeline).unwrap_or(request.frames);
     let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
     replace(&mut request.width, width);
     replace(&mut request.height, height);
-    replace(&mut request.frames, args.frames);
+    replace(&mut request.frames, args.given.window.or(args.frames));
     replace(&mut request.steps, args.steps);
-    request.guidance = args.guidance.unwrap_or(request.guidance);
+    request.guidance = guidance(&args.guidance, request.guidance.scale);
     request.shift = args.shift.map(f64::from);
     request.negative = args.negative.clone().unwrap_or_default();
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    request.conditioning = given.conditioning(&request, pipeline, note)?;
+    pipeline.validate(&request)?;
     Ok(request)
+}
+
+fn guidance(args: &GuidanceArgs, default: f32) -> Guidance {
+    Guidance {
+        scale: args.guidance.unwrap_or(default),
+        curve: match args.guidance_curve {
+            CurveName::Constant => Curve::Constant,
+            CurveName::Linear => Curve::Linear,
+            CurveName::PowerCosine => Curve::PowerCosine { power: args.guidance_power },
+        },
+        interval: args.guidance_interval.0,
+        channels: args.guidance_channels.map(|channels| channels as usize),
+    }
 }
 
 /// What is stored in the file and printed with --json.
@@ -105,21 +136,48 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
         "frames": request.frames,
         "fps": fps,
         "steps": request.steps,
-        "guidance": request.guidance,
+        "guidance": request.guidance.scale,
         "shift": request.shift,
     })
 }
 
-/// Makes the clip, telling `show` how far it is; ends soon after a stop is asked for.
-pub(crate) fn generate(pipeline: &VideoPipeline, request: &GenerateRequest, show: &mut dyn FnMut(Event)) -> Result<Generated, Failure> {
-    let on_event = &mut |event| {
-        show(match event {
-            kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
-            kinora_runtime::Event::Step { step, steps } => Event::Step { step, steps },
-            kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
-        });
+/// Makes a clip of windows, telling `show` how far it is.
+pub(crate) fn generate_windows(
+    pipeline: &VideoPipeline,
+    request: &GenerateRequest,
+    long: &Long,
+    show: &mut dyn FnMut(Event),
+) -> Result<Generated, Failure> {
+    let on_event = &mut |event| show(event_of(&event));
+    let Long { prompts, clip_frames, overlap } = long;
+    Ok(pollster::block_on(pipeline.generate_windows(request, prompts, *clip_frames, *overlap, interrupt::token(), on_event))?)
+}
+
+fn event_of(event: &kinora_runtime::Event) -> Event {
+    match event {
+        kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens: *tokens, truncated: *truncated },
+        kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step: *step, steps: *steps },
+        kinora_runtime::Event::Decode { frames } => Event::Decode { frames: *frames },
+    }
+}
+
+/// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.
+pub(crate) fn generate(
+    pipeline: &VideoPipeline,
+    requests: &[GenerateRequest],
+    show: &mut dyn FnMut(Event),
+) -> Result<Vec<Result<Generated, Failure>>, Failure> {
+    let mut shown = (0, 0);
+    let on_event = &mut |_, event| {
+        // Clips that are computed side by side step together.
+        let step = if let kinora_runtime::Event::Step { step, steps, .. } = &event { (*step, *steps) } else { (0, 0) };
+        if step == (0, 0) || step != shown {
+            show(event_of(&event));
+        }
+        shown = step;
     };
-    Ok(pollster::block_on(pipeline.generate(request, interrupt::token(), on_event))?)
+    let made = pollster::block_on(pipeline.generate_many(requests, interrupt::token(), on_event))?;
+    Ok(made.into_iter().map(|generated| Ok(generated?)).collect())
 }
 
 fn read_latents(path: &Path) -> Result<Vec<f32>, Failure> {
@@ -163,4 +221,21 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
 /// The adapters of this machine, in the order of --device.
 pub(crate) fn adapters() -> Vec<AdapterInfo> {
     pollster::block_on(kinora_runtime::adapters())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_device_reports_decides_the_exit_code() {
+        for (error, exit) in [
+            (kinora_kernels::Error::Device { detail: "lost: unplugged".into() }, Exit::Internal),
+            (kinora_kernels::Error::OutOfMemory { detail: "vkAllocateMemory".into() }, Exit::Memory),
+            (kinora_kernels::Error::NonFinite { layer: "dit.block3".into(), count: 1, of: 2 }, Exit::Model),
+            (kinora_kernels::Error::Cancelled, Exit::Interrupted),
+        ] {
+            assert_eq!(Failure::from(Error::from(error.clone())).exit, exit, "{error}");
+        }
+    }
 }

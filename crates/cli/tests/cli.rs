@@ -234,3 +234,31 @@ fn the_example_of_the_readme_is_the_one_that_compiles() {
     let code = include_str!("../examples/first_clip.rs").split_once("\n\n").map_or("", |(_, code)| code);
     assert!(readme.contains(&format!("```rust\n{code}```")), "copy examples/first_clip.rs into README.md");
 }
+
+#[cfg(unix)]
+#[test]
+fn prompts_are_expanded_shown_and_kept() -> Outcome {
+    let folder = Folder::new("expand")?;
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model").display().to_string();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+        command.args(["generate", "--executor", "cpu", "--json", "-y", "-o", "a.gif", "-s", "7", "-m", &model]);
+        command.args(words).current_dir(&folder.0).stdin(Stdio::null()).output()
+    };
+    let program = folder.0.join("louder");
+    fs::write(&program, "#!/bin/sh\nsed s/fox/FOX/\necho seed $KINORA_SEED\n")?;
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let output = run(&["a fox; $(touch x)", "--expand-with", "./louder"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(json["originalPrompt"], "a fox; $(touch x)", "what was asked for");
+    assert_eq!(json["prompt"], "a FOX; $(touch x)seed 7", "{json}");
+    assert!(said.contains("prompt: a FOX") && !folder.0.join("x").exists(), "shown, and not executed: {said}");
+    for words in [&["a", "--expand"][..], &["a", "--expand-with", "./missing"], &["a", "--expand-with", "/bin/false"]] {
+        let output = run(words)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("expand-failed"), "{words:?}: {said}");
+    }
+    Ok(())
+}

@@ -60,7 +60,13 @@ pub enum Error {
         /// The driver's message.
         detail: String,
     },
-    /// The device was lost or refused a command.
+    /// The device was reset, unplugged or taken away; everything on it is gone.
+    #[error("the GPU device was lost: {detail}")]
+    DeviceLost {
+        /// The driver's message.
+        detail: String,
+    },
+    /// The device refused a command.
     #[error("the GPU device failed: {detail}")]
     Device {
         /// The driver's message.
@@ -103,6 +109,7 @@ impl Error {
             Self::Family { .. } => "unsupported-kernels",
             Self::Limit { .. } => "limit",
             Self::OutOfMemory { .. } => "out-of-memory",
+            Self::DeviceLost { .. } => "device-lost",
             Self::Device { .. } => "device",
             Self::Data { .. } => "data",
             Self::Cancelled => "cancelled",
@@ -117,6 +124,7 @@ impl Error {
             Self::Family { .. } => Some("choose other kernels or another adapter, or leave the choice to the adapter"),
             Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
+            Self::DeviceLost { .. } => Some("try again: a new device is opened"),
             Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),
             Self::Shape { .. } | Self::Limit { .. } | Self::Data { .. } | Self::Cancelled => None,
         }

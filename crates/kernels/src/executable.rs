@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterSelect, Family, Gpu};
-use crate::memory::execution_order;
+use crate::lower::work_limit;
+use crate::memory::{MemoryPlan, execution_order};
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
 use crate::reference::{Data, run_step};
 use crate::replay::Replay;
@@ -27,8 +28,36 @@ impl Device {
     }
 
     /// Opens a GPU; `family` overrides the kernels chosen for the adapter.
+    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
     pub async fn gpu(select: &AdapterSelect, family: Option<Family>) -> Result<Self> {
         Ok(Self::Gpu(Arc::new(Gpu::open(select, family).await?)))
+    }
+
+    /// Fails with [`Error::Limit`] if a buffer of `graph` is larger than this device allows: to know it before the work that
+    /// leads there.
+    pub fn check_limits(&self, graph: &Graph) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Gpu(gpu) => MemoryPlan::new(graph).buffers.iter().try_for_each(|bytes| gpu.check_limit("activations", *bytes)),
+        }
+    }
+
+    /// The kernels in use; none on the CPU.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => Some(gpu.family()),
+        }
+    }
+
+    /// The browser's `GPUDevice`: wgpu cannot compile asynchronously, JavaScript can, and the browser finds a pipeline that
+    /// exists already by its contents.
+    #[cfg(target_arch = "wasm32")]
+    pub fn web_handle(&self) -> Option<wasm_bindgen::JsValue> {
+        match self {
+            Self::Cpu => None,
+            Self::Gpu(gpu) => gpu.device.as_webgpu().map(|device| device.clone().into()),
+        }
     }
 
     /// Adapter and kernel family, for logs and test messages.
@@ -74,9 +103,19 @@ pub struct Executable {
 impl Executable {
     /// Allocates memory, uploads weights and compiles kernels for a finished plan.
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
+        let limit = match device {
+            Device::Cpu => f64::INFINITY,
+            Device::Gpu(gpu) => work_limit(gpu.family()),
+        };
+        Self::with_work_limit(device, graph, limit)
+    }
+
+    /// [`new`](Self::new) with at most `limit` floating-point operations in a dispatch and in a submission, for adapters
+    /// slower than their family is assumed to be. The limit changes how often other work gets a turn, not one bit of the results.
+    pub fn with_work_limit(device: &Device, graph: Graph, limit: f64) -> Result<Self> {
         let backend = match device {
             Device::Cpu => Backend::Cpu { values: host_values(&graph) },
-            Device::Gpu(gpu) => Backend::Gpu(Replay::new(gpu.clone(), &graph)?),
+            Device::Gpu(gpu) => Backend::Gpu(Replay::new(gpu.clone(), &graph, limit)?),
         };
         Ok(Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend })
     }

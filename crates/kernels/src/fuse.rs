@@ -66,7 +66,7 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
         {
             Op::Norm(Norm { rope: true, ..norm.clone() })
         }
-        (Op::Norm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu && !norm.rope => {
+        (Op::Norm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu => {
             Op::Norm(Norm { silu: true, ..norm.clone() })
         }
         (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0) if bare(gemm) => {

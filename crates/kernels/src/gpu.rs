@@ -98,7 +98,8 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
             _ => Family::Gpu,
         },
         subgroup_size,
-        name: info.name,
+        // Browsers keep it to themselves.
+        name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
     }
 }
 
@@ -147,10 +148,9 @@ impl Gpu {
             lock(&on_error).get_or_insert(error);
         }));
         let on_loss = failure.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&on_loss).get_or_insert(Error::Device { detail: format!("lost: {message}") });
-            }
+        device.set_device_lost_callback(move |_, message| {
+            // Replaces whatever error the loss caused before it was announced. Nobody asks after `Gpu` itself is dropped.
+            *lock(&on_loss) = Some(Error::DeviceLost { detail: message });
         });
         Ok(Self {
             device,
@@ -191,13 +191,19 @@ impl Gpu {
         lock(&self.failure).clone().map_or(Ok(()), Err)
     }
 
-    /// A storage buffer of at least `bytes`, checked against the limits.
-    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    /// Fails if one buffer cannot hold `bytes`.
+    pub(crate) fn check_limit(&self, what: &str, bytes: u64) -> Result<()> {
         let limit = self.info.max_binding_bytes.min(self.info.max_buffer_bytes);
         if bytes > limit {
             let remedy = "lower the size or the number of frames, or use f16 weights";
             return Err(Error::Limit { what: what.into(), needed: bytes, limit, remedy });
         }
+        Ok(())
+    }
+
+    /// A storage buffer of at least `bytes`, checked against the limits.
+    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        self.check_limit(what, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.next_multiple_of(16).max(16);
         Ok(self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false }))
@@ -306,7 +312,11 @@ impl Gpu {
         staging.map_async(wgpu::MapMode::Read, .., move |_| notify.set());
         self.wait(&done).await?;
         let view = staging.get_mapped_range(..).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
-        Ok(view.to_vec())
+        let contents = view.to_vec();
+        drop(view);
+        // In a browser, dropping it would wait for the garbage collector.
+        staging.destroy();
+        Ok(contents)
     }
 
     async fn wait(&self, signal: &Signal) -> Result<()> {

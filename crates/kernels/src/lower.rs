@@ -43,6 +43,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) step: &'a Step,
     pub(crate) family: Family,
+    /// Floating-point operations a dispatch may hold.
+    pub(crate) limit: f64,
     pub(crate) dispatches: Vec<Dispatch>,
 }
 
@@ -91,7 +93,7 @@ impl Lowering<'_> {
         bindings: Vec<Binding>,
         params: impl Fn(u32, u32) -> P,
     ) {
-        let parts = (flops / work_limit(self.family)).ceil().max(1.0) as usize;
+        let parts = (flops / self.limit).ceil().max(1.0) as usize;
         let size = items.div_ceil(parts).max(1);
         for first in (0..items).step_by(size) {
             let end = (first + size).min(items);
@@ -106,9 +108,22 @@ impl Lowering<'_> {
     }
 }
 
-/// The dispatches of one step.
-pub(crate) fn lower(graph: &Graph, step: &Step, family: Family) -> Vec<Dispatch> {
-    let mut lowering = Lowering { graph, step, family, dispatches: Vec::new() };
+/// The dispatches of one step, none with more than `limit` floating-point operations unless one item has.
+pub(crate) fn lower(graph: &Graph, step: &Step, family: Family, limit: f64) -> Vec<Dispatch> {
+    let mut lowering = Lowering { graph, step, family, limit, dispatches: Vec::new() };
     crate::ops::lower(&mut lowering);
     lowering.dispatches
+}
+
+impl Graph {
+    /// The kernels this plan needs on adapters of `family`: what a device compiles before the first run.
+    pub fn kernels(&self, family: Family) -> Vec<&'static Kernel> {
+        let mut kernels: Vec<&'static Kernel> = Vec::new();
+        for dispatch in self.steps.iter().flat_map(|step| lower(self, step, family, f64::INFINITY)) {
+            if !kernels.iter().any(|k| k.name == dispatch.kernel.name) {
+                kernels.push(dispatch.kernel);
+            }
+        }
+        kernels
+    }
 }

@@ -210,9 +210,12 @@ pub enum Op {
         /// Channels averaged into one.
         group: usize,
     },
-    /// `x += dt[r] · (u + guidance · (c − u))`, in place. Inputs: `x [R, C]`, `velocity [R or 2R, C]` (conditional rows
-    /// first), `dt [R, 1]`, `guidance [1, 1]`.
-    GuidedEulerStep,
+    /// `x += dt[r] · (u + guidance[r] · (c − u))` with `u = velocity[unconditional[r]]`, in place. Inputs: `x [R, C]`,
+    /// `velocity [Rv, C]` (conditional rows first), `unconditional [R]`, `dt [R]`, `guidance [R]`.
+    GuidedEulerStep {
+        /// Channels from here on follow c alone.
+        guided_channels: usize,
+    },
     /// Pixels in −1..1 to 8-bit RGBA in one `u32`, 0 where one is not finite. Input: `[.., 3]`.
     Rgba,
 }
@@ -236,13 +239,13 @@ impl Op {
             Self::Concat => "concat",
             Self::GatherRows => "gather_rows",
             Self::GroupMean { .. } => "group_mean",
-            Self::GuidedEulerStep => "guided_euler_step",
+            Self::GuidedEulerStep { .. } => "guided_euler_step",
             Self::Rgba => "rgba",
         }
     }
 
     /// Whether the output takes over the buffer of the first input.
     pub fn in_place(&self) -> bool {
-        matches!(self, Self::GuidedEulerStep)
+        matches!(self, Self::GuidedEulerStep { .. })
     }
 }

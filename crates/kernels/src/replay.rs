@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline};
-use crate::lower::{Binding, Dispatch, lower, work_limit};
+use crate::lower::{Binding, Dispatch, lower};
 use crate::memory::{MemoryPlan, execution_order};
 use crate::plan::{Cadence, Graph, Operand, Source, ValueId};
 
@@ -37,21 +37,24 @@ pub(crate) struct Replay {
     slot: Vec<Option<usize>>,
     prelude: Vec<Command>,
     step: Vec<Command>,
+    work_limit: f64,
 }
 
 impl Replay {
-    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph) -> Result<Self> {
+    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: f64) -> Result<Self> {
         let memory = MemoryPlan::new(graph);
         let buffers = memory.buffers.iter().map(|bytes| allocate(&gpu, *bytes)).collect::<Result<Vec<_>>>()?;
-        let mut replay = Self { gpu, buffers, slot: memory.slot, prelude: Vec::new(), step: Vec::new() };
+        let mut replay = Self { gpu, buffers, slot: memory.slot, prelude: Vec::new(), step: Vec::new(), work_limit };
         for (id, value) in graph.values.iter().enumerate() {
             if let Source::Constant(bits) = &value.source {
                 replay.write(id, bits);
             }
         }
         let work = execution_order(graph);
-        let lowered: Vec<(usize, Dispatch)> =
-            work.iter().flat_map(|&i| lower(graph, &graph.steps[i], replay.gpu.family()).into_iter().map(move |d| (i, d))).collect();
+        let lowered: Vec<(usize, Dispatch)> = work
+            .iter()
+            .flat_map(|&i| lower(graph, &graph.steps[i], replay.gpu.family(), work_limit).into_iter().map(move |d| (i, d)))
+            .collect();
         let uniforms = replay.uniforms(&lowered)?;
         for (at, (step, dispatch)) in lowered.iter().enumerate() {
             let command = replay.command(*step, dispatch, &uniforms, at)?;
@@ -140,11 +143,10 @@ impl Replay {
     /// Submits the commands of one cadence in portions, at most two in flight; `go_on` is asked before each.
     pub(crate) async fn run(&self, cadence: Cadence, go_on: &dyn Fn() -> bool) -> Result<()> {
         let commands = self.commands(cadence);
-        let limit = work_limit(self.gpu.family());
         let mut start = 0;
         while start < commands.len() {
             let (mut end, mut flops) = (start, 0.0);
-            while end < commands.len() && (end == start || flops + commands[end].flops <= limit) {
+            while end < commands.len() && (end == start || flops + commands[end].flops <= self.work_limit) {
                 flops += commands[end].flops;
                 end += 1;
             }
@@ -205,6 +207,14 @@ impl Replay {
     /// Waits for everything submitted.
     pub(crate) async fn idle(&self) -> Result<()> {
         self.gpu.idle().await
+    }
+}
+
+/// A browser frees the memory of a dropped buffer only when its garbage collector runs, which knows nothing of its size.
+#[cfg(target_arch = "wasm32")]
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.buffers.iter().for_each(|memory| memory.buffer.destroy());
     }
 }
 

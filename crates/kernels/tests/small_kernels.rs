@@ -121,14 +121,21 @@ fn joining_and_averaging_channels_match_their_twins() {
 
 #[test]
 fn the_guided_step_updates_the_state() {
-    for branches in [1, 2] {
-        let plan = Plan::new();
-        let x = plan.state("x", &[10, 6]);
-        let velocity = plan.input("v", &[branches * 10, 6], Cadence::EveryStep);
-        let dt = plan.input("dt", &[10], Cadence::EveryStep);
-        let guidance = plan.input("guidance", &[1], Cadence::EveryStep);
-        plan.output("y", x.guided_euler_step(velocity, dt, guidance));
-        assert_matches_twin(&plan.finish().expect("valid"), 4, &[]);
+    let guided: Vec<u32> = (10..20).collect();
+    // Rows 0 to 3 have no guidance and name themselves; two rows share one that is not theirs.
+    let some = [0, 1, 2, 3, 10, 10, 11, 12, 13, 14];
+    let none: Vec<u32> = (0..10).collect();
+    for (velocity_rows, unconditional) in [(20, &guided[..]), (15, &some[..]), (10, &none[..])] {
+        for (channels, guided_channels) in [(6, 6), (6, 3), (8, 5), (8, 0)] {
+            let plan = Plan::new();
+            let x = plan.state("x", &[10, channels]);
+            let velocity = plan.input("v", &[velocity_rows, channels], Cadence::EveryStep);
+            let index = plan.index_input("unconditional", 10, Cadence::Once);
+            let dt = plan.input("dt", &[10], Cadence::EveryStep);
+            let guidance = plan.input("guidance", &[10], Cadence::EveryStep);
+            plan.output("y", x.guided_euler_step(velocity, index, dt, guidance, guided_channels));
+            assert_matches_twin(&plan.finish().expect("valid"), 4, unconditional);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
-//! What can go wrong while a clip becomes a file, each with a stable code and a remedy.
+//! What can go wrong while a clip becomes a file or a file a prompt, each with a stable code and a remedy.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +95,30 @@ pub enum Error {
         /// Format name.
         format: &'static str,
     },
+    /// A prompt is in no format that can be read.
+    #[error("cannot tell the format of `{}`: expected png, apng, jpeg, webp, gif or y4m", path.display())]
+    UnknownInput {
+        /// The file; empty for data in memory.
+        path: PathBuf,
+    },
+    /// A prompt is damaged or empty.
+    #[error("cannot read `{}`: {message}", path.display())]
+    Decode {
+        /// The file; empty for data in memory.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A prompt has more pixels than can be read.
+    #[error("`{}` is too large: found {found}, the limit is {limit}", path.display())]
+    TooLarge {
+        /// The file; empty for data in memory.
+        path: PathBuf,
+        /// Its size.
+        found: String,
+        /// What can be read.
+        limit: String,
+    },
     /// The caller asked to stop.
     #[error("stopped while writing the clip; no file was left behind")]
     Interrupted,
@@ -106,9 +133,13 @@ impl Error {
             Self::UnknownFormat { .. } => "unknown-format",
             Self::Limit { .. } => "format-limit",
             Self::Exists { .. } => "output-exists",
+            Self::File { action: "read", .. } => "input-failed",
             Self::File { .. } | Self::Write(_) => "output-failed",
             Self::Encoder { .. } => "encoder-failed",
             Self::NeedsFile { .. } => "needs-file",
+            Self::UnknownInput { .. } => "unknown-input",
+            Self::Decode { .. } => "input-unreadable",
+            Self::TooLarge { .. } => "input-too-large",
             Self::Interrupted => "interrupted",
         }
     }
@@ -120,11 +151,25 @@ impl Error {
             Self::UnknownFormat { .. } => "name the file clip.gif, clip.mp4, …, or give --format",
             Self::Limit { remedy, .. } => remedy,
             Self::Exists { .. } => "choose another name or give --overwrite",
+            Self::File { action: "read", .. } => "check that the file exists and that you may read it",
             Self::File { .. } => "check that the folder exists, is writable and has space",
             Self::Encoder { format: "mp4", .. } => "set KINORA_FFMPEG= (empty) to use the built-in encoder, or write .gif or .apng",
             Self::NeedsFile { .. } => "give a file name or a pattern like frame-%04d.png",
+            Self::UnknownInput { .. } => "convert the file to one of these, or install ffmpeg, which reads other clips",
+            Self::Decode { .. } => "check that the file opens in an image viewer or player",
+            Self::TooLarge { .. } => "scale the file down or cut it first; it is fitted to the size of the video anyway",
             Self::FrameRate { .. } => "12 to 30 frames per second suit most clips",
             _ => return None,
         })
+    }
+
+    /// Names the file in an error of a reader that did not know it.
+    pub(crate) fn in_file(mut self, file: &Path) -> Self {
+        if let Self::UnknownInput { path } | Self::Decode { path, .. } | Self::TooLarge { path, .. } = &mut self
+            && path.as_os_str().is_empty()
+        {
+            file.clone_into(path);
+        }
+        self
     }
 }

@@ -1,4 +1,4 @@
-//! MP4 through an installed ffmpeg: raw frames into its standard input, H.264 out.
+//! An installed ffmpeg: raw frames into its standard input and H.264 out, or any clip in and Y4M out.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::{Clip, Error, Metadata, Result, encode::KeepGoing};
+use crate::{Clip, Error, Footage, Metadata, Result, encode::KeepGoing, y4m};
 
 /// H.264 encoders in order of preference, with settings near visually lossless: clips are short, and
 /// someone may want to edit them.
@@ -33,16 +33,21 @@ pub(crate) struct Ffmpeg {
 
 impl Ffmpeg {
     pub(crate) fn find() -> Option<Self> {
-        let name = format!("ffmpeg{}", env::consts::EXE_SUFFIX);
-        let program = match env::var_os("KINORA_FFMPEG") {
-            Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
-            None => env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|path| path.is_file()),
-        }?;
+        let program = Self::locate()?;
         let listed = Command::new(&program).args(["-hide_banner", "-encoders"]).stdin(Stdio::null()).output().ok()?;
         let listed = String::from_utf8_lossy(&listed.stdout);
         let has = |name: &str| listed.split_whitespace().any(|word| word == name);
         let (encoder, settings) = ENCODERS.into_iter().find(|(name, _)| has(name))?;
         Some(Self { program, encoder, settings })
+    }
+
+    /// The program, whatever it can encode.
+    pub(crate) fn locate() -> Option<PathBuf> {
+        let name = format!("ffmpeg{}", env::consts::EXE_SUFFIX);
+        match env::var_os("KINORA_FFMPEG") {
+            Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
+            None => env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|path| path.is_file()),
+        }
     }
 
     /// Writes `clip` to `path`, replacing it, and returns the name of the encoder used.
@@ -80,6 +85,38 @@ impl Ffmpeg {
             other => other.map(|()| format!("{} (ffmpeg)", self.encoder)),
         }
     }
+}
+
+/// Reads the first video stream of a file through `program`.
+pub(crate) fn read(program: &Path, path: &Path) -> Result<Footage> {
+    // More frames than any clip here is long; the rest is never decoded.
+    const MAX_FRAMES: &str = "2000";
+    let unreadable = |message: String| Error::Decode { path: path.to_owned(), message };
+    // `file:` keeps names like `concat:…` or `-x` from meaning something else.
+    let mut source = OsString::from("file:");
+    source.push(path);
+    let child = Command::new(program)
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i"])
+        .arg(source)
+        .args([
+            "-map",
+            "0:v:0",
+            "-frames:v",
+            MAX_FRAMES,
+            "-vf",
+            "scale=out_color_matrix=bt601:out_range=tv:flags=accurate_rnd+full_chroma_int",
+        ])
+        .args(["-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| unreadable(format!("`{}` does not start: {error}", program.display())))?;
+    if !child.status.success() || child.stdout.is_empty() {
+        let messages = String::from_utf8_lossy(&child.stderr);
+        return Err(unreadable(format!("ffmpeg says: {}", messages.lines().last().unwrap_or("nothing").trim())));
+    }
+    y4m::decode(&child.stdout).map_err(|error| error.in_file(path))
 }
 
 /// Everything but the output path: 8-bit 4:2:0 in BT.709 limited range, which every player shows.

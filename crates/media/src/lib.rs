@@ -1,4 +1,4 @@
-//! Turns a clip of RGBA frames into a file that people can watch.
+//! Turns a clip of RGBA frames into a file that people can watch, and reads images and clips as prompts ([`Footage`]).
 //!
 //! The encoders write to any [`std::io::Write`] and need neither GPU, threads nor processes, so they
 //! also serve the browser. [`Output`] adds what a command line needs: the format chosen by the file
@@ -11,6 +11,8 @@
 //! | [`Format::Apng`] | `.apng`, `.png` | lossless sRGB | iTXt | — |
 //! | [`Format::PngSequence`] | `name-%04d.png`, a folder | lossless sRGB | iTXt | — |
 //! | [`Format::Y4m`] | `.y4m` | 4:4:4, BT.601 limited | none | alpha is dropped |
+//!
+//! Read are PNG, APNG, JPEG, WebP, GIF and Y4M, PNG sequences, and through an installed ffmpeg whatever it knows.
 //!
 //! ```
 //! use kinora_media::{encode, Clip, Format, FrameRate, Metadata};
@@ -28,12 +30,15 @@ mod encode;
 mod error;
 mod ffmpeg;
 mod files;
+mod fit;
+mod footage;
 mod gif;
 mod h264;
 mod mp4;
 mod output;
 mod palette;
 mod png;
+mod read;
 mod y4m;
 mod yuv;
 
@@ -41,6 +46,7 @@ pub use clip::{Clip, FrameRate};
 pub use encode::{Format, KeepGoing, Metadata, encode};
 pub use error::Error;
 pub use ffmpeg::find_ffmpeg;
+pub use footage::Footage;
 pub use output::{Output, Written};
 
 /// Result of every function of this crate.

@@ -26,6 +26,20 @@ impl Matrix {
         [16.0 + 219.0 * luma, 128.0 + 224.0 * cb, 128.0 + 224.0 * cr].map(|value| value.round() as u8)
     }
 
+    /// The pixel of `[Y, Cb, Cr]`, the inverse of [`convert`](Self::convert); `full_range` uses all 256 levels.
+    pub(crate) fn to_rgb(self, ycc: [u8; 3], full_range: bool) -> [u8; 3] {
+        let [y, cb, cr] = ycc.map(f32::from);
+        let (luma, cb, cr) = match full_range {
+            true => (y, (cb - 128.0) * 2.0, (cr - 128.0) * 2.0),
+            false => ((y - 16.0) * 255.0 / 219.0, (cb - 128.0) * 255.0 / 112.0, (cr - 128.0) * 255.0 / 112.0),
+        };
+        let red = luma + (1.0 - self.red) * cr;
+        let blue = luma + (1.0 - self.blue) * cb;
+        let green = (luma - self.red * red - self.blue * blue) / (1.0 - self.red - self.blue);
+        // `as` saturates colours outside the cube.
+        [red, green, blue].map(|value| value.round() as u8)
+    }
+
     /// The three planes of a frame at full resolution, `[height, width]` each.
     pub(crate) fn planes(self, rgba: &[u8]) -> [Vec<u8>; 3] {
         let mut planes = [(); 3].map(|()| Vec::with_capacity(rgba.len() / 4));
@@ -54,5 +68,18 @@ mod tests {
         ] {
             assert_eq!(BT601.convert(&[rgb[0], rgb[1], rgb[2], 255]), expected, "{rgb:?}");
         }
+    }
+
+    #[test]
+    fn conversion_back_is_within_the_rounding_of_limited_range() {
+        for r in (0..=255).step_by(15) {
+            for g in (0..=255).step_by(17) {
+                for b in [0, 51, 128, 255] {
+                    let back = BT601.to_rgb(BT601.convert(&[r, g, b, 255]), false);
+                    assert!([r, g, b].iter().zip(back).all(|(a, b)| a.abs_diff(b) <= 2), "{:?} became {back:?}", [r, g, b]);
+                }
+            }
+        }
+        assert_eq!(BT601.to_rgb([255, 128, 128], true), [255; 3], "full range");
     }
 }

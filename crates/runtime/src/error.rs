@@ -96,6 +96,18 @@ pub enum Error {
         /// The values allowed.
         expected: String,
     },
+    /// What is given besides text contradicts itself, the clip or the model.
+    #[error("invalid {parameter}: found {found}, expected {expected}")]
+    InvalidConditioning {
+        /// What is wrong, e.g. `overlap`.
+        parameter: String,
+        /// The value given.
+        found: String,
+        /// The values allowed.
+        expected: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// A tokenizer file cannot be read or uses a feature that is not supported.
     #[error("invalid tokenizer: {problem}")]
     InvalidTokenizer {
@@ -144,6 +156,7 @@ impl Error {
             Self::WrongShape { .. } => "wrong-shape",
             Self::WrongDType { .. } => "wrong-dtype",
             Self::InvalidRequest { .. } => "invalid-request",
+            Self::InvalidConditioning { .. } => "invalid-conditioning",
             Self::InvalidTokenizer { .. } => "invalid-tokenizer",
             Self::NonFinite { .. } => "non-finite",
             Self::Kernels(error) => error.code(),
@@ -171,6 +184,7 @@ impl Error {
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::Io { .. } => Some("check that the path exists and that you may read or write it"),
             Self::Kernels(error) => error.hint(),
+            Self::InvalidConditioning { remedy, .. } => Some(remedy),
             Self::InvalidRequest { .. } | Self::Cancelled => None,
         }
     }

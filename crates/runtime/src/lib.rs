@@ -3,7 +3,9 @@
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
 pub mod bench;
+pub mod conditioning;
 pub mod decode;
+pub mod encode;
 pub mod error;
 pub mod eval;
 pub mod manifest;
@@ -16,5 +18,5 @@ pub mod text;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use kinora_kernels::{AdapterInfo, AdapterSelect, CancelToken, Device, Family, WeightFormat, adapters};
+pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Family, Kernel, WeightFormat, adapters};
 pub use pipeline::{Event, GenerateRequest, Generated, VideoPipeline};

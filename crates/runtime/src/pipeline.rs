@@ -1,20 +1,31 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
+mod job;
+mod windows;
+
+use std::cell::RefCell;
+use std::ops::Range;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, Graph, WeightFormat};
+use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
 
+use self::job::Job;
+use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::{decode_plan, decode_rgba};
+use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::models::Model;
-use crate::models::ltx::{self, tokens};
+use crate::models::ltx;
 use crate::models::text::TextEncoder;
-use crate::sampling::denoise::{Denoise, TextStates};
-use crate::sampling::noise;
-use crate::sampling::schedule::{Levels, ScheduleConfig};
-use crate::shape::{Compression, LatentShape};
+use crate::sampling::denoise::{Denoise, StepDone, TextStates};
+use crate::sampling::guidance::Guidance;
+use crate::sampling::packing::{self, Item};
+use crate::sampling::schedule::ScheduleConfig;
+use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::Tokenizer;
+use crate::weights::ModelFiles;
 
 /// What to generate. Sizes are in pixels.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +42,18 @@ pub struct GenerateRequest {
     pub frames: usize,
     /// Denoising steps.
     pub steps: usize,
-    /// Classifier-free guidance; 1 follows the prompt alone, with half the work.
-    pub guidance: f32,
+    /// Classifier-free guidance; a scale of 1 follows the prompt alone, with half the work.
+    pub guidance: Guidance,
     /// Replaces the schedule's shift.
     pub shift: Option<f64>,
     /// Chooses the noise.
     pub seed: u64,
     /// Starting noise `[1, C, F, H, W]`, row-major, instead of the seed's.
     pub latents: Option<Vec<f32>>,
+    /// Images and clips to work from, and what becomes of them; nothing for text alone.
+    pub conditioning: Conditioning,
+    /// Show the first frame as predicted after every so many steps, in [`Event::Step`]; 0 for never.
+    pub preview_every: usize,
 }
 
 /// How far a generation is.
@@ -57,6 +72,8 @@ pub enum Event {
         step: usize,
         /// Of how many.
         steps: usize,
+        /// RGBA bytes of the first frame as the model predicts it now, where [`GenerateRequest::preview_every`] asks for it.
+        preview: Option<Vec<u8>>,
     },
     /// The latents are being decoded to this many frames.
     Decode {
@@ -76,11 +93,16 @@ pub struct Generated {
     pub fps: f32,
     /// RGBA bytes of each frame, row-major.
     pub frames: Vec<Vec<u8>>,
+    /// Which of the frames were decoded; before and after them are those of the clips that they continue.
+    pub decoded: Range<usize>,
     /// The final latents `[1, C, F, H, W]`, row-major, as the transformer left them.
     pub latents: Vec<f32>,
     /// Their extents.
     pub latents_shape: [usize; 5],
 }
+
+/// Length of a prompt, for plans without one.
+const TYPICAL_TOKENS: usize = 8;
 
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
@@ -104,18 +126,45 @@ impl VideoPipeline {
         if !folder.is_dir() {
             return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
         }
-        let read = |name: &str| {
+        let read = &mut |name: &str| {
             let path = folder.join(name);
-            std::fs::read_to_string(&path).map_err(|e| Error::io("read", path, e))
+            std::fs::read(&path).map_err(|e| Error::io("read", path, e))
         };
-        let file = |name: &str| folder.join(name).display().to_string();
-        let manifest = Manifest::parse(&read("model_index.json")?, &file("model_index.json"))?;
-        let schedule =
-            ScheduleConfig::from_json(read("scheduler/scheduler_config.json")?.as_bytes(), &file("scheduler/scheduler_config.json"))?;
-        let open = |component: &str| Model::open(&folder.join(component), format);
+        let open = &mut |component: &str| Model::open(&folder.join(component), format);
+        Self::assemble(device, &|name| folder.join(name).display().to_string(), read, open)
+    }
+
+    /// Loads a model whose files are in memory: what a program without a file system has.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_files(device: Device, files: ModelFiles, format: WeightFormat) -> Result<Self> {
+        let files = RefCell::new(files);
+        let path = |name: &str| files.borrow().path(name);
+        let read = &mut |name: &str| files.borrow_mut().take(name);
+        let open = &mut |component: &str| {
+            let config = files.borrow_mut().take(&format!("{component}/config.json"))?;
+            let file = path(&format!("{component}/config.json"));
+            let checkpoint = files.borrow_mut().take_checkpoint(component)?;
+            Model::load(&utf8(config, &file)?, &file, &checkpoint, format)
+        };
+        Self::assemble(device, &path, read, open)
+    }
+
+    /// The pipeline of a folder: `path` names a file in errors, `read` reads one, `open` loads a component.
+    fn assemble(
+        device: Device,
+        path: &dyn Fn(&str) -> String,
+        read: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
+        open: &mut dyn FnMut(&str) -> Result<Model>,
+    ) -> Result<Self> {
+        let index = path("model_index.json");
+        let manifest = Manifest::parse(&utf8(read("model_index.json")?, &index)?, &index)?;
+        let scheduler = "scheduler/scheduler_config.json";
+        let schedule = ScheduleConfig::from_json(&read(scheduler)?, &path(scheduler))?;
         let wrong = |component: &str, known: &str| Error::UnknownClass {
             class: "another class".into(),
-            file: file(&format!("{component}/config.json")),
+            file: path(&format!("{component}/config.json")),
             known: known.into(),
         };
         let Model::LtxTransformer(transformer) = open("transformer")? else {
@@ -123,9 +172,24 @@ impl VideoPipeline {
         };
         let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
         let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
-        let tokenizer = Tokenizer::from_file(folder.join("tokenizer/tokenizer.json"))?;
+        let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?)?;
         let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
         Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression })
+    }
+
+    /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
+    pub fn set_device(&mut self, device: Device) {
+        self.device = device;
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Pixels per latent and latents per token: sizes must be multiples of their product.
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// The defaults and limits of the model.
@@ -143,47 +207,134 @@ impl VideoPipeline {
             height: m.default_height,
             frames: m.default_frames,
             steps: m.default_steps,
-            guidance: m.default_guidance,
+            guidance: m.default_guidance.into(),
             shift: None,
             seed: 0,
             latents: None,
+            conditioning: Conditioning::default(),
+            preview_every: 0,
         }
     }
 
-    /// Prompt to frames: encode the text, denoise, decode. Ends with [`Error::Cancelled`] soon after `cancel` is.
+    /// Prompt to frames: encode the text and whatever is given, denoise, decode. Ends with [`Error::Cancelled`] soon
+    /// after `cancel` is.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`], [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
+    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
+    /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        let shape = self.check(request)?;
-        let schedule = self.schedule(request, &shape)?;
-        let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
-        let negative = if request.guidance == 1.0 { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
-
-        let noise = match &request.latents {
-            Some(latents) => latents.clone(),
-            None => noise::normal(request.seed, 0, shape.elements()),
+        let job = self.prepare(request, cancel, on_event).await?;
+        let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
+            let preview = match predicted {
+                Some(tokens) => Some(self.preview(&tokens, job.shape, cancel).await?),
+                None => None,
+            };
+            on_event(Event::Step { step, steps, preview });
+            Ok(())
         };
-        let (rope, coordinates) = self.positions(&shape);
-        let denoise = Denoise {
-            transformer: &self.transformer,
-            schedule: &schedule,
-            prompts: &[prompt],
-            negatives: negative.as_slice(),
-            guidance: request.guidance,
-            rope: &rope,
-            coordinates: &coordinates,
-            given: &[],
-        };
-        let packed = tokens::pack(&noise, shape.extents(), self.compression.packing);
-        let on_step = &mut |step, steps| on_event(Event::Step { step, steps });
-        let denoised = denoise.run(&self.device, &packed, cancel, on_step).await?;
-        let latents = tokens::unpack(&denoised, shape.extents(), self.compression.packing);
-
+        let latents = self.denoise(&[&job], request.preview_every, cancel, on_step).await?.remove(0)?;
         on_event(Event::Decode { frames: request.frames });
-        let frames = decode_rgba(&self.vae, &self.device, &latents, shape, cancel).await?;
-        let fps = self.manifest.fps;
-        Ok(Generated { width: request.width, height: request.height, fps, frames, latents, latents_shape: shape.dims() })
+        self.finish(request, &job, latents, cancel).await
+    }
+
+    /// Whether [`generate`](Self::generate) could make it, found without running anything.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`].
+    pub fn validate(&self, request: &GenerateRequest) -> Result<()> {
+        let shape = self.check(request)?;
+        request.conditioning.token_noise(shape, self.compression)?;
+        if let Some(plan) = &request.conditioning.plan {
+            plan.outside(self.compression.latent[0], &request.conditioning.lengths())?;
+        }
+        Ok(())
+    }
+
+    /// Several generations at once, of any shapes: those with equal steps are packed and denoised side by side, which
+    /// costs less than one after another and gives each what it would get alone. `on_event` is told which one it is about.
+    /// One that fails does not stop the others. There are no previews.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Kernels`]; per generation those of [`generate`](Self::generate).
+    pub async fn generate_many(
+        &self,
+        requests: &[GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Result<Generated>>> {
+        let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
+        let mut jobs = Vec::with_capacity(requests.len());
+        for (i, request) in requests.iter().enumerate() {
+            match self.prepare(request, cancel, &mut |event| on_event(i, event)).await {
+                Ok(job) => jobs.push((i, job)),
+                Err(error) if error.code() == "cancelled" => return Err(error),
+                Err(error) => results[i] = Some(Err(error)),
+            }
+        }
+        let items: Vec<Item> = jobs.iter().map(|(_, job)| self.item(job)).collect();
+        for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
+            let members: Vec<&Job> = pack.iter().map(|at| &jobs[*at].1).collect();
+            let on_step = &mut async |StepDone { step, steps, .. }: StepDone| {
+                pack.iter().for_each(|at| on_event(jobs[*at].0, Event::Step { step, steps, preview: None }));
+                Ok(())
+            };
+            for (at, latents) in pack.iter().zip(self.denoise(&members, 0, cancel, on_step).await?) {
+                let (i, job) = &jobs[*at];
+                results[*i] = Some(match latents {
+                    Err(error) => Err(error),
+                    Ok(latents) => {
+                        on_event(*i, Event::Decode { frames: requests[*i].frames });
+                        match self.finish(&requests[*i], job, latents, cancel).await {
+                            Err(error) if error.code() == "cancelled" => return Err(error),
+                            finished => finished,
+                        }
+                    }
+                });
+            }
+        }
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// Frames as RGBA bytes, `[height, width, 4]` each, to normalised latents `[1, C, F, H, W]` and their extents.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a size the model cannot take, [`Error::Cancelled`], [`Error::NonFinite`],
+    /// [`Error::Kernels`].
+    pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
+        let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.config.latent_channels, self.compression)?;
+        Ok((encode_rgba(&self.vae, &self.device, frames, shape, cancel).await?, shape))
+    }
+
+    /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
+    pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
+        decode_rgba(&self.vae, &self.device, latents, shape, cancel).await
+    }
+
+    /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.
+    pub fn size_for_aspect(&self, aspect: [usize; 2]) -> [usize; 2] {
+        let unit = |axis: usize| self.compression.latent[axis] * self.compression.packing[axis];
+        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [unit(2), unit(1)])
+    }
+
+    /// The largest number of frames up to `most` that a clip can have; at least 1 latent frame.
+    pub fn frames_up_to(&self, most: usize) -> usize {
+        let [step, packing] = [self.compression.latent[0], self.compression.packing[0]];
+        let groups = (1 + most.saturating_sub(1) / step) / packing;
+        1 + (groups.max(1) * packing - 1) * step
+    }
+
+    /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] naming the nearest number that works.
+    pub fn timeline(&self, frames: usize) -> Result<Timeline> {
+        let [step, height, width] = self.compression.latent;
+        let [_, ph, pw] = self.compression.packing;
+        let shape = LatentShape::of_clip(width * pw, height * ph, frames, 1, self.compression)?;
+        Ok(Timeline { frames: shape.grid[0], step })
     }
 
     /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding.
@@ -191,68 +342,37 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn plans(&self) -> Result<(Graph, Graph)> {
-        const TEXT_TOKENS: usize = 8;
-        let request = self.request("");
+        let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let shape = self.check(&request)?;
-        let (rope, coordinates) = self.positions(&shape);
-        let states = vec![0.5; TEXT_TOKENS * self.transformer.config().caption_channels];
+        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
+        let job = self.job(&request, shape, TextStates { states, mask: Vec::new() }, None)?;
         let denoise = Denoise {
             transformer: &self.transformer,
-            schedule: &self.schedule(&request, &shape)?,
-            prompts: &[TextStates { states, mask: Vec::new() }],
-            negatives: &[],
-            guidance: 1.0,
-            rope: &rope,
-            coordinates: &coordinates,
-            given: &[],
+            sequences: &[job.sequence()],
+            guided_channels: self.guided_channels(&job),
+            predict_every: 0,
         };
         Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
     }
 
-    /// Rotary table `[L, D]` and position features `[L, 15]`, or none, of the tokens.
-    fn positions(&self, shape: &LatentShape) -> (Vec<f32>, Vec<f32>) {
-        let grid = shape.tokens(self.compression.packing);
-        let coordinates = if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) };
-        (self.transformer.rope(grid, Some(self.rope_scale())), coordinates)
-    }
-
-    fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
-        let channels = self.vae.config.latent_channels;
-        let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
-        if !request.guidance.is_finite() {
-            let expected = "a finite number, 1 for none".into();
-            return Err(Error::InvalidRequest { parameter: "guidance".into(), found: request.guidance.to_string(), expected });
+    /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
+    /// use: to be compiled ahead of time. None on the CPU.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
+        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
+        let (denoise, decode) = self.plans()?;
+        let first = self.check(&self.request(""))?.first_frame();
+        let mut kernels: Vec<&'static Kernel> = Vec::new();
+        for graph in [self.text_encoder.plan(TYPICAL_TOKENS)?, denoise, decode_plan(&self.vae, first)?, decode] {
+            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
+            kernels.extend(new.collect::<Vec<_>>());
         }
-        if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
-            let expected = format!("{:?}", shape.dims());
-            return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
-        }
-        Ok(shape)
+        Ok(kernels)
     }
+}
 
-    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<crate::sampling::schedule::Schedule> {
-        let mut config = self.schedule;
-        if let Some(shift) = request.shift {
-            config.shift = shift;
-            config.use_dynamic_shifting = false;
-        }
-        let tokens = shape.tokens(self.compression.packing).iter().product();
-        config.schedule(&Levels::ramp(request.steps), config.mu(tokens))
-    }
-
-    /// Seconds and pixels from one token to the next.
-    fn rope_scale(&self) -> [f32; 3] {
-        self.manifest.rope_interpolation_scale.unwrap_or_else(|| {
-            let [t, h, w] = self.compression.latent.map(|n| n as f32);
-            [t / self.manifest.fps, h, w]
-        })
-    }
-
-    async fn encode_text(&self, text: &str, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<TextStates> {
-        let encoding = self.tokenizer.encode(text, self.manifest.max_text_tokens);
-        on_event(Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
-        // Without padding there is nothing to mask, here and in the transformer.
-        let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
-        Ok(TextStates { states, mask: Vec::new() })
-    }
+fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
 }

@@ -63,6 +63,12 @@ impl LatentShape {
         [self.channels, f, h, w]
     }
 
+    /// The latents of the first frame alone.
+    pub fn first_frame(&self) -> Self {
+        let [_, h, w] = self.grid;
+        Self { grid: [1, h, w], ..*self }
+    }
+
     /// Tokens on each axis.
     pub fn tokens(&self, packing: [usize; 3]) -> [usize; 3] {
         std::array::from_fn(|i| self.grid[i] / packing[i])
@@ -73,6 +79,23 @@ impl LatentShape {
         let [f, h, w] = self.grid;
         [1, self.channels, f, h, w]
     }
+}
+
+/// The size with sides that are multiples of `units` (width, height) whose aspect ratio and area are nearest to those asked
+/// for; a ratio twice too wide is as far as an area four times too large.
+pub fn size_for_aspect(aspect: [usize; 2], area: usize, units: [usize; 2]) -> [usize; 2] {
+    let ratio = aspect[0] as f64 / aspect[1] as f64;
+    let ideal = [(area as f64 * ratio).sqrt(), (area as f64 / ratio).sqrt()];
+    let around = |axis: usize| {
+        let steps = (ideal[axis] / units[axis] as f64) as usize;
+        [steps, steps + 1].map(|n| n.max(1) * units[axis])
+    };
+    let distance = |[w, h]: [usize; 2]| {
+        let shape = (w as f64 / h as f64 / ratio).ln().abs();
+        shape + 0.5 * ((w * h) as f64 / area as f64).ln().abs()
+    };
+    let candidates = around(0).into_iter().flat_map(|w| around(1).map(|h| [w, h]));
+    candidates.min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(units)
 }
 
 fn nearest(value: usize, unit: usize, offset: usize) -> usize {
@@ -95,6 +118,15 @@ mod tests {
         let shape = LatentShape::of_clip(128, 128, 17, 32, FLIPBOOK).expect("the default size");
         assert_eq!(shape.dims(), [1, 32, 5, 8, 8], "one latent for frame 0, four frames for each other");
         assert_eq!(LatentShape::of_clip(128, 96, 1, 32, FLIPBOOK).expect("an image").grid, [1, 6, 8], "height before width");
+    }
+
+    #[test]
+    fn aspects_become_sizes_of_about_the_same_area() {
+        let size = |w, h| size_for_aspect([w, h], 128 * 128, [32, 32]);
+        assert_eq!([size(1, 1), size(16, 9), size(9, 16), size(4, 3)], [[128, 128], [160, 96], [96, 160], [128, 96]], "small units");
+        assert_eq!(size(21, 9), [224, 96], "exactly 2.33, a third larger");
+        assert_eq!(size_for_aspect([16, 9], 704 * 512, [32, 32]), [800, 448], "finer units come closer");
+        assert_eq!(size_for_aspect([1, 1], 1, [32, 32]), [32, 32], "never 0");
     }
 
     #[test]

@@ -5,7 +5,21 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use kinora_kernels::Cadence;
-use kinora_runtime::{CancelToken, Device, VideoPipeline, WeightFormat};
+use kinora_runtime::weights::ModelFiles;
+use kinora_runtime::{CancelToken, Device, Event, VideoPipeline, WeightFormat};
+
+/// What a browser fetches.
+const FILES: [&str; 9] = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/tokenizer.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "transformer/config.json",
+    "transformer/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/flipbook")
@@ -37,6 +51,42 @@ fn the_background_has_the_colour_of_the_prompt() {
         let [red, green, blue, alpha] = [0, 1, 2, 3].map(|channel| frame[channel]);
         assert!(blue > 150 && blue > red + 60 && alpha == 255, "{name}: the corner is {red} {green} {blue} {alpha}");
     }
+}
+
+#[test]
+fn previews_approach_the_first_frame() {
+    let (name, device, _) = &support::devices()[1];
+    let pipeline = load(device.clone());
+    let mut request = pipeline.request("a taxi on a green background");
+    (request.frames, request.steps, request.preview_every) = (5, 6, 2);
+    let mut previews = Vec::new();
+    let on_event = &mut |event| {
+        if let Event::Step { step, preview: Some(rgba), .. } = event {
+            previews.push((step, rgba));
+        }
+    };
+    let clip = pollster::block_on(pipeline.generate(&request, &CancelToken::default(), on_event)).expect("generates");
+    let error = |rgba: &[u8]| rgba.iter().zip(&clip.frames[0]).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / rgba.len() as f64;
+    let [(2, early), (4, late)] = previews.as_slice() else {
+        panic!("{name}: previews after steps {:?}", previews.iter().map(|(step, _)| step).collect::<Vec<_>>())
+    };
+    assert_eq!(late.len(), clip.frames[0].len(), "the size of a frame");
+    assert!(error(late) < error(early) && error(late) < 16.0, "{name}: {} then {} levels of 255", error(early), error(late));
+}
+
+#[test]
+fn a_model_in_memory_is_the_model_in_its_folder() {
+    let mut files = ModelFiles::new("memory");
+    for path in FILES {
+        files.insert(path, std::fs::read(folder().join(path)).expect("a shipped file"));
+    }
+    let memory = VideoPipeline::from_files(Device::cpu(), files, WeightFormat::F16).expect("loads");
+    let plan = |pipeline: &VideoPipeline| pipeline.plans().expect("the defaults are valid").0.to_string();
+    assert_eq!(plan(&memory), plan(&load(Device::cpu())), "the same plan");
+
+    let missing = VideoPipeline::from_files(Device::cpu(), ModelFiles::new("memory"), WeightFormat::F16);
+    let error = missing.err().expect("no files");
+    assert_eq!((error.code(), error.to_string().contains("memory/model_index.json")), ("not-found", true), "{error}");
 }
 
 #[test]

@@ -5,7 +5,9 @@ mod support;
 use kinora_kernels::{CancelToken, WeightFormat};
 use kinora_runtime::models::Model;
 use kinora_runtime::models::ltx::tokens::{pack, unpack};
-use kinora_runtime::sampling::denoise::{Denoise, TextStates};
+use kinora_runtime::sampling::denoise::{Denoise, Sequence, TextStates};
+use kinora_runtime::sampling::guidance::{Curve, Guidance};
+use kinora_runtime::sampling::noise::add_sources;
 use kinora_runtime::sampling::schedule::{Levels, ScheduleConfig};
 use kinora_runtime::weights::Checkpoint;
 use serde_json::Value;
@@ -18,6 +20,20 @@ fn texts(inputs: &Checkpoint, name: &str) -> Vec<TextStates> {
     let (batch, values, mask) = (states.shape[0], states.to_f32(), mask.to_f32());
     let split = |all: &[f32]| all.chunks_exact(all.len() / batch).map(<[f32]>::to_vec).collect::<Vec<_>>();
     split(&values).into_iter().zip(split(&mask)).map(|(states, mask)| TextStates { states, mask }).collect()
+}
+
+fn guidance(run: &Value) -> Guidance {
+    Guidance {
+        scale: run["guidance"].as_f64().expect("a number") as f32,
+        curve: match run["curve"].as_str().expect("a name") {
+            "constant" => Curve::Constant,
+            "linear" => Curve::Linear,
+            "power-cosine" => Curve::PowerCosine { power: 4.0 },
+            other => panic!("unknown curve {other}"),
+        },
+        interval: serde_json::from_value(run["interval"].clone()).expect("two bounds"),
+        channels: serde_json::from_value(run["channels"].clone()).expect("a count or none"),
+    }
 }
 
 #[test]
@@ -35,36 +51,41 @@ fn denoising_runs_match_the_reference() {
         let inputs = Checkpoint::open(folder.join(format!("inputs_{name}.safetensors"))).expect("inputs");
         let latents = inputs.get("latents").expect("noise");
         let &[batch, c, f, h, w] = latents.shape else { panic!("latents [B, C, F, H, W]") };
-        let guidance = run["guidance"].as_f64().expect("a number") as f32;
-        let first_frame = run["first_frame"].as_bool().expect("a flag");
+        let guidance = guidance(run);
         let schedule = config.schedule(&Levels::ramp(run["steps"].as_u64().expect("a count") as usize), run["mu"].as_f64()).expect("valid");
-        let negatives = if guidance == 1.0 { Vec::new() } else { texts(&inputs, "negative") };
-        let given: Vec<bool> = (0..batch * f * h * w).map(|row| first_frame && row % (f * h * w) < h * w).collect();
+        let negatives = if guidance.is_off() { Vec::new() } else { texts(&inputs, "negative") };
         // Tokens are single latents here.
-        let clips =
-            |values: &[f32]| -> Vec<f32> { values.chunks_exact(c * f * h * w).flat_map(|clip| pack(clip, [c, f, h, w], [1; 3])).collect() };
-        let mut tokens = clips(&latents.to_f32());
-        if first_frame {
-            let image = clips(&inputs.get("image_latents").expect("the given frame").to_f32());
-            for (row, _) in given.iter().enumerate().filter(|(_, given)| **given) {
-                tokens[row * c..(row + 1) * c].copy_from_slice(&image[row * c..(row + 1) * c]);
+        let pack_clip = |values: &[f32]| pack(values, [c, f, h, w], [1; 3]);
+        // One number for each latent frame, or for each token.
+        let levels: Vec<u16> = serde_json::from_value(run["noise"].clone()).expect("thousandths");
+        let noise: Vec<u16> = (0..f * h * w).map(|row| levels[row * levels.len() / (f * h * w)]).collect();
+        let mut clips: Vec<Vec<f32>> = latents.to_f32().chunks_exact(c * f * h * w).map(pack_clip).collect();
+        if let Ok(images) = inputs.get("image_latents") {
+            for (clip, image) in clips.iter_mut().zip(images.to_f32().chunks_exact(c * f * h * w).map(pack_clip)) {
+                add_sources(clip, &image, &noise, schedule.sigmas[0]);
             }
         }
-        let denoise = Denoise {
-            transformer: &transformer,
-            schedule: &schedule,
-            prompts: &texts(&inputs, "prompt"),
-            negatives: &negatives,
-            guidance,
-            rope: &transformer.rope([f, h, w], Some([scale[0], scale[1], scale[2]])),
-            coordinates: &[],
-            given: &given,
-        };
+        let rope = transformer.rope([f, h, w], Some([scale[0], scale[1], scale[2]]));
+        let prompts = texts(&inputs, "prompt");
+        let sequences: Vec<Sequence<'_>> = (0..batch)
+            .map(|i| Sequence {
+                prompt: &prompts[i],
+                negative: negatives.get(i),
+                guidance,
+                schedule: &schedule,
+                rope: &rope,
+                coordinates: &[],
+                noise: &noise,
+            })
+            .collect();
+        let denoise =
+            Denoise { transformer: &transformer, sequences: &sequences, guided_channels: guidance.channels.unwrap_or(c), predict_every: 0 };
+        let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");
         for (device_name, device, _) in devices() {
-            let found = pollster::block_on(denoise.run(device, &tokens, &CancelToken::default(), &mut |_, _| {})).expect("runs");
-            let found: Vec<f32> = found.chunks_exact(c * f * h * w).flat_map(|clip| unpack(clip, [c, f, h, w], [1; 3])).collect();
+            let found = pollster::block_on(denoise.run(device, &tokens, &CancelToken::default(), &mut async |_| Ok(()))).expect("runs");
+            let found: Vec<f32> = found.into_iter().flat_map(|clip| unpack(&clip.expect("finite"), [c, f, h, w], [1; 3])).collect();
             let error = nmse(&found, &expected);
             println!("{name} on {device_name}: NMSE {error:.2e}");
             assert!(error <= 1e-6, "{name} on {device_name}: NMSE {error:.2e}");

@@ -13,7 +13,8 @@ pub(crate) fn emit(kernels: &[Kernel<'_>]) -> String {
         // Writing to a String cannot fail.
         let _ = module(&mut out, kernel);
     }
-    out
+    let all: Vec<String> = kernels.iter().map(|kernel| format!("&{}::KERNELS", kernel.row.name())).collect();
+    out + &format!("\n/// Every variant of every kernel.\npub static ALL: &[&[crate::kernel::Kernel]] = &[{}];\n", all.join(", "))
 }
 
 fn module(out: &mut String, kernel: &Kernel<'_>) -> std::fmt::Result {
@@ -34,13 +35,12 @@ fn module(out: &mut String, kernel: &Kernel<'_>) -> std::fmt::Result {
     for axis in axes {
         axis_type(out, axis)?;
     }
-    let count = kernel.variants.len();
     if axes.is_empty() {
         writeln!(out, "pub static KERNEL: &Kernel = &KERNELS[0];")?;
     } else {
-        variant_type(out, axes, count)?;
+        variant_type(out, axes)?;
     }
-    writeln!(out, "static KERNELS: [Kernel; {count}] = [")?;
+    writeln!(out, "pub static KERNELS: [Kernel; {}] = [", kernel.variants.len())?;
     for variant in &kernel.variants {
         let bindings: Vec<String> = variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
         writeln!(
@@ -94,7 +94,7 @@ fn axis_type(out: &mut String, axis: &Axis) -> std::fmt::Result {
     }
 }
 
-fn variant_type(out: &mut String, axes: &[Axis], count: usize) -> std::fmt::Result {
+fn variant_type(out: &mut String, axes: &[Axis]) -> std::fmt::Result {
     writeln!(out, "#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]\npub struct Variant {{")?;
     for axis in axes {
         let ty = if matches!(axis.values, Values::Bool) { "bool".to_owned() } else { camel_case(&axis.name) };
@@ -106,32 +106,7 @@ fn variant_type(out: &mut String, axes: &[Axis], count: usize) -> std::fmt::Resu
         "" => digit(axis),
         _ => format!("({index}) * {} + {}", axis.values.len(), digit(axis)),
     });
-    writeln!(
-        out,
-        "}}\nimpl Variant {{\npub fn kernel(self) -> &'static Kernel {{ &KERNELS[{index}] }}\n\
-         pub const ALL: &[Self] = &["
-    )?;
-    for i in 0..count {
-        let mut rest = i;
-        let mut fields: Vec<String> = axes
-            .iter()
-            .rev()
-            .map(|axis| {
-                let choice = rest % axis.values.len();
-                rest /= axis.values.len();
-                let ty = camel_case(&axis.name);
-                let value = match &axis.values {
-                    Values::Bool => (choice == 1).to_string(),
-                    Values::Text(values) => format!("{ty}::{}", camel_case(&values[choice])),
-                    Values::Number(values) => format!("{ty}::N{}", values[choice]),
-                };
-                format!("{}: {value}", axis.name)
-            })
-            .collect();
-        fields.reverse();
-        writeln!(out, "Self {{ {} }},", fields.join(", "))?;
-    }
-    writeln!(out, "];\n}}")
+    writeln!(out, "}}\nimpl Variant {{\npub fn kernel(self) -> &'static Kernel {{ &KERNELS[{index}] }}\n}}")
 }
 
 fn camel_case(snake: &str) -> String {

@@ -88,7 +88,7 @@ fn variants_become_a_rust_module() {
         "offset_of!(Params, count) == 4",
         "pub enum Rounding { Exact, Coarse }",
         "pub rounding: Rounding,",
-        "Self { rounding: Rounding::Coarse },",
+        "pub static ALL: &[&[crate::kernel::Kernel]] = &[&scale::KERNELS];",
         r#"name: "scale[coarse]", source: include_str!("wgsl/scale.coarse.wgsl"), bindings: &[Access::Uniform, Access::Read, Access::ReadWrite], workgroup: [64, 1, 1]"#,
     ] {
         assert!(rust.contains(expected), "missing {expected:?} in\n{rust}");

@@ -78,20 +78,15 @@ impl<'p> Tensor<'p> {
     }
 }
 
-/// Rows a workgroup of `row_norm` takes: as `LANES_PER_ROW` in `shaders/lib/reduce.wesl`.
-fn tasks_per_item(family: Family) -> usize {
-    match family {
-        Family::Soft | Family::Quads | Family::Lanes => 64,
-        Family::Gpu => 4,
-    }
-}
+/// Lanes of a workgroup of `row_norm`.
+const WORKGROUP: usize = 64;
 
 pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
     let (shape, c) = (cx.output_shape(), cx.output_shape().channels());
     let (channels, tasks) = (c / op.groups, shape.rows() * op.groups);
-    let family = match cx.family {
-        Family::Soft | Family::Quads | Family::Lanes => row_norm::Family::Soft,
-        Family::Gpu => row_norm::Family::Gpu,
+    let (family, lanes_per_row) = match cx.family {
+        Family::Soft | Family::Quads | Family::Lanes => (row_norm::Family::Soft, 1),
+        Family::Gpu => (row_norm::Family::Gpu, row_norm::GPU_LANES_PER_ROW as usize),
     };
     let gain = Lowering::vector(op.gain.as_ref(), 1.0, c);
     let (finish, extra) = match (op.modulation, op.rope, &op.gain, &op.bias) {
@@ -118,7 +113,7 @@ pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
         ..Default::default()
     };
     let activation = if op.silu { row_norm::Activation::Silu } else { row_norm::Activation::None };
-    let items = tasks.div_ceil(tasks_per_item(cx.family));
+    let items = tasks.div_ceil(WORKGROUP / lanes_per_row);
     let kernel = row_norm::Variant { finish, activation, family }.kernel();
     cx.dispatch(kernel, items, 8.0 * shape.elements() as f64, bindings, |first, end| row_norm::Params { first, end, ..params });
 }

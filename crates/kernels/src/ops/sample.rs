@@ -8,37 +8,35 @@ use crate::tensor::Tensor;
 
 impl<'p> Tensor<'p> {
     /// One Euler step of flow matching with classifier-free guidance, in place on a plan state:
-    /// `x[r] += dt[r] · (u + guidance · (c − u))`.
+    /// `x[r] += dt[r] · (u + guidance[r] · (c − u))`. Channels from `guided_channels` on follow c alone.
     ///
-    /// | tensor     | shape                                                              | access     |
-    /// |------------|--------------------------------------------------------------------|------------|
-    /// | `self`     | `[R, C]`                                                           | read, write |
-    /// | `velocity` | `[2·R, C]`: conditional rows c, then unconditional rows u; or `[R, C]` | read   |
-    /// | `dt`       | `[R]`: next sigma minus sigma, 0 for given tokens                  | read       |
-    /// | `guidance` | `[1]`                                                              | read       |
+    /// | tensor          | shape                                                               | access      |
+    /// |-----------------|---------------------------------------------------------------------|-------------|
+    /// | `self`          | `[R, C]`                                                            | read, write |
+    /// | `velocity`      | `[Rv, C]`, Rv ≥ R: conditional rows c first                         | read        |
+    /// | `unconditional` | `[R]`: row of the velocity that is u; the row itself for no guidance | read        |
+    /// | `dt`            | `[R]`: next sigma minus sigma, 0 for rows that stay                 | read        |
+    /// | `guidance`      | `[R]`                                                               | read        |
     #[track_caller]
-    pub fn guided_euler_step(self, velocity: Self, dt: Self, guidance: Self) -> Self {
+    pub fn guided_euler_step(self, velocity: Self, unconditional: Self, dt: Self, guidance: Self, guided_channels: usize) -> Self {
         velocity.need_contiguous("guided_euler_step");
         if !self.is_state() {
             self.plan().fail("guided_euler_step", "a state of the plan", "another tensor");
         }
-        let branches = velocity.rows() / self.rows().max(1);
-        if velocity.channels() != self.channels() || branches * self.rows() != velocity.rows() || !(1..=2).contains(&branches) {
+        if velocity.channels() != self.channels() || velocity.rows() < self.rows() {
             self.plan().fail(
                 "guided_euler_step",
-                format!("velocity with once or twice the rows of {}", self.shape()),
+                format!("velocity with the channels and at least the rows of {}", self.shape()),
                 velocity.shape().to_string(),
             );
         }
-        if dt.shape().elements() != self.rows() || guidance.shape().elements() != 1 {
-            self.plan().fail(
-                "guided_euler_step",
-                format!("dt [{}] and guidance [1]", self.rows()),
-                format!("{} and {}", dt.shape(), guidance.shape()),
-            );
+        let rows = self.rows();
+        unconditional.need_index("guided_euler_step", rows);
+        if [dt, guidance].iter().any(|t| t.shape().elements() != rows) {
+            self.plan().fail("guided_euler_step", format!("dt and guidance [{rows}]"), format!("{} and {}", dt.shape(), guidance.shape()));
         }
-        let inputs = vec![self.operand(), velocity.operand(), dt.operand(), guidance.operand()];
-        self.plan().record(Op::GuidedEulerStep, inputs, self.shape(), Elem::F32)
+        let inputs = vec![self.operand(), velocity.operand(), unconditional.operand(), dt.operand(), guidance.operand()];
+        self.plan().record(Op::GuidedEulerStep { guided_channels }, inputs, self.shape(), Elem::F32)
     }
 
     /// Pixels in −1..1 to 8-bit RGBA, packed little-endian in one `u32`: `[F, H, W, 3]` → `[F, H·W]`. Alpha is 255, but
@@ -55,17 +53,16 @@ impl<'p> Tensor<'p> {
     }
 }
 
-pub(super) fn lower_guided_euler_step(cx: &mut Lowering<'_>) {
+pub(super) fn lower_guided_euler_step(guided_channels: usize, cx: &mut Lowering<'_>) {
     let shape = cx.output_shape();
     let vectors = shape.rows() * shape.channels4();
-    let guided = cx.shape(1).rows() > shape.rows();
     let params = guided_euler_step::Params {
         vectors: vectors as u32,
         channels4: shape.channels4() as u32,
-        unconditional4: if guided { vectors as u32 } else { 0 },
+        guided: guided_channels as u32,
         ..Default::default()
     };
-    let bindings = vec![cx.input(1), cx.input(2), cx.input(3), cx.input(0)];
+    let bindings = vec![cx.input(1), cx.input(2), cx.input(3), cx.input(4), cx.input(0)];
     cx.dispatch(guided_euler_step::KERNEL, vectors.div_ceil(64), 4.0 * shape.elements() as f64, bindings, |first, end| {
         guided_euler_step::Params { first, end, ..params }
     });

@@ -86,19 +86,14 @@ pub(super) fn group_mean(group: usize, inputs: &Operands<'_>, shape: Shape, y: &
     }
 }
 
-pub(super) fn guided_euler_step(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
-    let (x, velocity, dt) = (inputs.rows(0), inputs.rows(1), inputs.rows(2).row(0));
-    let guidance = f64::from(inputs.rows(3).row(0)[0]);
-    let rows = x.count();
+pub(super) fn guided_euler_step(guided_channels: usize, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (x, velocity, unconditional) = (inputs.rows(0), inputs.rows(1), inputs.indices(2));
+    let [dt, guidance] = [3, 4].map(|i| inputs.rows(i).row(0));
     for (r, out) in rows_mut(y, shape).enumerate() {
         for (c, out) in out.iter_mut().enumerate() {
-            let conditional = f64::from(velocity.row(r)[c]);
-            let guided = if velocity.count() == rows {
-                conditional
-            } else {
-                let unconditional = f64::from(velocity.row(r + rows)[c]);
-                unconditional + guidance * (conditional - unconditional)
-            };
+            let [conditional, unconditional] = [r, unconditional[r] as usize].map(|row| f64::from(velocity.row(row)[c]));
+            let factor = if c < guided_channels { f64::from(guidance[r]) } else { 1.0 };
+            let guided = unconditional + factor * (conditional - unconditional);
             *out = (f64::from(x.row(r)[c]) + f64::from(dt[r]) * guided) as f32;
         }
     }

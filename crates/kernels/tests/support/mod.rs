@@ -40,8 +40,18 @@ pub(crate) fn noise(len: usize, seed: u32) -> Vec<f32> {
 
 /// Writes noise to every float input and state, `indices` to every index input, runs, checks the guards, reads `y`.
 pub(crate) fn run(device: &Device, graph: &Graph, indices: &[u32]) -> Vec<f32> {
+    run_built(device, graph, indices, Executable::new)
+}
+
+/// [`run`] of what `build` makes of device and graph.
+pub(crate) fn run_built(
+    device: &Device,
+    graph: &Graph,
+    indices: &[u32],
+    build: impl Fn(&Device, Graph) -> kinora_kernels::Result<Executable>,
+) -> Vec<f32> {
     let context = format!("{} on {}", graph.steps.last().map_or("", |s| &s.label), device.name());
-    let mut exec = Executable::new(device, graph.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let mut exec = build(device, graph.clone()).unwrap_or_else(|e| panic!("{context}: {e}"));
     for (i, value) in graph.values.iter().enumerate() {
         let (kinora_kernels::Source::Input(name) | kinora_kernels::Source::State(name)) = &value.source else { continue };
         let written = match value.elem {

@@ -1,6 +1,6 @@
 //! The text encoder of a pipeline, whichever class it has: token ids to hidden states.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
 
 use super::Model;
 use super::bert::Bert;
@@ -25,24 +25,35 @@ impl TextEncoder {
         }
     }
 
+    /// The plan from `embeddings [T, D]` to `last_hidden_state [T, D]` of one sequence of T tokens without padding.
+    ///
+    /// # Errors
+    /// [`Kernels`](crate::Error::Kernels).
+    pub fn plan(&self, tokens: usize) -> Result<Graph> {
+        let width = match self {
+            Self::T5(model) => model.width(),
+            Self::Bert(model) => model.width(),
+        };
+        let plan = Plan::new();
+        let x = plan.input("embeddings", &[tokens, width], Cadence::Once);
+        let states = plan.scope("text_encoder", || match self {
+            Self::T5(model) => model.forward(&plan, x, &[tokens], None),
+            Self::Bert(model) => model.forward(&plan, x, &[tokens], None),
+        });
+        plan.output("last_hidden_state", states);
+        Ok(plan.finish()?)
+    }
+
     /// Hidden states `[T, D]` of one sequence of T tokens without padding.
     ///
     /// # Errors
     /// [`InvalidRequest`](crate::Error::InvalidRequest) for an id beyond the vocabulary, [`Kernels`](crate::Error::Kernels).
     pub async fn encode(&self, device: &Device, ids: &[u32], cancel: &CancelToken) -> Result<Vec<f32>> {
-        let lengths = [ids.len()];
-        let (embeddings, width) = match self {
-            Self::T5(model) => (model.embed(ids)?, model.width()),
-            Self::Bert(model) => (model.embed(ids, None, &lengths)?, model.width()),
+        let embeddings = match self {
+            Self::T5(model) => model.embed(ids)?,
+            Self::Bert(model) => model.embed(ids, None, &[ids.len()])?,
         };
-        let plan = Plan::new();
-        let x = plan.input("embeddings", &[ids.len(), width], Cadence::Once);
-        let states = plan.scope("text_encoder", || match self {
-            Self::T5(model) => model.forward(&plan, x, &lengths, None),
-            Self::Bert(model) => model.forward(&plan, x, &lengths, None),
-        });
-        plan.output("last_hidden_state", states);
-        let mut exec = Executable::new(device, plan.finish()?)?.with_cancel(cancel.clone());
+        let mut exec = Executable::new(device, self.plan(ids.len())?)?.with_cancel(cancel.clone());
         exec.write("embeddings", &embeddings)?;
         exec.run().await?;
         let states = exec.read("last_hidden_state").await?;

@@ -2,7 +2,9 @@
 
 use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan, Tensor};
 
+use super::guidance::Guidance;
 use super::schedule::Schedule;
+use crate::conditioning::PURE_NOISE;
 use crate::error::{Error, Result};
 use crate::models::ltx::{TokenLayout, Transformer, TransformerInputs};
 use crate::nn::embed::{TIMESTEP_FEATURES, timestep_features};
@@ -16,65 +18,103 @@ pub struct TextStates {
     pub mask: Vec<f32>,
 }
 
-/// Everything a denoising run is made of, for B clips of L tokens each.
-pub struct Denoise<'a> {
-    /// The model.
-    pub transformer: &'a Transformer,
+/// One generation of L tokens.
+#[derive(Clone, Debug)]
+pub struct Sequence<'a> {
+    /// What it shows.
+    pub prompt: &'a TextStates,
+    /// What it is guided away from; without it guidance is off and costs nothing.
+    pub negative: Option<&'a TextStates>,
+    /// How strongly it is guided.
+    pub guidance: Guidance,
     /// The noise levels.
     pub schedule: &'a Schedule,
-    /// Prompts of the B clips.
-    pub prompts: &'a [TextStates],
-    /// What to guide away from, one per clip; empty for no guidance.
-    pub negatives: &'a [TextStates],
-    /// Guidance: 1 is the prompt alone.
-    pub guidance: f32,
     /// Rotary table `[L, D]`.
     pub rope: &'a [f32],
     /// Constant features `[L, Cc]` appended to each token; may be empty.
     pub coordinates: &'a [f32],
-    /// Whether each of the B·L tokens is given, hence noise-free and kept; empty if none is.
-    pub given: &'a [bool],
+    /// Noise on each of the L tokens at the start, in thousandths; empty if all are pure noise. A token stays at that
+    /// level until the schedule falls below it, so a clean one stays as it is.
+    pub noise: &'a [u16],
+}
+
+/// Everything a denoising run is made of: sequences that share one packed row of R tokens, and attend only to themselves.
+pub struct Denoise<'a> {
+    /// The model.
+    pub transformer: &'a Transformer,
+    /// The generations.
+    pub sequences: &'a [Sequence<'a>],
+    /// Features of a token that guidance acts on, counted from the first.
+    pub guided_channels: usize,
+    /// Predict the clean tokens after every so many steps; 0 for never. Costs two small readbacks each time.
+    pub predict_every: usize,
+}
+
+/// A finished denoising step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepDone {
+    /// Which, from 1.
+    pub step: usize,
+    /// Of how many.
+    pub steps: usize,
+    /// The clean tokens `[R, C]` as the model predicts them now, where they were asked for.
+    pub predicted: Option<Vec<f32>>,
+}
+
+/// One step as the kernels see it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Step {
+    /// Row of the timestep table for each row of each branch `[Rv]`.
+    timestep_index: Vec<u32>,
+    /// Change of σ of each token `[R]`.
+    dt: Vec<f32>,
+    /// `[R]`.
+    guidance: Vec<f32>,
+    /// σ of each token after the step, if it moves `[R]`.
+    sigma: Vec<f32>,
 }
 
 impl Denoise<'_> {
-    /// Turns `tokens [B·L, C]`, noise except where given, into latents. `on_step` hears of each finished step.
+    /// Turns `tokens [R, C]`, the noisy tokens of all sequences one after another, into the latents of each sequence.
+    /// One that is not finite is an error of its own. `on_step` hears of each finished step and how many there are.
     ///
     /// # Errors
-    /// [`Error::Cancelled`], [`Error::NonFinite`] naming the layer, [`Error::Kernels`].
+    /// [`Error::Cancelled`], [`Error::Kernels`]; per sequence [`Error::NonFinite`] naming the layer.
     pub async fn run(
         &self,
         device: &Device,
         tokens: &[f32],
         cancel: &CancelToken,
-        on_step: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<f32>> {
-        let rows = self.rows();
-        let mut exec = Executable::new(device, self.plan()?)?.with_cancel(cancel.clone());
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
+    ) -> Result<Vec<Result<Vec<f32>>>> {
+        let (timesteps, steps) = self.steps();
+        let mut exec = Executable::new(device, self.record(&timesteps)?)?.with_cancel(cancel.clone());
         exec.write("tokens", tokens)?;
-        exec.write("guidance", &[self.guidance])?;
         exec.run_prelude().await?;
-        let steps = self.schedule.num_steps();
-        for (step, dt) in self.schedule.dts().enumerate() {
-            // Row 0 of the timestep table is noise level 0, for given tokens; row 1 + i is step i.
-            let row = |r: usize| if self.is_given(r) { 0 } else { 1 + step as u32 };
-            let index: Vec<u32> = (0..self.branches()).flat_map(|_| (0..rows).map(row)).collect();
-            let dts: Vec<f32> = (0..rows).map(|r| if self.is_given(r) { 0.0 } else { dt }).collect();
-            exec.write_indices("timestep_index", &index)?;
-            exec.write("dt", &dts)?;
+        for (i, step) in steps.iter().enumerate() {
+            exec.write_indices("timestep_index", &step.timestep_index)?;
+            exec.write("dt", &step.dt)?;
+            exec.write("guidance", &step.guidance)?;
+            // The last step's result is the clip itself.
+            let predict = self.predict_every > 0 && (i + 1).is_multiple_of(self.predict_every) && i + 1 < steps.len();
+            let before = if predict { Some(exec.read("latents").await?) } else { None };
             exec.run_step().await?;
-            if step + 1 < steps {
+            if i + 1 < steps.len() {
                 exec.idle().await?;
             }
-            on_step(step + 1, steps);
+            let predicted = match before {
+                Some(before) => Some(predict_clean(&before, &exec.read("latents").await?, step)),
+                None => None,
+            };
+            on_step(StepDone { step: i + 1, steps: steps.len(), predicted }).await?;
         }
-        let latents = exec.read("latents").await?;
-        if latents.iter().any(|v| !v.is_finite()) {
+        // Nothing moves where every token is given.
+        let latents = if steps.is_empty() { tokens.to_vec() } else { exec.read("latents").await? };
+        if latents.iter().all(|v| !v.is_finite()) {
             exec.write("tokens", tokens)?;
             exec.find_non_finite().await?;
-            let count = latents.iter().filter(|v| !v.is_finite()).count();
-            return Err(Error::NonFinite { at: "latents".into(), count, total: latents.len() });
         }
-        Ok(latents)
+        Ok(self.split(&latents))
     }
 
     /// The plan of the run: text and timesteps in the prelude, one Euler step replayed.
@@ -82,75 +122,175 @@ impl Denoise<'_> {
     /// # Errors
     /// [`Error::Kernels`] if prompts, tokens and model do not fit each other.
     pub fn plan(&self) -> Result<Graph> {
-        let plan = Plan::new();
-        self.record(&plan, self.rows());
-        Ok(plan.finish()?)
+        self.record(&self.steps().0)
     }
 
-    /// B·L.
+    /// The latents of each sequence, if finite.
+    fn split(&self, latents: &[f32]) -> Vec<Result<Vec<f32>>> {
+        let channels = self.transformer.config().velocity_channels();
+        let mut rest = latents;
+        let lengths = self.sequences.iter().map(|s| self.length(s) * channels);
+        let parts = lengths.map(|length| {
+            let (own, after) = rest.split_at(length.min(rest.len()));
+            rest = after;
+            match own.iter().filter(|v| !v.is_finite()).count() {
+                0 => Ok(own.to_vec()),
+                count => Err(Error::NonFinite { at: "latents".into(), count, total: own.len() }),
+            }
+        });
+        parts.collect()
+    }
+
+    /// L.
+    fn length(&self, sequence: &Sequence<'_>) -> usize {
+        sequence.rope.len() / self.transformer.config().width()
+    }
+
+    /// R.
     fn rows(&self) -> usize {
-        self.prompts.len() * self.rope.len() / self.transformer.config().width()
+        self.sequences.iter().map(|s| self.length(s)).sum()
     }
 
-    fn is_given(&self, row: usize) -> bool {
-        self.given.get(row).copied().unwrap_or(false)
+    /// For each row of the velocity the token it belongs to, and for each token the row to guide away from: the
+    /// conditional rows first, then those of the sequences with a negative prompt.
+    fn branches(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut tokens: Vec<u32> = (0..self.rows() as u32).collect();
+        let mut unconditional = tokens.clone();
+        let mut first = 0;
+        for sequence in self.sequences {
+            let own = first..first + self.length(sequence);
+            if sequence.negative.is_some() {
+                for row in own.clone() {
+                    unconditional[row] = tokens.len() as u32;
+                    tokens.push(row as u32);
+                }
+            }
+            first = own.end;
+        }
+        (tokens, unconditional)
     }
 
-    fn branches(&self) -> usize {
-        if self.negatives.is_empty() { 1 } else { 2 }
+    /// The distinct timesteps of the run, and the steps in which something moves.
+    fn steps(&self) -> (Vec<f32>, Vec<Step>) {
+        let (tokens, _) = self.branches();
+        let mut timesteps: Vec<f32> = Vec::new();
+        let mut steps = Vec::new();
+        let count = self.sequences.iter().map(|s| s.schedule.num_steps()).max().unwrap_or(0);
+        for i in 0..count {
+            let mut step = Step::default();
+            let mut of_token: Vec<u32> = Vec::new();
+            for sequence in self.sequences {
+                let sigma = sequence.schedule.sigmas.get(i + 1).copied().unwrap_or(0.0);
+                let guidance = sequence.guidance.at(sequence.schedule.sigmas.get(i).copied().unwrap_or(0.0));
+                for token in 0..self.length(sequence) {
+                    let noise = sequence.noise.get(token).copied().unwrap_or(PURE_NOISE);
+                    let (timestep, dt) = sequence.schedule.clamped_step(i, noise);
+                    let known = timesteps.iter().rposition(|t| t.to_bits() == timestep.to_bits());
+                    of_token.push(known.unwrap_or_else(|| {
+                        timesteps.push(timestep);
+                        timesteps.len() - 1
+                    }) as u32);
+                    step.dt.push(dt);
+                    step.guidance.push(guidance);
+                    step.sigma.push(sigma);
+                }
+            }
+            step.timestep_index = tokens.iter().map(|token| of_token[*token as usize]).collect();
+            if step.dt.iter().any(|dt| *dt != 0.0) {
+                steps.push(step);
+            }
+        }
+        (timesteps, steps)
     }
 
-    fn record(&self, plan: &Plan, rows: usize) {
+    fn record(&self, timesteps: &[f32]) -> Result<Graph> {
+        let plan = Plan::new();
         let config = self.transformer.config();
-        let (branches, length) = (self.branches(), rows / self.prompts.len().max(1));
+        let (branches, unconditional) = self.branches();
+        let rows = unconditional.len();
         let tokens = plan.state("tokens", &[rows, config.velocity_channels()]);
-        let timesteps: Vec<f32> = [0.0].into_iter().chain(self.schedule.timesteps.iter().copied()).collect();
-        let (states, mask, text) = self.text(plan);
+        let (states, mask, layout) = self.text(&plan);
         let velocity = self.transformer.forward(
-            plan,
+            &plan,
             &TransformerInputs {
-                hidden_states: self.with_coordinates(plan, tokens, branches),
+                hidden_states: self.with_coordinates(&plan, tokens, &branches),
                 encoder_hidden_states: states,
                 encoder_mask: mask,
-                timestep_features: plan.constant(&[timesteps.len(), TIMESTEP_FEATURES], &timestep_features(&timesteps)),
-                timestep_index: plan.index_input("timestep_index", branches * rows, Cadence::EveryStep),
-                rope: plan.constant(&[length, config.width()], self.rope),
-                layout: TokenLayout { video: vec![length; text.len()], text },
+                timestep_features: plan.constant(&[timesteps.len(), TIMESTEP_FEATURES], &timestep_features(timesteps)),
+                timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
+                rope: self.rope(&plan),
+                layout,
             },
         );
         let dt = plan.input("dt", &[rows], Cadence::EveryStep);
-        let guidance = plan.input("guidance", &[1], Cadence::Once);
-        plan.output("latents", tokens.guided_euler_step(velocity, dt, guidance));
+        let guidance = plan.input("guidance", &[rows], Cadence::EveryStep);
+        let unconditional = plan.index_constant(&unconditional);
+        plan.output("latents", tokens.guided_euler_step(velocity, unconditional, dt, guidance, self.guided_channels));
+        Ok(plan.finish()?)
     }
 
-    /// The tokens with their position features, once per branch of guidance.
-    fn with_coordinates<'p>(&self, plan: &'p Plan, tokens: Tensor<'p>, branches: usize) -> Tensor<'p> {
-        let rows = tokens.rows();
-        let length = rows / self.prompts.len().max(1);
-        let tokens = if self.coordinates.is_empty() {
-            tokens
-        } else {
-            let features: Vec<f32> = self.prompts.iter().flat_map(|_| self.coordinates.iter().copied()).collect();
-            tokens.concat(plan.constant(&[rows, self.coordinates.len() / length], &features))
+    /// The rotary table of one sequence, which serves both of its branches, or that of all rows.
+    fn rope<'p>(&self, plan: &'p Plan) -> Tensor<'p> {
+        let width = self.transformer.config().width();
+        let table: Vec<f32> = match self.sequences {
+            [one] => one.rope.to_vec(),
+            all => all.iter().chain(self.guided()).flat_map(|s| s.rope.iter().copied()).collect(),
         };
-        if branches == 1 {
-            return tokens;
-        }
-        let index: Vec<u32> = (0..branches).flat_map(|_| 0..rows as u32).collect();
-        tokens.gather_rows(plan.index_constant(&index))
+        plan.constant(&[table.len() / width, width], &table)
     }
 
-    /// Text of all sequences, conditional first: states, additive mask, tokens of each.
-    fn text<'p>(&self, plan: &'p Plan) -> (Tensor<'p>, Option<Tensor<'p>>, Vec<usize>) {
+    fn guided(&self) -> impl Iterator<Item = &Sequence<'_>> {
+        self.sequences.iter().filter(|s| s.negative.is_some())
+    }
+
+    /// The tokens of every branch with their position features.
+    fn with_coordinates<'p>(&self, plan: &'p Plan, tokens: Tensor<'p>, branches: &[u32]) -> Tensor<'p> {
+        let features: Vec<f32> = self.sequences.iter().flat_map(|s| s.coordinates.iter().copied()).collect();
+        let rows = tokens.rows();
+        let tokens =
+            if features.is_empty() { tokens } else { tokens.concat(plan.constant(&[rows, features.len() / rows.max(1)], &features)) };
+        if branches.len() == rows { tokens } else { tokens.gather_rows(plan.index_constant(branches)) }
+    }
+
+    /// Text of all branches, conditional first: states, additive mask, and the rows of each branch.
+    fn text<'p>(&self, plan: &'p Plan) -> (Tensor<'p>, Option<Tensor<'p>>, TokenLayout) {
         let channels = self.transformer.config().caption_channels;
-        let all: Vec<&TextStates> = self.prompts.iter().chain(self.negatives).collect();
-        let lengths: Vec<usize> = all.iter().map(|t| t.states.len() / channels).collect();
-        let rows: usize = lengths.iter().sum();
+        let all: Vec<&TextStates> =
+            self.sequences.iter().map(|s| s.prompt).chain(self.sequences.iter().filter_map(|s| s.negative)).collect();
+        let text: Vec<usize> = all.iter().map(|t| t.states.len() / channels).collect();
+        let rows: usize = text.iter().sum();
         let states: Vec<f32> = all.iter().flat_map(|t| t.states.iter().copied()).collect();
         let masked = all.iter().any(|t| !t.mask.is_empty());
-        let additive =
-            all.iter().zip(&lengths).flat_map(|(t, n)| (0..*n).map(|i| (1.0 - t.mask.get(i).copied().unwrap_or(1.0)) * -10_000.0));
+        let additive = all.iter().zip(&text).flat_map(|(t, n)| (0..*n).map(|i| (1.0 - t.mask.get(i).copied().unwrap_or(1.0)) * -10_000.0));
         let mask = masked.then(|| plan.constant(&[rows], &additive.collect::<Vec<f32>>()));
-        (plan.constant(&[rows, channels], &states), mask, lengths)
+        let video = self.sequences.iter().chain(self.guided()).map(|s| self.length(s)).collect();
+        (plan.constant(&[rows, channels], &states), mask, TokenLayout { video, text })
+    }
+}
+
+/// The clean tokens that a step from `before` to `after` points at: with velocity v = (after − before) / dt, the straight
+/// path of rectified flow (arXiv 2209.03003, eq. 1) reaches σ = 0 at after − σ·v. Tokens that do not move stay as they are.
+fn predict_clean(before: &[f32], after: &[f32], step: &Step) -> Vec<f32> {
+    let channels = after.len() / step.dt.len().max(1);
+    let mut clean = after.to_vec();
+    let tokens = clean.chunks_exact_mut(channels.max(1)).zip(before.chunks_exact(channels.max(1)));
+    for ((token, before), (dt, sigma)) in tokens.zip(step.dt.iter().zip(&step.sigma)).filter(|(_, (dt, _))| **dt != 0.0) {
+        for (x, before) in token.iter_mut().zip(before) {
+            *x -= sigma * (*x - before) / dt;
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_straight_path_is_predicted_to_its_end() {
+        // x(σ) = clean + σ·(noise − clean), and a token that is given.
+        let at = |sigma: f32| vec![2.0 + sigma * (5.0 - 2.0), -1.0, 7.0, 8.0];
+        let step = Step { dt: vec![-0.25, 0.0], sigma: vec![0.5, 0.5], ..Step::default() };
+        assert_eq!(predict_clean(&at(0.75), &at(0.5), &step), [2.0, -1.0, 7.0, 8.0]);
     }
 }

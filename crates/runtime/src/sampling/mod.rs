@@ -1,7 +1,9 @@
-//! Sampling: starting noise and the noise schedule.
+//! Sampling: starting noise, the noise schedule, guidance and the denoising loop.
 
 pub mod denoise;
+pub mod guidance;
 pub mod noise;
+pub mod packing;
 pub mod schedule;
 
 mod beta;

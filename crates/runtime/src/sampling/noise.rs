@@ -5,6 +5,8 @@
 //! makes normal values of them with the elementary functions of `libm`, which are software on every
 //! target and therefore round alike. The stream is Kinora's own: it is not `PyTorch`'s.
 
+use crate::conditioning::PURE_NOISE;
+
 /// Multipliers of the two halves of the counter.
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 /// Added to the key in every round: the golden ratio and √3 − 1 as 32-bit fractions.
@@ -56,6 +58,19 @@ pub fn normal(seed: u64, stream: u64, len: usize) -> Vec<f32> {
     }
     values.truncate(len);
     values
+}
+
+/// Puts sources `[L, C]` under noise `[L, C]`, in place: x = (1 − σ)·source + σ·noise, where σ is each token's own, in
+/// thousandths, and at most `top`, where the schedule starts. Pure noise has no source and stays as it is.
+pub fn add_sources(noise: &mut [f32], sources: &[f32], thousandths: &[u16], top: f32) {
+    let channels = noise.len() / thousandths.len().max(1);
+    let tokens = noise.chunks_exact_mut(channels).zip(sources.chunks_exact(channels)).zip(thousandths);
+    for ((token, source), level) in tokens.filter(|(_, level)| **level < PURE_NOISE) {
+        let sigma = (f32::from(*level) / f32::from(PURE_NOISE)).min(top);
+        for (x, source) in token.iter_mut().zip(source) {
+            *x = (1.0 - sigma) * source + sigma * *x;
+        }
+    }
 }
 
 /// Two independent normal values of two words.

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use super::beta;
+use crate::conditioning::PURE_NOISE;
 use crate::error::{Error, Result};
 
 /// The class name in `scheduler_config.json`.
@@ -126,6 +127,20 @@ impl Schedule {
     /// The Euler step widths σ' − σ, negative where noise is removed.
     pub fn dts(&self) -> impl Iterator<Item = f32> {
         self.sigmas.windows(2).map(|pair| pair[1] - pair[0])
+    }
+
+    /// Timestep and step width in step `step` of a token that starts with `noise` thousandths of noise: it stays at that
+    /// level until the schedule falls below it, then goes with it. After the last step it stays.
+    #[must_use]
+    pub fn clamped_step(&self, step: usize, noise: u16) -> (f32, f32) {
+        let (Some(pair), Some(timestep)) = (self.sigmas.get(step..step + 2), self.timesteps.get(step)) else {
+            return (0.0, 0.0);
+        };
+        let start = f32::from(noise) / f32::from(PURE_NOISE);
+        if noise >= PURE_NOISE || start >= pair[0] {
+            return (*timestep, pair[1] - pair[0]);
+        }
+        (start * self.num_train_timesteps, pair[1].min(start) - start)
     }
 
     /// The step width of each token when tokens are at timesteps of their own.

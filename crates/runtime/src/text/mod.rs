@@ -7,10 +7,12 @@
 
 mod categories;
 mod charsmap;
+mod expand;
 mod normalize;
 mod pre_tokenize;
 mod tokenizer;
 mod unigram;
 mod wordpiece;
 
+pub use expand::{Object, Vocabulary};
 pub use tokenizer::{Encoding, Tokenizer};

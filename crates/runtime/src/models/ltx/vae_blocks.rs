@@ -3,7 +3,7 @@
 
 use kinora_kernels::{PatchOrder, Plan, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Conv3d, Conv3dConfig, LayerNorm, Modulation, RmsNorm, ScaleShiftTable, TimePadding, TimestepEmbedder, Weights};
 
 /// Added to the mean square in all RMS norms of the autoencoder.
@@ -125,6 +125,10 @@ impl Downsampler {
     /// `inputs` → `outputs` channels, extents divided by `stride`.
     pub(super) fn load(w: &Weights<'_>, inputs: usize, outputs: usize, stride: [usize; 3], time: TimePadding) -> Result<Self> {
         let block: usize = stride.iter().product();
+        if !outputs.is_multiple_of(block) || !(inputs * block).is_multiple_of(outputs) {
+            let problem = format!("{inputs} to {outputs} channels: expected a multiple of {block} that divides {}", inputs * block);
+            return Err(Error::InvalidConfig { file: w.label().into(), problem });
+        }
         // The clip is extended in front by its first frame so that 1 + s·n frames become 1 + n.
         let config = Conv3dConfig { extra_front: stride[0] - 1, ..Conv3dConfig::new(inputs, outputs / block, 3, time) };
         Ok(Self { stride, group: inputs * block / outputs, conv: w.conv3d("conv.conv", &config)? })

@@ -1,0 +1,168 @@
+//! Many generations of one command: the lines of a batch file, or one request with several seeds.
+//!
+//! A line is a JSON object of the flags of `kinora generate`, so the command line checks both in the same way.
+
+use std::{env, ffi::OsString, fs};
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use serde_json::{Map, Value};
+
+use crate::{
+    args::{Cli, Command, GenerateArgs},
+    failure::{Exit, Failure},
+};
+
+/// What all generations share, because they share one model in memory.
+const SHARED: [&str; 5] = ["model", "dtype", "device", "executor", "batch"];
+
+/// The arguments of each generation.
+pub(crate) fn expand(args: &GenerateArgs) -> Result<Vec<GenerateArgs>, Failure> {
+    let lines = match &args.batch {
+        None => vec![args.clone()],
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| {
+                let message = format!("cannot read the batch from `{}`: {error}", path.display());
+                Failure::new(Exit::Usage, "bad-batch", message).hint("one JSON object per line, in UTF-8")
+            })?;
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            let own = without_batch(env::args_os().collect());
+            let jobs = lines.map(|(i, line)| {
+                job(&own, line).map_err(|problem| {
+                    let message = format!("`{}` line {}: {problem}", path.display(), i + 1);
+                    Failure::new(Exit::Usage, "bad-batch", message)
+                        .hint(r#"a line is like {"prompt": "a fox", "seed": 7, "output": "fox.gif"}"#)
+                })
+            });
+            jobs.collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    if lines.is_empty() {
+        return Err(Failure::new(Exit::Usage, "bad-batch", "the batch holds no generation").hint("one JSON object per line"));
+    }
+    if let Some(args) = lines.iter().find(|args| args.variations > 1 && args.output.as_deref() == Some("-".as_ref())) {
+        let message = format!("standard output cannot carry {} clips", args.variations);
+        return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
+    }
+    Ok(lines.into_iter().flat_map(|args| variations(&args)).collect())
+}
+
+/// One request with as many seeds as asked for.
+fn variations(args: &GenerateArgs) -> Vec<GenerateArgs> {
+    let seed = args.seed.unwrap_or_else(super::generate::random_seed);
+    let varied = |i: u32| {
+        let seed = seed.wrapping_add(i.into());
+        let output = args.output.clone().map(|path| match args.variations {
+            1 => path,
+            _ => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+                path.with_file_name(format!("{stem}-{seed}{extension}"))
+            }
+        });
+        GenerateArgs { seed: Some(seed), output, ..args.clone() }
+    };
+    (0..args.variations).map(varied).collect()
+}
+
+/// The words of this process without `--batch FILE`.
+fn without_batch(words: Vec<OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--batch") => drop(words.next()),
+            Some(text) if text.starts_with("--batch=") => {}
+            _ => kept.push(word),
+        }
+    }
+    kept
+}
+
+/// The arguments of one line on top of those of the command.
+fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> {
+    let flags: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let mut words = own.to_vec();
+    for (name, value) in &flags {
+        let flag = kebab(name);
+        if SHARED.contains(&flag.as_str()) {
+            return Err(format!("`{name}` is the same for the whole batch; give --{flag} to the command"));
+        }
+        words.extend(flag_words(&flag, value)?);
+    }
+    // What a line says comes later, hence replaces what the command says.
+    let command = Cli::command().mut_subcommand("generate", |command| command.args_override_self(true));
+    let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    // Without the usage that follows the problem.
+    let problem = |error: clap::Error| error.to_string().split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    match parsed.map_err(problem)?.command {
+        Command::Generate(args) => Ok(*args),
+        other => Err(format!("not a generation: {other:?}")),
+    }
+}
+
+/// `lastImage` as the command line spells it.
+fn kebab(name: &str) -> String {
+    name.chars().flat_map(|c| c.is_uppercase().then_some('-').into_iter().chain(c.to_lowercase())).collect()
+}
+
+fn flag_words(flag: &str, value: &Value) -> Result<Vec<OsString>, String> {
+    Ok(match value {
+        Value::Bool(true) => vec![format!("--{flag}").into()],
+        Value::Bool(false) | Value::Null => Vec::new(),
+        Value::String(text) => vec![format!("--{flag}={text}").into()],
+        Value::Number(number) => vec![format!("--{flag}={number}").into()],
+        Value::Array(values) => values.iter().map(|value| flag_words(flag, value)).collect::<Result<Vec<_>, _>>()?.concat(),
+        Value::Object(_) => return Err(format!("`{flag}` is an object; expected text, a number, true or a list of these")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<GenerateArgs, String> {
+        job(&["kinora", "generate", "--steps", "4", "-s", "1", "--json"].map(OsString::from), line)
+    }
+
+    #[test]
+    fn lines_are_flags_that_replace_those_of_the_command() -> Result<(), String> {
+        let args =
+            parse(r#"{"prompt": "-a fox", "seed": 18446744073709551615, "lastImage": "b.png", "keyframe": ["3=a.png", "5=c.png"]}"#)?;
+        assert_eq!((args.prompt_option.as_deref(), args.seed, args.steps), (Some("-a fox"), Some(u64::MAX), Some(4)));
+        assert_eq!((args.given.last_image, args.given.keyframe.len()), (Some("b.png".into()), 2));
+        assert!(parse(r#"{"prompt": "a", "loop": true, "video": "v.gif", "mask": null}"#)?.given.repeat);
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_lines_say_why() {
+        for (line, part) in [
+            ("", "EOF"),
+            ("[]", "invalid type"),
+            (r#"{"seed": 1}"#, "required"),
+            (r#"{"prompt": "a", "colour": "red"}"#, "--colour"),
+            (r#"{"prompt": "a", "model": "other"}"#, "same for the whole batch"),
+            (r#"{"prompt": "a", "steps": {}}"#, "object"),
+            (r#"{"prompt": "a", "steps": 0}"#, "0"),
+            (r#"{"prompt": "a", "loop": true}"#, "--video"),
+        ] {
+            let problem = parse(line).expect_err(line);
+            assert!(problem.contains(part), "{line}: {problem}");
+        }
+    }
+
+    #[test]
+    fn the_batch_itself_is_left_out() {
+        let words = ["kinora", "generate", "--batch", "a.jsonl", "--batch=b", "-y"].map(OsString::from).to_vec();
+        assert_eq!(without_batch(words), ["kinora", "generate", "-y"].map(OsString::from));
+    }
+
+    #[test]
+    fn variations_count_up_from_the_seed() -> Result<(), String> {
+        let args = GenerateArgs { variations: 3, output: Some("dir/a.gif".into()), ..parse(r#"{"prompt": "a", "seed": 7}"#)? };
+        let found: Vec<_> = variations(&args).into_iter().map(|a| (a.seed, a.output)).collect();
+        let expected = [7, 8, 9].map(|seed: u64| (Some(seed), Some(format!("dir/a-{seed}.gif").into())));
+        assert_eq!(found, expected);
+        Ok(())
+    }
+}

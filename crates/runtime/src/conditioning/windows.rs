@@ -1,0 +1,82 @@
+//! Clips longer than the model makes at once: windows that continue each other.
+
+use super::{FramePlan, Timeline, invalid, tasks};
+use crate::conditioning::{CLEAN, Direction};
+use crate::error::Result;
+
+/// A clip made of windows, each of which begins with the last frames of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Latent frames of one window, and frames of the clip per latent frame.
+    pub timeline: Timeline,
+    /// Latent frames that a window takes over.
+    pub overlap: usize,
+    /// Frames of the whole clip.
+    pub clip_frames: usize,
+}
+
+impl Windows {
+    /// Frames of the clip that a window takes over.
+    pub fn shared_frames(&self) -> usize {
+        Timeline { frames: self.overlap, ..self.timeline }.clip_frames()
+    }
+
+    /// How many windows it takes; the last may be longer than needed.
+    ///
+    /// # Errors
+    /// [`InvalidConditioning`](crate::Error::InvalidConditioning) for an overlap that leaves nothing to generate.
+    pub fn count(&self) -> Result<usize> {
+        if self.overlap == 0 || self.overlap >= self.timeline.frames {
+            let expected = format!("1 to {} latent frames of a window", self.timeline.frames.saturating_sub(1));
+            return Err(invalid(
+                "overlap",
+                format!("{} latent frames", self.overlap),
+                expected,
+                "lower the overlap or make longer windows",
+            ));
+        }
+        let window = self.timeline.clip_frames();
+        Ok(1 + self.clip_frames.saturating_sub(window).div_ceil(window - self.shared_frames()))
+    }
+
+    /// Which of `scenes` scenes window `index` of `count` belongs to: all get the same share, the first ones the rest.
+    pub fn scene(index: usize, count: usize, scenes: usize) -> usize {
+        index * scenes / count.max(1)
+    }
+
+    /// The plan of every window but the first, whose source 0 is the end of the window before.
+    ///
+    /// # Errors
+    /// [`InvalidConditioning`](crate::Error::InvalidConditioning) as [`count`](Self::count).
+    pub fn continuation(&self) -> Result<FramePlan> {
+        tasks::extend(self.timeline.frames, self.overlap, Direction::Forward, CLEAN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows(clip_frames: usize, overlap: usize) -> Windows {
+        Windows { timeline: Timeline { frames: 5, step: 4 }, overlap, clip_frames }
+    }
+
+    #[test]
+    fn windows_cover_the_clip() {
+        // 17 frames, then 12 more with each window of which 5 are shared.
+        let counts = [1, 17, 18, 29, 30, 64, 65].map(|frames| windows(frames, 2).count().ok());
+        assert_eq!(counts, [Some(1), Some(1), Some(2), Some(2), Some(3), Some(5), Some(5)], "overlap of 2");
+        assert_eq!(windows(64, 1).count().ok(), Some(4), "one shared frame, 16 new ones");
+        for overlap in [0, 5] {
+            assert!(windows(64, overlap).count().is_err(), "overlap {overlap}");
+        }
+    }
+
+    #[test]
+    fn scenes_share_the_windows() {
+        let scenes = |count, scenes| (0..count).map(|i| Windows::scene(i, count, scenes)).collect::<Vec<_>>();
+        assert_eq!(scenes(6, 3), [0, 0, 1, 1, 2, 2], "evenly");
+        assert_eq!(scenes(5, 3), [0, 0, 1, 1, 2], "the first get more");
+        assert_eq!(scenes(3, 1), [0; 3], "one scene");
+    }
+}

@@ -1,0 +1,240 @@
+//! The stages of a generation: a request becomes tokens, tokens become latents, latents become frames.
+
+use kinora_kernels::CancelToken;
+
+use super::{Event, GenerateRequest, Generated, VideoPipeline};
+use crate::conditioning::{CLEAN, Segment, Timeline, join};
+use crate::decode::{decode_plan, decode_rgba};
+use crate::encode::encode_rgba;
+use crate::error::{Error, Result};
+use crate::models::ltx::tokens;
+use crate::sampling::denoise::{Denoise, Sequence, StepDone, TextStates};
+use crate::sampling::guidance::Guidance;
+use crate::sampling::noise;
+use crate::sampling::packing::Item;
+use crate::sampling::schedule::{Levels, Schedule};
+use crate::shape::LatentShape;
+
+/// A generation before denoising.
+pub(super) struct Job {
+    pub(super) shape: LatentShape,
+    schedule: Schedule,
+    prompt: TextStates,
+    negative: Option<TextStates>,
+    guidance: Guidance,
+    rope: Vec<f32>,
+    coordinates: Vec<f32>,
+    /// Thousandths of noise on each token.
+    noise: Vec<u16>,
+    /// Noise, and what is given under its share of it, as tokens `[L, C]`.
+    tokens: Vec<f32>,
+    given: Vec<Given>,
+}
+
+/// A segment of the sources as the autoencoder sees it.
+struct Given {
+    segment: Segment,
+    /// `[1, C, F, H, W]`, the lead included.
+    latents: Vec<f32>,
+    shape: LatentShape,
+}
+
+impl Job {
+    pub(super) fn sequence(&self) -> Sequence<'_> {
+        Sequence {
+            prompt: &self.prompt,
+            negative: self.negative.as_ref(),
+            guidance: self.guidance,
+            schedule: &self.schedule,
+            rope: &self.rope,
+            coordinates: &self.coordinates,
+            noise: &self.noise,
+        }
+    }
+}
+
+impl VideoPipeline {
+    /// Everything that comes before denoising.
+    pub(super) async fn prepare(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Job> {
+        let shape = self.check(request)?;
+        // The decoder needs the largest buffers, and comes last.
+        self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
+        let prompt = self.encode_text(&request.prompt, cancel, on_event).await?;
+        let negative = if request.guidance.is_off() { None } else { Some(self.encode_text(&request.negative, cancel, &mut |_| {}).await?) };
+        let mut job = self.job(request, shape, prompt, negative)?;
+        if request.conditioning.plan.is_some() {
+            job.given = self.encode_sources(request, shape, cancel).await?;
+            let sources = planned_latents(&job.given, shape);
+            let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
+            let top = job.schedule.sigmas.first().copied().unwrap_or(1.0);
+            noise::add_sources(&mut job.tokens, &sources, &job.noise, top);
+        }
+        Ok(job)
+    }
+
+    /// The job of a request whose text is encoded, with nothing given yet.
+    pub(super) fn job(
+        &self,
+        request: &GenerateRequest,
+        shape: LatentShape,
+        prompt: TextStates,
+        negative: Option<TextStates>,
+    ) -> Result<Job> {
+        let grid = shape.tokens(self.compression.packing);
+        let latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
+        Ok(Job {
+            shape,
+            schedule: self.schedule(request, &shape)?,
+            prompt,
+            negative,
+            guidance: request.guidance,
+            rope: self.transformer.rope(grid, Some(self.rope_scale())),
+            coordinates: if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) },
+            noise: request.conditioning.token_noise(shape, self.compression)?,
+            tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
+            given: Vec::new(),
+        })
+    }
+
+    /// What the plan gives, encoded segment by segment.
+    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Given>> {
+        let conditioning = &request.conditioning;
+        let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
+        let mut given = Vec::new();
+        for segment in plan.segments(self.compression.latent[0], &conditioning.lengths())? {
+            let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
+            let frames = segment.lead + segment.latent_frames.len();
+            let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
+            let latents = encode_rgba(&self.vae, &self.device, &source, own, cancel).await?;
+            given.push(Given { segment, latents, shape: own });
+        }
+        Ok(given)
+    }
+
+    /// Puts frames that are kept in the place of what was decoded for them. A decoder that is not causal draws every frame
+    /// with its neighbours in view, so that generated ones would change those that are given; these are decoded alone.
+    async fn restore(&self, request: &GenerateRequest, job: &Job, decoded: &mut [Vec<u8>], cancel: &CancelToken) -> Result<()> {
+        let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
+        let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
+        for Given { segment, latents, shape } in &job.given {
+            if plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN) {
+                let own = self.decode(latents, *shape, cancel).await?;
+                let first = timeline.span(segment.latent_frames.start).start;
+                // The lead is one latent frame, hence one frame.
+                for (place, frame) in decoded[first..].iter_mut().zip(own.into_iter().skip(segment.lead)) {
+                    *place = frame;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Denoises jobs of equal steps side by side to latents `[1, C, F, H, W]`; `predict_every` as in [`Denoise`].
+    pub(super) async fn denoise(
+        &self,
+        jobs: &[&Job],
+        predict_every: usize,
+        cancel: &CancelToken,
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
+    ) -> Result<Vec<Result<Vec<f32>>>> {
+        let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
+        let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
+        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels, predict_every };
+        let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
+        let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
+        let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
+        Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
+    }
+
+    /// RGBA bytes of the first frame of tokens `[L, C]`: the first latent frame decoded by itself, a fraction of the
+    /// clip's work.
+    pub(super) async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
+        let [frames, height, width] = shape.grid;
+        let first: Vec<f32> =
+            latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
+        Ok(decode_rgba(&self.vae, &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
+    }
+
+    /// Features of a token that guidance acts on: the latent channel is their outermost axis.
+    pub(super) fn guided_channels(&self, job: &Job) -> usize {
+        let features = self.compression.packing.iter().product::<usize>();
+        features * job.guidance.channels.unwrap_or(self.vae.config.latent_channels)
+    }
+
+    /// What decides with which others it is denoised.
+    pub(super) fn item(&self, job: &Job) -> Item {
+        let branches = 1 + usize::from(job.negative.is_some());
+        Item { tokens: job.noise.len() * branches, steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
+    }
+
+    /// Latents to the finished clip.
+    pub(super) async fn finish(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
+        let mut decoded = self.decode(&latents, job.shape, cancel).await?;
+        self.restore(request, job, &mut decoded, cancel).await?;
+        let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
+        Ok(Generated {
+            width: request.width,
+            height: request.height,
+            fps: self.manifest.fps,
+            frames,
+            decoded,
+            latents,
+            latents_shape: job.shape.dims(),
+        })
+    }
+
+    /// The extents of the latents, if everything in the request is possible.
+    pub(super) fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
+        let channels = self.vae.config.latent_channels;
+        let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
+        request.guidance.check(channels)?;
+        if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
+            let expected = format!("{:?}", shape.dims());
+            return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
+        }
+        Ok(shape)
+    }
+
+    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<Schedule> {
+        let mut config = self.schedule;
+        if let Some(shift) = request.shift {
+            config.shift = shift;
+            config.use_dynamic_shifting = false;
+        }
+        let tokens = shape.tokens(self.compression.packing).iter().product();
+        config.schedule(&Levels::ramp(request.steps), config.mu(tokens))
+    }
+
+    /// Seconds and pixels from one token to the next.
+    fn rope_scale(&self) -> [f32; 3] {
+        self.manifest.rope_interpolation_scale.unwrap_or_else(|| {
+            let [t, h, w] = self.compression.latent.map(|n| n as f32);
+            [t / self.manifest.fps, h, w]
+        })
+    }
+
+    async fn encode_text(&self, text: &str, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<TextStates> {
+        let encoding = self.tokenizer.encode(text, self.manifest.max_text_tokens);
+        on_event(Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+        // Without padding there is nothing to mask, here and in the transformer.
+        let states = self.text_encoder.encode(&self.device, &encoding.ids, cancel).await?;
+        Ok(TextStates { states, mask: Vec::new() })
+    }
+}
+
+/// Latents `[1, C, F, H, W]` of a plan with what is given in its place, 0 elsewhere.
+fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
+    let [frames, height, width] = shape.grid;
+    let area = height * width;
+    let mut latents = vec![0.0; shape.elements()];
+    for Given { segment, latents: own, shape: own_shape } in given {
+        let count = segment.latent_frames.len() * area;
+        for channel in 0..shape.channels {
+            let from = (channel * own_shape.grid[0] + segment.lead) * area;
+            let to = (channel * frames + segment.latent_frames.start) * area;
+            latents[to..to + count].copy_from_slice(&own[from..from + count]);
+        }
+    }
+    latents
+}

@@ -1,0 +1,90 @@
+//! Generations longer than one window: each window continues the frames of the one before.
+
+use kinora_kernels::CancelToken;
+
+use super::{Event, GenerateRequest, Generated, VideoPipeline};
+use crate::conditioning::{Conditioning, Windows};
+use crate::error::{Error, Result};
+use crate::sampling::noise;
+
+impl VideoPipeline {
+    /// A clip of `clip_frames` frames from windows of `request.frames`, each beginning with the last `overlap` latent frames
+    /// of the one before. `scenes` are the prompts in order, each for its share of the windows; without any the request's
+    /// prompt is that of all. What the request is given belongs to the first window; the latents returned are the last one's.
+    ///
+    /// # Errors
+    /// Those of [`generate`](Self::generate), and [`Error::InvalidConditioning`] for an impossible overlap, more scenes than
+    /// windows, or a clip that goes on after the first window.
+    pub async fn generate_windows(
+        &self,
+        request: &GenerateRequest,
+        scenes: &[String],
+        clip_frames: usize,
+        overlap: usize,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Generated> {
+        let windows = Windows { timeline: self.timeline(request.frames)?, overlap, clip_frames };
+        let count = windows.count()?;
+        if scenes.len() > count {
+            return Err(Error::InvalidConditioning {
+                parameter: "scenes".into(),
+                found: format!("{} scenes for {count} windows", scenes.len()),
+                expected: "at least one window for each".into(),
+                remedy: "make a longer clip, shorter windows or fewer scenes",
+            });
+        }
+        if request.conditioning.plan.as_ref().is_some_and(|plan| plan.joints.after.is_some()) {
+            return Err(Error::InvalidConditioning {
+                parameter: "windows".into(),
+                found: "a clip that follows the first".into(),
+                expected: "nothing after it, since other windows follow".into(),
+                remedy: "connect, loop and extend backward in one window",
+            });
+        }
+        let mut whole = self.window(request, scenes, [0, count], on_event, cancel).await?;
+        for window in 1..count {
+            let tail = whole.frames[whole.frames.len() - windows.shared_frames()..].to_vec();
+            // Stream 0 is the first window's; equal noise would repeat its motion.
+            let latents = Some(noise::normal(request.seed, window as u64, self.check(request)?.elements()));
+            let conditioning = Conditioning::new(vec![tail], windows.continuation()?);
+            let next = GenerateRequest { latents, conditioning, ..request.clone() };
+            let next = self.window(&next, scenes, [window, count], on_event, cancel).await?;
+            whole = whole.followed_by(next, windows.shared_frames());
+        }
+        let end = (whole.decoded.start + clip_frames).min(whole.frames.len());
+        whole.frames.truncate(end);
+        whole.decoded.end = end;
+        Ok(whole)
+    }
+
+    /// One window, under the prompt of its scene; its events count over all windows.
+    async fn window(
+        &self,
+        request: &GenerateRequest,
+        scenes: &[String],
+        [window, count]: [usize; 2],
+        on_event: &mut dyn FnMut(Event),
+        cancel: &CancelToken,
+    ) -> Result<Generated> {
+        let scene = scenes.get(Windows::scene(window, count, scenes.len())).unwrap_or(&request.prompt);
+        let own = GenerateRequest { prompt: scene.clone(), ..request.clone() };
+        let on_window = &mut |event| match event {
+            Event::Step { step, steps, preview } => on_event(Event::Step { step: step + window * steps, steps: count * steps, preview }),
+            Event::Text { .. } if window == 0 => on_event(event),
+            Event::Decode { .. } if window + 1 == count => on_event(event),
+            Event::Text { .. } | Event::Decode { .. } => {}
+        };
+        self.generate(&own, cancel, on_window).await
+    }
+}
+
+impl Generated {
+    /// The clip with its last `shared` frames replaced by `next`, which begins with them.
+    fn followed_by(mut self, next: Self, shared: usize) -> Self {
+        self.frames.truncate(self.frames.len() - shared);
+        self.frames.extend(next.frames);
+        let decoded = self.decoded.start..self.frames.len();
+        Self { frames: self.frames, decoded, ..next }
+    }
+}

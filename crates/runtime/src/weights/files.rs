@@ -1,0 +1,69 @@
+//! A model folder whose files are in memory, as a browser has it.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::weights::Checkpoint;
+
+/// The files of one model folder by their path below it, with `/` between folders.
+#[derive(Clone, Debug, Default)]
+pub struct ModelFiles {
+    label: String,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl ModelFiles {
+    /// No files yet; `label` is how errors call the folder.
+    pub fn new(label: impl Into<String>) -> Self {
+        Self { label: label.into(), files: BTreeMap::new() }
+    }
+
+    /// Adds a file.
+    pub fn insert(&mut self, path: impl Into<String>, bytes: Vec<u8>) {
+        self.files.insert(path.into(), bytes);
+    }
+
+    /// How errors call a file.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.label)
+    }
+
+    /// Hands a file out, so that its memory is the caller's to free.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn take(&mut self, name: &str) -> Result<Vec<u8>> {
+        let file = self.files.remove(name);
+        file.ok_or_else(|| Error::NotFound { what: "model file".into(), path: self.path(name).into() })
+    }
+
+    /// Hands out all weight files of a component as one checkpoint. More than one is a sharded model.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::CorruptWeights`].
+    pub fn take_checkpoint(&mut self, component: &str) -> Result<Checkpoint> {
+        let prefix = format!("{component}/");
+        let names: Vec<String> =
+            self.files.keys().filter(|name| name.starts_with(&prefix) && name.ends_with(".safetensors")).cloned().collect();
+        if names.is_empty() {
+            return Err(Error::NotFound { what: "weight file (*.safetensors)".into(), path: self.path(component).into() });
+        }
+        let files = names.into_iter().map(|name| Ok((self.path(&name), self.take(&name)?))).collect::<Result<_>>()?;
+        Checkpoint::from_files(self.path(component), files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_files_are_named_with_their_folder() {
+        let mut files = ModelFiles::new("demo");
+        files.insert("vae/config.json", b"{}".to_vec());
+        assert_eq!(files.take("vae/config.json").expect("present"), b"{}");
+        let again = files.take("vae/config.json").expect_err("taken");
+        assert!(again.to_string().contains("demo/vae/config.json"), "{again}");
+        assert_eq!(files.take_checkpoint("vae").expect_err("no weights").code(), "not-found");
+    }
+}

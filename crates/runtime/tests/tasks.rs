@@ -1,0 +1,82 @@
+//! Every task through the shipped model: what is given comes back.
+
+mod support;
+
+use std::path::Path;
+
+use kinora_runtime::conditioning::tasks::{connect, extend, first_and_last, image_to_video, last_frame, repeat};
+use kinora_runtime::conditioning::{CLEAN, Conditioning, Direction, FramePlan, Joints, SourceClip};
+use kinora_runtime::{CancelToken, GenerateRequest, VideoPipeline, WeightFormat};
+
+const SIDE: usize = 128;
+
+fn pipeline() -> VideoPipeline {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/flipbook");
+    let (_, device, _) = &support::devices()[1];
+    VideoPipeline::load(device.clone(), &folder, WeightFormat::F16).expect("the shipped model loads")
+}
+
+/// A disc that moves over a shaded ground: nothing the model knows.
+fn clip(frames: usize, colour: [u8; 3]) -> Vec<Vec<u8>> {
+    let pixel = |t: usize, at: usize| {
+        let (y, x) = (at / SIDE, at % SIDE);
+        let (cy, cx) = (64.0, 40.0 + 2.0 * t as f32);
+        let inside = (y as f32 - cy).powi(2) + (x as f32 - cx).powi(2) < 900.0;
+        let [r, g, b] = if inside { colour } else { [(x + 60) as u8, 120, (y + 60) as u8] };
+        [r, g, b, 255]
+    };
+    (0..frames).map(|t| (0..SIDE * SIDE).flat_map(|at| pixel(t, at)).collect()).collect()
+}
+
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    let error: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 * a.len() as f64 / error.max(1e-9)).log10()
+}
+
+#[test]
+fn given_frames_come_back_in_every_task() {
+    let pipeline = pipeline();
+    let (red, green) = (clip(17, [220, 40, 40]), clip(17, [40, 200, 60]));
+    let still = |frames: &[Vec<u8>]| vec![frames[0].clone()];
+    let cancel = CancelToken::default();
+    let tasks: [(&str, FramePlan, Vec<SourceClip>); 7] = [
+        ("image to video", image_to_video(5, CLEAN).expect("possible"), vec![still(&red)]),
+        ("last frame", last_frame(5, CLEAN).expect("possible"), vec![still(&red)]),
+        ("first and last", first_and_last(5, CLEAN).expect("possible"), vec![still(&red), still(&green)]),
+        ("forward", extend(5, 2, Direction::Forward, CLEAN).expect("possible"), vec![red.clone()]),
+        ("backward", extend(5, 2, Direction::Backward, CLEAN).expect("possible"), vec![red.clone()]),
+        ("connect", connect(5, [2, 2], CLEAN).expect("possible"), vec![red.clone(), green]),
+        ("loop", repeat(5, [2, 2], CLEAN).expect("possible"), vec![red]),
+    ];
+    for (name, plan, sources) in tasks {
+        let lengths: Vec<usize> = sources.iter().map(Vec::len).collect();
+        let segments = plan.segments(4, &lengths).expect("long enough");
+        let request = GenerateRequest {
+            steps: 4,
+            // Without joints, where the source's own frames would fade in.
+            conditioning: Conditioning::new(sources.clone(), FramePlan { joints: Joints::default(), ..plan }),
+            ..pipeline.request("a rocket flying on a blue background")
+        };
+        let made = pollster::block_on(pipeline.generate(&request, &cancel, &mut |_| {})).expect("generates");
+        let [_, channels, frames, height, width] = made.latents_shape;
+        let decoded = &made.frames[made.decoded.clone()];
+        for segment in &segments {
+            let given: Vec<&[u8]> = segment.clip_frames.iter().map(|i| sources[segment.clip][*i].as_slice()).collect();
+            let (latents, own) = pollster::block_on(pipeline.encode(&given, SIDE, SIDE, &cancel)).expect("encodes");
+            let area = height * width;
+            for channel in 0..channels {
+                let from = (channel * own.grid[0] + segment.lead) * area;
+                let to = (channel * frames + segment.latent_frames.start) * area;
+                let count = segment.latent_frames.len() * area;
+                assert!(latents[from..from + count] == made.latents[to..to + count], "{name}: latents of {:?}", segment.latent_frames);
+            }
+            let round_trip = pollster::block_on(pipeline.decode(&latents, own, &cancel)).expect("decodes");
+            let timeline = pipeline.timeline(request.frames).expect("possible");
+            let first = timeline.span(segment.latent_frames.start).start;
+            for (i, frame) in round_trip[segment.lead..].iter().enumerate() {
+                let found = psnr(frame, &decoded[first + i]);
+                assert!(found >= 40.0, "{name}: frame {} is {found:.1} dB from its round trip", first + i);
+            }
+        }
+    }
+}

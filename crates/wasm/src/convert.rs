@@ -1,0 +1,219 @@
+//! JavaScript objects to requests, and events, clips and errors to JavaScript objects.
+
+use js_sys::{Array, Object, Reflect, Uint8Array};
+use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
+use kinora_runtime::{Access, Event, GenerateRequest, Generated, Kernel, VideoPipeline};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use wasm_bindgen::JsValue;
+
+/// How to load a model.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// How errors call the model.
+    pub(crate) label: String,
+    /// Where to run it.
+    pub(crate) device: DeviceKind,
+    /// Whether to keep weights in 32 bits.
+    pub(crate) f32: bool,
+}
+
+/// Where to run, and with which kernels.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum DeviceKind {
+    /// WebGPU with the kernels made for the adapter.
+    Auto,
+    /// WebGPU with the kernels for software adapters.
+    Soft,
+    /// WebGPU with the kernels for GPUs.
+    Gpu,
+    /// The CPU twins.
+    Cpu,
+}
+
+/// What to generate; absent fields get the model's defaults.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Request {
+    prompt: String,
+    negative: Option<String>,
+    width: Option<usize>,
+    height: Option<usize>,
+    frames: Option<usize>,
+    steps: Option<usize>,
+    guidance: Option<f32>,
+    seed: u64,
+    preview_every: usize,
+}
+
+impl Request {
+    pub(crate) fn resolve(self, pipeline: &VideoPipeline) -> GenerateRequest {
+        let defaults = pipeline.request(self.prompt);
+        GenerateRequest {
+            negative: self.negative.unwrap_or_default(),
+            width: self.width.unwrap_or(defaults.width),
+            height: self.height.unwrap_or(defaults.height),
+            frames: self.frames.unwrap_or(defaults.frames),
+            steps: self.steps.unwrap_or(defaults.steps),
+            guidance: self.guidance.unwrap_or(defaults.guidance),
+            seed: self.seed,
+            preview_every: self.preview_every,
+            ..defaults
+        }
+    }
+}
+
+/// What a model is and expects.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Info {
+    name: String,
+    width: usize,
+    height: usize,
+    frames: usize,
+    frames_per_latent: usize,
+    size_multiple: usize,
+    steps: usize,
+    guidance: f32,
+    fps: f32,
+    device: String,
+}
+
+impl Info {
+    pub(crate) fn of(pipeline: &VideoPipeline) -> Self {
+        let manifest = pipeline.manifest();
+        let compression = pipeline.compression();
+        let [frames_per_latent, height, width] = std::array::from_fn(|axis| compression.latent[axis] * compression.packing[axis]);
+        Self {
+            name: manifest.name.clone(),
+            width: manifest.default_width,
+            height: manifest.default_height,
+            frames: manifest.default_frames,
+            frames_per_latent,
+            size_multiple: height.max(width),
+            steps: manifest.default_steps,
+            guidance: manifest.default_guidance,
+            fps: manifest.fps,
+            device: pipeline.device().name(),
+        }
+    }
+}
+
+/// A kernel as WebGPU takes it.
+#[derive(Serialize)]
+pub(crate) struct PlainKernel {
+    label: &'static str,
+    code: &'static str,
+    /// `GPUBufferBindingType` of each binding.
+    bindings: Vec<&'static str>,
+}
+
+impl From<&'static Kernel> for PlainKernel {
+    fn from(kernel: &'static Kernel) -> Self {
+        let binding = |access: &Access| match access {
+            Access::Uniform => "uniform",
+            Access::Read => "read-only-storage",
+            Access::ReadWrite => "storage",
+        };
+        Self { label: kernel.name, code: kernel.source, bindings: kernel.bindings.iter().map(binding).collect() }
+    }
+}
+
+/// A clip to encode.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClipSettings {
+    format: String,
+    width: u32,
+    height: u32,
+    fps: f64,
+    description: String,
+    software: String,
+    comment: String,
+}
+
+impl ClipSettings {
+    pub(crate) fn encode(self, frames: Vec<Vec<u8>>) -> kinora_media::Result<Vec<u8>> {
+        let format = Format::from_name(&self.format)?;
+        let clip = Clip::new(self.width, self.height, FrameRate::from_f64(self.fps)?, frames)?;
+        let metadata = Metadata { description: self.description, software: self.software, comment: self.comment };
+        let mut file = Vec::new();
+        encode(&clip, format, &metadata, &mut file, &mut |_| true)?;
+        Ok(file)
+    }
+}
+
+/// What JavaScript is told of an event of the runtime.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+enum PlainEvent {
+    Text { tokens: usize, truncated: bool },
+    Step { step: usize, steps: usize },
+    Decode { frames: usize },
+}
+
+/// A step's preview is a `Uint8Array` of RGBA bytes under `preview`.
+pub(crate) fn event(event: Event) -> Result<JsValue, JsValue> {
+    match event {
+        Event::Text { tokens, truncated } => to_js(&PlainEvent::Text { tokens, truncated }),
+        Event::Step { step, steps, preview } => {
+            let object = to_js(&PlainEvent::Step { step, steps })?;
+            if let Some(rgba) = preview {
+                Reflect::set(&object, &"preview".into(), &Uint8Array::from(rgba.as_slice()))?;
+            }
+            Ok(object)
+        }
+        Event::Decode { frames } => to_js(&PlainEvent::Decode { frames }),
+    }
+}
+
+pub(crate) fn clip(generated: &Generated) -> Result<Object, JsValue> {
+    let object = Object::new();
+    let set = |name: &str, value: JsValue| Reflect::set(&object, &name.into(), &value).map(drop);
+    set("width", generated.width.into())?;
+    set("height", generated.height.into())?;
+    set("fps", generated.fps.into())?;
+    set("frames", generated.frames.iter().map(|frame| Uint8Array::from(frame.as_slice())).collect::<Array>().into())?;
+    Ok(object)
+}
+
+/// An error on its way to JavaScript.
+#[derive(Serialize)]
+pub(crate) struct Failure {
+    code: &'static str,
+    message: String,
+    hint: Option<&'static str>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+}
+
+impl From<kinora_runtime::Error> for Failure {
+    fn from(error: kinora_runtime::Error) -> Self {
+        Self { code: error.code(), message: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl From<kinora_media::Error> for Failure {
+    fn from(error: kinora_media::Error) -> Self {
+        Self { code: error.code(), message: error.to_string(), hint: error.hint() }
+    }
+}
+
+impl From<Failure> for JsValue {
+    fn from(failure: Failure) -> Self {
+        to_js(&failure).unwrap_or_else(|error| error)
+    }
+}
+
+pub(crate) fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    Ok(value.serialize(&serde_wasm_bindgen::Serializer::json_compatible())?)
+}
+
+pub(crate) fn from_js<T: DeserializeOwned>(value: JsValue) -> Result<T, Failure> {
+    serde_wasm_bindgen::from_value(value).map_err(|error| Failure::new("invalid-request", error.to_string()))
+}

@@ -1,0 +1,205 @@
+//! The runtime as JavaScript sees it: a thin layer that turns objects into requests, and frames and errors back.
+//!
+//! Private to the npm package in `web/`; its hand-written types are the public interface. Every function either returns
+//! a value or throws `{ code, message, hint }`.
+
+// Elsewhere there is no JavaScript to talk to; `cargo xtask web` builds and lints it.
+#![cfg(target_arch = "wasm32")]
+
+mod convert;
+
+use std::cell::RefCell;
+use std::panic;
+use std::rc::Rc;
+
+use js_sys::{Function, Object, Uint8Array};
+use kinora_runtime::weights::ModelFiles;
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Family, VideoPipeline, WeightFormat};
+use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Request, Settings, clip, event, from_js, to_js};
+
+/// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
+#[wasm_bindgen(js_name = onPanic)]
+pub fn on_panic(handler: Function) {
+    // The hook must be `Send`, which a JavaScript function is not; there is one thread, so a thread-local is the same.
+    thread_local!(static HANDLER: RefCell<Option<Function>> = const { RefCell::new(None) });
+    HANDLER.with(|slot| slot.replace(Some(handler)));
+    panic::set_hook(Box::new(|info| {
+        HANDLER.with(|slot| {
+            if let Some(handler) = slot.borrow().as_ref() {
+                // The handler only posts a message; if even that fails, nobody is left to tell.
+                let _ = handler.call1(&JsValue::NULL, &info.to_string().into());
+            }
+        });
+    }));
+}
+
+/// Ends a generation between two submissions.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Cancel(CancelToken);
+
+#[wasm_bindgen]
+impl Cancel {
+    /// A switch that is off.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the generation to end.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+/// The files of a model while they arrive, in pieces and one after another.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Files(Vec<(String, Vec<u8>)>);
+
+#[wasm_bindgen]
+impl Files {
+    /// No files.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts the next file; `bytes` is its size if known, else 0.
+    ///
+    /// # Errors
+    /// `out-of-memory` if there is no room for it.
+    pub fn begin(&mut self, path: String, bytes: usize) -> Result<(), JsValue> {
+        let mut file = Vec::new();
+        file.try_reserve_exact(bytes).map_err(|_| no_room(&path))?;
+        self.0.push((path, file));
+        Ok(())
+    }
+
+    /// Continues the last file that was started.
+    ///
+    /// # Errors
+    /// `out-of-memory` if there is no room for it.
+    pub fn append(&mut self, piece: &Uint8Array) -> Result<(), JsValue> {
+        let (path, file) = self.0.last_mut().ok_or_else(|| Failure::new("internal", "a piece of no file"))?;
+        let (start, length) = (file.len(), piece.length() as usize);
+        file.try_reserve(length).map_err(|_| no_room(path))?;
+        file.resize(start + length, 0);
+        piece.copy_to(&mut file[start..]);
+        Ok(())
+    }
+
+    /// Empties the last file that was started.
+    pub fn restart(&mut self) {
+        if let Some((_, file)) = self.0.last_mut() {
+            file.clear();
+        }
+    }
+}
+
+fn no_room(path: &str) -> Failure {
+    Failure::new("out-of-memory", format!("this tab has no memory left for {path}"))
+}
+
+/// A loaded model on a device.
+#[wasm_bindgen]
+pub struct Model {
+    pipeline: RefCell<Rc<VideoPipeline>>,
+    device: DeviceKind,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Opens the device and loads a model from `files`.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn load(files: Files, settings: JsValue) -> Result<Self, JsValue> {
+        let settings: Settings = from_js(settings)?;
+        let device = open(settings.device).await?;
+        let mut model = ModelFiles::new(settings.label);
+        files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
+        let format = if settings.f32 { WeightFormat::F32 } else { WeightFormat::F16 };
+        let pipeline = VideoPipeline::from_files(device, model, format).map_err(Failure::from)?;
+        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), device: settings.device })
+    }
+
+    /// Defaults and limits of the model.
+    ///
+    /// # Errors
+    /// None in practice: the object is plain.
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        to_js(&Info::of(&self.pipeline.borrow()))
+    }
+
+    /// The browser's `GPUDevice`; undefined on the CPU.
+    pub fn device(&self) -> Option<JsValue> {
+        self.pipeline.borrow().device().web_handle()
+    }
+
+    /// The kernels of a generation with the model's defaults: `[{ label, code, bindings }]`, to be compiled ahead of time.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub fn kernels(&self) -> Result<JsValue, JsValue> {
+        let kernels = self.pipeline.borrow().kernels().map_err(Failure::from)?;
+        to_js(&kernels.into_iter().map(PlainKernel::from).collect::<Vec<_>>())
+    }
+
+    /// Replaces a device that was lost.
+    ///
+    /// # Errors
+    /// Those of opening a device, and `busy` while a generation runs.
+    pub async fn reopen(&self) -> Result<(), JsValue> {
+        let device = open(self.device).await?;
+        let mut pipeline = self.pipeline.borrow_mut();
+        let pipeline = Rc::get_mut(&mut pipeline).ok_or_else(|| Failure::new("busy", "a generation is still running"))?;
+        pipeline.set_device(device);
+        Ok(())
+    }
+
+    /// Makes a clip: `{ width, height, fps, frames }` with one `Uint8Array` of RGBA bytes for each frame.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn generate(&self, request: JsValue, cancel: &Cancel, on_event: Function) -> Result<Object, JsValue> {
+        let pipeline = self.pipeline.borrow().clone();
+        let asked: Request = from_js(request)?;
+        let request = asked.resolve(&pipeline);
+        let mut failed = None;
+        let on_event = &mut |happened| {
+            if let Err(error) = event(happened).and_then(|object| on_event.call1(&JsValue::NULL, &object)) {
+                cancel.cancel();
+                failed = Some(error);
+            }
+        };
+        let result = pipeline.generate(&request, &cancel.0, on_event).await;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(clip(&result.map_err(Failure::from)?)?),
+        }
+    }
+}
+
+async fn open(kind: DeviceKind) -> Result<Device, Failure> {
+    let family = match kind {
+        DeviceKind::Cpu => return Ok(Device::cpu()),
+        DeviceKind::Auto => None,
+        DeviceKind::Soft => Some(Family::Soft),
+        DeviceKind::Gpu => Some(Family::Gpu),
+    };
+    Ok(Device::gpu(&AdapterSelect::Auto, family).await.map_err(Error::from)?)
+}
+
+/// Encodes `frames`, one array of RGBA bytes each, as `gif` or `apng`.
+///
+/// # Errors
+/// Those of the encoders: sizes a format cannot hold, unknown formats.
+#[wasm_bindgen]
+#[expect(clippy::needless_pass_by_value, reason = "wasm-bindgen hands lists of objects over by value only")]
+pub fn encode(frames: Vec<Uint8Array>, settings: JsValue) -> Result<Uint8Array, JsValue> {
+    let settings: ClipSettings = from_js(settings)?;
+    Ok(settings.encode(frames.iter().map(Uint8Array::to_vec).collect()).map_err(Failure::from)?.as_slice().into())
+}

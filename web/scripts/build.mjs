@@ -1,0 +1,47 @@
+// Builds dist/ from src/, the WASM that xtask put into src/wasm/, and the models of the repository.
+import { createHash } from 'node:crypto';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { transformSync } from 'esbuild';
+
+const web = dirname(dirname(fileURLToPath(import.meta.url)));
+const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
+const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae'];
+
+/** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
+function model(name) {
+  const folder = join(web, '..', 'models', name);
+  const files = PARTS.flatMap((part) => walk(join(folder, part)));
+  const entries = files.map((file) => {
+    const path = relative(folder, file).replaceAll('\\', '/');
+    const bytes = readFileSync(file);
+    const sums = [];
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) sums.push(createHash('sha256').update(bytes.subarray(at, at + CHUNK_BYTES)).digest('hex'));
+    const address = `new URL('./${name}/${path}', import.meta.url).href`;
+    return `    { path: '${path}', bytes: ${bytes.length}, sha256: ${JSON.stringify(sums)}, url: ${address} },`;
+  });
+  const header = `/** The files of the model ${name}. Written by scripts/build.mjs. */\n\nimport type { ModelSource } from '../options.js';\n\n`;
+  const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
+  mkdirSync(join(web, 'src/models'), { recursive: true });
+  writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}`);
+  const papers = ['MODEL_CARD.md', 'NOTICE', 'vocabulary.json'].map((name) => join(folder, name));
+  for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
+}
+
+function walk(path) {
+  return statSync(path).isDirectory() ? readdirSync(path).sort().flatMap((name) => walk(join(path, name))) : [path];
+}
+
+rmSync(join(web, 'dist'), { recursive: true, force: true });
+model('flipbook');
+for (const name of ['LICENSE-APACHE', 'LICENSE-MIT', 'NOTICE']) cpSync(join(web, '..', name), join(web, name));
+for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
+const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
+tsc();
+// Each file by itself: bundlers of sites need to see the addresses of the worker, the WASM and the model as they are.
+for (const file of walk(join(web, 'dist')).filter((path) => path.endsWith('.js'))) {
+  const { code } = transformSync(readFileSync(file, 'utf8'), { minify: true, format: 'esm', target: 'es2022', legalComments: 'none' });
+  writeFileSync(file, code);
+}

@@ -1,0 +1,235 @@
+/**
+ * Model files in the origin-private file system, one folder for each model. A file counts as whole only once its record,
+ * written last, says so; an interrupted download leaves a record that is not complete and is continued from there.
+ */
+
+import { CHUNK_BYTES, type FileEntry, type ModelSource } from './options.js';
+
+/** What is known of a stored file. */
+interface FileRecord {
+  path: string;
+  url: string;
+  /** Of the response; a server that has none cannot be asked to continue. */
+  etag: string | null;
+  complete: boolean;
+  bytes: number;
+  /** SHA-256 of each chunk; only of complete files. */
+  sha256: string[];
+}
+
+interface ModelRecord {
+  id: string;
+  /** Of the whole model. */
+  files: { path: string; url: string }[];
+}
+
+/** `FileSystemSyncAccessHandle`, which TypeScript knows only in projects for workers. */
+interface SyncAccess {
+  read(into: Uint8Array, options: { at: number }): number;
+  write(from: Uint8Array, options?: { at: number }): number;
+  getSize(): number;
+  truncate(bytes: number): void;
+  flush(): void;
+  close(): void;
+}
+
+const ROOT = 'kinora-models';
+const MODEL_RECORD = 'model.json';
+
+/** A file on its way into the cache, or out of it. Only for workers, whose file access is synchronous. */
+export class CachedFile {
+  readonly record: FileRecord;
+  readonly #folder: FileSystemDirectoryHandle;
+  readonly #name: string;
+  readonly #data: SyncAccess;
+  #at = 0;
+
+  private constructor(record: FileRecord, folder: FileSystemDirectoryHandle, name: string, data: SyncAccess) {
+    this.record = record;
+    this.#folder = folder;
+    this.#name = name;
+    this.#data = data;
+  }
+
+  /** The file of the cache, which may be empty; nothing where there is no such storage or another tab writes it. */
+  static async open(source: ModelSource, file: FileEntry): Promise<CachedFile | undefined> {
+    try {
+      const folder = await modelFolder(source.name, true);
+      const model: ModelRecord = { id: source.name, files: source.files.map(({ path, url }) => ({ path, url })) };
+      await writeJson(folder, MODEL_RECORD, model);
+      const name = encodeURIComponent(file.path);
+      const old = await readJson<FileRecord>(folder, `${name}.record`);
+      const record = old?.url === file.url ? old : { path: file.path, url: file.url, etag: null, complete: false, bytes: 0, sha256: [] };
+      const handle = await folder.getFileHandle(name, { create: true });
+      const data = await openSync(handle);
+      const cached = new CachedFile(record, folder, name, data);
+      const usable = record.complete ? data.getSize() === record.bytes : record.etag !== null;
+      if (!usable) cached.restart(null);
+      return cached;
+    } catch {
+      // Private windows, embedded pages, old browsers: loading works without.
+      return undefined;
+    }
+  }
+
+  /** The next chunk that is here, if any. */
+  next(): Uint8Array<ArrayBuffer> | undefined {
+    const left = this.#data.getSize() - this.#at;
+    // A shorter chunk is the end of the file if that is complete, else where the download broke off.
+    if (left <= 0 || (left < CHUNK_BYTES && !this.record.complete)) return undefined;
+    const chunk = new Uint8Array(Math.min(left, CHUNK_BYTES));
+    this.#at += this.#data.read(chunk, { at: this.#at });
+    return chunk;
+  }
+
+  /** Bytes given out and taken in so far. */
+  get position(): number {
+    return this.#at;
+  }
+
+  /** Forgets what is stored: the server has another version, or it was damaged. */
+  restart(etag: string | null): void {
+    Object.assign(this.record, { etag, complete: false, bytes: 0, sha256: [] });
+    this.#data.truncate(0);
+    this.#at = 0;
+  }
+
+  /** Stores the beginning of a download, so that it can be continued. */
+  async begun(): Promise<void> {
+    this.#data.truncate(this.#at);
+    await this.#save();
+  }
+
+  /** Adds a chunk. Throws if the browser has no room for it. */
+  append(chunk: Uint8Array<ArrayBuffer>): void {
+    const written = this.#data.write(chunk, { at: this.#at });
+    if (written < chunk.byteLength) throw new DOMException('the storage is full', 'QuotaExceededError');
+    this.#at += written;
+  }
+
+  /** Marks the file as whole. */
+  async finish(sha256: string[]): Promise<void> {
+    this.#data.flush();
+    Object.assign(this.record, { complete: true, bytes: this.#at, sha256 });
+    await this.#save();
+  }
+
+  close(): void {
+    this.#data.close();
+  }
+
+  /** Removes the file: there is no room for all of it. */
+  async discard(): Promise<void> {
+    this.close();
+    await this.#folder.removeEntry(this.#name).catch(() => undefined);
+    await this.#folder.removeEntry(`${this.#name}.record`).catch(() => undefined);
+  }
+
+  #save(): Promise<void> {
+    return writeJson(this.#folder, `${this.#name}.record`, this.record);
+  }
+}
+
+/** The models that are kept, whole or in part. */
+export async function cachedModels(): Promise<{ id: string; bytes: number; complete: boolean }[]> {
+  const found = [];
+  for await (const folder of await modelFolders()) {
+    const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
+    if (!model) continue;
+    const files = await records(folder);
+    const complete = files.filter((file) => file.complete);
+    const bytes = complete.reduce((sum, file) => sum + file.bytes, 0);
+    found.push({ id: model.id, bytes, complete: complete.length === model.files.length });
+  }
+  return found;
+}
+
+/** The model `id` if all of it is kept, so that it loads without network. */
+export async function cachedSource(id: string): Promise<ModelSource | undefined> {
+  try {
+    const folder = await modelFolder(id, false);
+    const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
+    const complete = new Map((await records(folder)).filter((file) => file.complete).map((file) => [file.path, file.bytes]));
+    if (!model?.files.every(({ path }) => complete.has(path))) return undefined;
+    return { name: id, files: model.files.map((file) => ({ ...file, bytes: complete.get(file.path) ?? 0 })) };
+  } catch {
+    // No such folder, or no such storage.
+    return undefined;
+  }
+}
+
+/** Bytes of whole files of `source` that are kept. */
+export async function cachedBytes(source: ModelSource): Promise<number> {
+  try {
+    const files = await records(await modelFolder(source.name, false));
+    return files.filter((file) => file.complete).reduce((sum, file) => sum + file.bytes, 0);
+  } catch {
+    // No such folder, or no such storage.
+    return 0;
+  }
+}
+
+/** Removes all files of a model. */
+export async function deleteModel(id: string): Promise<void> {
+  for await (const folder of await modelFolders()) {
+    const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
+    if (model?.id === id) await (await root(false)).removeEntry(folder.name, { recursive: true });
+  }
+}
+
+async function root(create: boolean): Promise<FileSystemDirectoryHandle> {
+  return (await navigator.storage.getDirectory()).getDirectoryHandle(ROOT, { create });
+}
+
+async function modelFolder(id: string, create: boolean): Promise<FileSystemDirectoryHandle> {
+  // Addresses are longer than file names may be.
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(id)));
+  const name = Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return (await root(create)).getDirectoryHandle(name, { create });
+}
+
+async function modelFolders(): Promise<FileSystemDirectoryHandle[]> {
+  const folders = [];
+  try {
+    for await (const handle of (await root(false)).values()) {
+      if (handle.kind === 'directory') folders.push(handle as FileSystemDirectoryHandle);
+    }
+  } catch {
+    // Nothing was ever kept, or there is no such storage.
+  }
+  return folders;
+}
+
+async function records(folder: FileSystemDirectoryHandle): Promise<FileRecord[]> {
+  const found = [];
+  for await (const { name } of folder.values()) {
+    const record = name.endsWith('.record') ? await readJson<FileRecord>(folder, name) : undefined;
+    if (record) found.push(record);
+  }
+  return found;
+}
+
+async function readJson<T>(folder: FileSystemDirectoryHandle, name: string): Promise<T | undefined> {
+  try {
+    const file = await (await folder.getFileHandle(name)).getFile();
+    return JSON.parse(await file.text()) as T;
+  } catch {
+    // Absent, or cut off while it was written: the same as never written.
+    return undefined;
+  }
+}
+
+async function writeJson(folder: FileSystemDirectoryHandle, name: string, value: unknown): Promise<void> {
+  const data = await openSync(await folder.getFileHandle(name, { create: true }));
+  try {
+    data.truncate(0);
+    data.write(new TextEncoder().encode(JSON.stringify(value)));
+    data.flush();
+  } finally {
+    data.close();
+  }
+}
+
+function openSync(handle: FileSystemFileHandle): Promise<SyncAccess> {
+  return (handle as unknown as { createSyncAccessHandle(): Promise<SyncAccess> }).createSyncAccessHandle();
+}

@@ -1,0 +1,124 @@
+/** The page's side of the protocol: starts a worker, sends calls, settles their promises. */
+
+import { KinoraError, errorFromData } from './errors.js';
+import type { LoadOptions } from './options.js';
+import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(reason: unknown): void;
+  onEvent(event: unknown): void;
+  signal: AbortSignal | undefined;
+}
+
+/** What a call may come with. */
+export interface CallOptions<K extends keyof Calls> {
+  signal?: AbortSignal | undefined;
+  onEvent?: ((event: Calls[K]['event']) => void) | undefined;
+  transfer?: Transferable[];
+}
+
+/** A running worker. */
+export class Client {
+  readonly #port: Port;
+  readonly #stop: () => void;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  /** Messages from before the worker listens. */
+  #waiting: [ToWorker, Transferable[]][] | undefined = [];
+  #failure: KinoraError | undefined;
+
+  private constructor(port: Port, stop: () => void) {
+    this.#port = port;
+    this.#stop = stop;
+    port.addEventListener('message', (message) => this.#receive(message.data as FromWorker));
+  }
+
+  /** Starts a worker, or serves the protocol in this thread. */
+  static async start(worker: LoadOptions['worker']): Promise<Client> {
+    if (worker === false || (worker === undefined && typeof Worker === 'undefined')) {
+      const { serve } = await import('./session.js');
+      const { port1, port2 } = new MessageChannel();
+      const stop = serve(port2);
+      port1.start();
+      port2.start();
+      return new Client(port1, () => (stop(), port2.close()));
+    }
+    let started: Worker;
+    try {
+      // Bundlers recognise this expression as it stands, and only so.
+      started = typeof worker === 'function' ? worker() : new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    } catch (cause) {
+      throw new KinoraError('worker', `the worker cannot be started: ${String(cause)}`, { cause, hint: WORKER_HINT });
+    }
+    const client = new Client(started, () => started.terminate());
+    started.addEventListener('error', (event) => {
+      const reason = event.message || 'its script cannot be loaded';
+      client.close(new KinoraError('worker', `the worker failed: ${reason}`, { hint: WORKER_HINT }));
+    });
+    return client;
+  }
+
+  /** Calls the worker. After an abort the promise is settled once the worker has stopped working on it. */
+  call<K extends keyof Calls>(type: K, parameters: Calls[K]['parameters'], options: CallOptions<K> = {}): Promise<Calls[K]['result']> {
+    const { signal, onEvent, transfer = [] } = options;
+    return new Promise((resolve, reject) => {
+      if (this.#failure) return reject(this.#failure);
+      if (signal?.aborted) return reject(signal.reason);
+      const id = this.#nextId++;
+      const abort = () => this.#send({ id, type: 'abort' });
+      signal?.addEventListener('abort', abort, { once: true });
+      const settled = () => {
+        this.#pending.delete(id);
+        signal?.removeEventListener('abort', abort);
+      };
+      this.#pending.set(id, {
+        resolve: (value) => (settled(), resolve(value as Calls[K]['result'])),
+        reject: (reason) => (settled(), reject(reason)),
+        onEvent: (event) => onEvent?.(event as Calls[K]['event']),
+        signal,
+      });
+      this.#send({ id, type, parameters } as ToWorker, transfer);
+    });
+  }
+
+  /** Ends the worker and everything it does. */
+  close(reason: KinoraError): void {
+    if (this.#failure) return;
+    this.#failure = reason;
+    this.#stop();
+    for (const pending of [...this.#pending.values()]) pending.reject(pending.signal?.aborted ? pending.signal.reason : reason);
+  }
+
+  #send(message: ToWorker, transfer: Transferable[] = []): void {
+    if (this.#waiting) this.#waiting.push([message, transfer]);
+    else this.#port.postMessage(message, transfer);
+  }
+
+  #receive(message: FromWorker): void {
+    if (message.type === 'ready') {
+      const waiting = this.#waiting ?? [];
+      this.#waiting = undefined;
+      for (const [early, transfer] of waiting) this.#send(early, transfer);
+      return;
+    }
+    if (message.type === 'panic') {
+      this.close(new KinoraError('internal', message.message, { hint: 'please report this; load the model again to go on' }));
+      return;
+    }
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    switch (message.type) {
+      case 'result':
+        return pending.resolve(message.result);
+      case 'error':
+        return pending.reject(errorFromData(message.error));
+      case 'aborted':
+        return pending.reject(pending.signal?.reason ?? new DOMException('aborted', 'AbortError'));
+      case 'event':
+        return pending.onEvent(message.event);
+    }
+  }
+}
+
+const WORKER_HINT = 'serve dist/worker.js from the same origin as the page, or pass `worker: () => new Worker(…)`';

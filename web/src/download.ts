@@ -1,0 +1,224 @@
+/** Model files from the network or the cache into the engine, chunk by chunk: verified, never a whole file in JavaScript. */
+
+import { CachedFile } from './cache.js';
+import { KinoraError } from './errors.js';
+import { CHUNK_BYTES, type FileEntry, type LoadProgress, type ModelSource } from './options.js';
+import { fetchAddress } from './transport.js';
+
+/** Takes the files, one after another. */
+export interface Sink {
+  begin(path: string, bytes: number): void;
+  append(chunk: Uint8Array): void;
+  /** Forgets what was appended since `begin`. */
+  restart(): void;
+}
+
+/** Where to fetch, and whom to tell. */
+export interface DownloadOptions {
+  cache: boolean;
+  signal: AbortSignal;
+  onProgress(progress: LoadProgress): void;
+}
+
+/** Share of loading that is the download; the rest is compiling. */
+export const DOWNLOADED = 0.5;
+/** A connection may break off this often in one file before loading fails. */
+const RETRIES = 3;
+const RETRY_MS = 500;
+
+/** Fetches all files of `source`; returns the last progress. */
+export async function download(source: ModelSource, sink: Sink, options: DownloadOptions): Promise<LoadProgress> {
+  const meter = new Meter(source, options.onProgress);
+  for (const file of source.files) {
+    options.signal.throwIfAborted();
+    await new Transfer(source, file, sink, options, meter).run();
+  }
+  return meter.progress;
+}
+
+/** One file on its way. */
+class Transfer {
+  readonly #sums: string[] = [];
+  #cached: CachedFile | undefined;
+  #bytes = 0;
+
+  constructor(
+    readonly source: ModelSource,
+    readonly file: FileEntry,
+    readonly sink: Sink,
+    readonly options: DownloadOptions,
+    readonly meter: Meter,
+  ) {}
+
+  async run(): Promise<void> {
+    const { source, file, sink, options } = this;
+    sink.begin(file.path, file.bytes ?? 0);
+    this.#cached = options.cache ? await CachedFile.open(source, file) : undefined;
+    try {
+      if (await this.#fromCache()) return;
+      for (let tries = 0; ; tries++) {
+        try {
+          await this.#fromNetwork();
+          break;
+        } catch (error) {
+          const worthIt = error instanceof KinoraError && error.code === 'download' && tries < RETRIES;
+          if (options.signal.aborted || !worthIt) throw error;
+          await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tries));
+        }
+      }
+      await this.#keep((cached) => cached.finish(this.#sums));
+    } finally {
+      this.#cached?.close();
+    }
+  }
+
+  /** Takes what is stored; true if that is the whole file. Damaged storage is forgotten. */
+  async #fromCache(): Promise<boolean> {
+    const cached = this.#cached;
+    if (!cached) return false;
+    for (let chunk = cached.next(); chunk; chunk = cached.next()) {
+      const index = this.#sums.length;
+      const sum = await sha256(chunk);
+      const expected = cached.record.complete ? cached.record.sha256[index] : this.file.sha256?.[index];
+      if (expected !== undefined && sum !== expected) {
+        cached.restart(null);
+        this.#restart();
+        return false;
+      }
+      this.#take(chunk, sum, true);
+    }
+    return cached.record.complete;
+  }
+
+  async #fromNetwork(): Promise<void> {
+    const { file, options } = this;
+    const etag = this.#cached?.record.etag;
+    const headers: HeadersInit = this.#bytes > 0 && etag ? { range: `bytes=${this.#bytes}-`, 'if-range': etag } : {};
+    const response = await fetchAddress(file.url, { signal: options.signal, headers }).catch((cause: unknown) => this.#failed(String(cause), cause));
+    if (response.status === 404) {
+      throw new KinoraError('not-found', `model file not found at ${file.url}`, { hint: 'check the address of the model' });
+    }
+    if (!response.ok || !response.body) this.#failed(`the server answered ${response.status}`);
+    if (response.status !== 206 && this.#bytes > 0) this.#restart();
+    await this.#keep((cached) => {
+      if (this.#bytes === 0) cached.restart(response.headers.get('etag'));
+      return cached.begun();
+    });
+    // Compressed responses say their compressed length, which says nothing about the file.
+    const plain = !response.headers.get('content-encoding');
+    const length = plain ? Number(response.headers.get('content-length')) || undefined : undefined;
+    const expected = file.bytes ?? (length === undefined ? undefined : this.#bytes + length);
+    for await (const chunk of this.#pieces(response.body as ReadableStream<Uint8Array>)) {
+      const sum = await sha256(chunk);
+      const wanted = file.sha256?.[this.#sums.length];
+      if (file.sha256 && sum !== undefined && sum !== wanted) this.#corrupt(`its chunk ${this.#sums.length} has another checksum`);
+      await this.#keep((cached) => cached.append(chunk));
+      this.#take(chunk, sum, false);
+    }
+    if (expected !== undefined && this.#bytes !== expected) this.#corrupt(`it has ${this.#bytes} bytes, expected ${expected}`);
+  }
+
+  /** The rest of the file in chunks, the last one shorter. */
+  async *#pieces(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    const reader = body.getReader();
+    let piece = new Uint8Array(CHUNK_BYTES);
+    let filled = 0;
+    try {
+      for (;;) {
+        const { done, value } = await reader.read().catch((cause: unknown) => this.#failed(String(cause), cause));
+        if (done) break;
+        for (let at = 0; at < value.byteLength; ) {
+          const size = Math.min(value.byteLength - at, CHUNK_BYTES - filled);
+          piece.set(value.subarray(at, at + size), filled);
+          filled += size;
+          at += size;
+          if (filled === CHUNK_BYTES) {
+            yield piece;
+            piece = new Uint8Array(CHUNK_BYTES);
+            filled = 0;
+          }
+        }
+      }
+    } finally {
+      await reader.cancel().catch(() => undefined);
+    }
+    if (filled > 0) yield piece.slice(0, filled);
+  }
+
+  /** Works on the cache; where there is no room for it, loading goes on without. */
+  async #keep(work: (cached: CachedFile) => void | Promise<void>): Promise<void> {
+    const cached = this.#cached;
+    try {
+      if (cached) await work(cached);
+    } catch {
+      this.#cached = undefined;
+      await cached?.discard();
+      this.meter.note('there is no room to keep the model in this browser; it is downloaded again next time');
+    }
+  }
+
+  #take(chunk: Uint8Array, sum: string | undefined, fromCache: boolean): void {
+    this.sink.append(chunk);
+    this.#sums.push(sum ?? '');
+    this.#bytes += chunk.byteLength;
+    this.meter.add(this.file.path, chunk.byteLength, fromCache);
+  }
+
+  #restart(): void {
+    this.sink.restart();
+    this.meter.add(this.file.path, -this.#bytes, false);
+    this.#sums.length = 0;
+    this.#bytes = 0;
+  }
+
+  #failed(problem: string, cause?: unknown): never {
+    if (this.options.signal.aborted) throw this.options.signal.reason;
+    const message = `${this.file.path} cannot be downloaded: ${problem}`;
+    throw new KinoraError('download', message, { cause, hint: `check the network and ${this.file.url}` });
+  }
+
+  #corrupt(problem: string): never {
+    this.#cached?.restart(null);
+    const message = `${this.file.path} arrived changed or cut off: ${problem}`;
+    throw new KinoraError('corrupt-download', message, { hint: 'load again; if it stays, the file on the server is not the one expected' });
+  }
+}
+
+/** Adds up what arrives. */
+class Meter {
+  readonly progress: LoadProgress =
+    { phase: 'download', fraction: 0, loadedBytes: 0, totalBytes: 0, cachedBytes: 0, message: 'downloading the model' };
+  readonly #begun = performance.now();
+  readonly #listed: number;
+
+  constructor(
+    source: ModelSource,
+    readonly report: (progress: LoadProgress) => void,
+  ) {
+    this.#listed = source.files.reduce((sum, file) => sum + (file.bytes ?? 0), 0);
+  }
+
+  add(file: string, bytes: number, fromCache: boolean): void {
+    const { progress } = this;
+    progress.loadedBytes += bytes;
+    if (fromCache) progress.cachedBytes += bytes;
+    progress.totalBytes = Math.max(this.#listed, progress.loadedBytes);
+    progress.bytesPerSecond = progress.loadedBytes / Math.max(1e-3, (performance.now() - this.#begun) / 1e3);
+    progress.etaSeconds = (progress.totalBytes - progress.loadedBytes) / Math.max(1, progress.bytesPerSecond);
+    progress.fraction = Math.max(progress.fraction, (DOWNLOADED * progress.loadedBytes) / Math.max(1, progress.totalBytes));
+    progress.file = file;
+    this.report({ ...progress });
+  }
+
+  note(message: string): void {
+    this.progress.message = message;
+    this.report({ ...this.progress });
+  }
+}
+
+/** Hexadecimal SHA-256; nothing where a page without HTTPS has no digests. */
+async function sha256(chunk: Uint8Array<ArrayBuffer>): Promise<string | undefined> {
+  if (!globalThis.crypto?.subtle) return undefined;
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', chunk));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

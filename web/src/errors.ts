@@ -1,0 +1,95 @@
+/** The one error class of the package and its codes. */
+
+/** What kind of failure it is. Codes never change; messages may. */
+export type ErrorCode =
+  /** The browser has no WebGPU. */
+  | 'no-webgpu'
+  /** WebGPU is there but no graphics adapter. */
+  | 'no-adapter'
+  /** The page was not loaded over HTTPS or from this machine. */
+  | 'insecure-context'
+  /** The GPU failed or refused a command. */
+  | 'device'
+  /** The GPU was reset or taken away; the next generation opens it again. */
+  | 'device-lost'
+  /** The GPU cannot hold it. */
+  | 'out-of-memory'
+  /** One buffer would be larger than the GPU allows. */
+  | 'limit'
+  /** An option has a wrong type or an impossible value. */
+  | 'invalid-request'
+  /** No model of this name. */
+  | 'unknown-model'
+  /** A file of the model is missing. */
+  | 'not-found'
+  /** A file could not be downloaded. */
+  | 'download'
+  /** A file arrived incomplete or changed. */
+  | 'corrupt-download'
+  /** A weight file breaks the rules of its format. */
+  | 'corrupt-weights'
+  /** A configuration file cannot be used. */
+  | 'invalid-config'
+  /** The model has a class that is not implemented. */
+  | 'unknown-class'
+  /** The weights and the configuration do not belong together. */
+  | 'missing-tensor'
+  | 'unexpected-tensors'
+  | 'wrong-shape'
+  | 'wrong-dtype'
+  /** The tokenizer cannot be used. */
+  | 'invalid-tokenizer'
+  /** The computation produced NaN or infinity. */
+  | 'non-finite'
+  /** No encoder of this browser writes the format. */
+  | 'no-encoder'
+  /** Encoding failed. */
+  | 'encode'
+  /** The model or the clip was disposed before. */
+  | 'disposed'
+  /** The worker could not be started. */
+  | 'worker'
+  /** A defect of this package. */
+  | 'internal';
+
+/** How a {@link KinoraError} crosses from the worker. */
+export interface ErrorData {
+  code: ErrorCode;
+  message: string;
+  hint?: string | null;
+}
+
+/** Codes after which the same call may succeed. */
+const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['device-lost', 'download', 'corrupt-download', 'out-of-memory']);
+
+/** Every failure of this package, except aborts, which throw the reason of their signal. */
+export class KinoraError extends Error {
+  override readonly name = 'KinoraError';
+  /** What kind of failure, for programs. */
+  readonly code: ErrorCode;
+  /** What the user or developer can do about it. */
+  readonly hint?: string;
+  /** Whether the same call may succeed later. */
+  readonly retryable: boolean;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string | null | undefined; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    if (options.hint) this.hint = options.hint;
+    this.retryable = RETRYABLE.has(code);
+  }
+}
+
+/** What to send of anything that was thrown. */
+export function errorData(thrown: unknown): ErrorData {
+  if (thrown instanceof KinoraError) return { code: thrown.code, message: thrown.message, hint: thrown.hint ?? null };
+  if (typeof thrown === 'object' && thrown !== null && 'code' in thrown && 'message' in thrown && typeof thrown.code === 'string') {
+    return thrown as ErrorData;
+  }
+  return { code: 'internal', message: thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown) };
+}
+
+/** The error that {@link errorData} described. */
+export function errorFromData({ code, message, hint }: ErrorData): KinoraError {
+  return new KinoraError(code, message, { hint });
+}

@@ -1,0 +1,115 @@
+/** A running generation: a promise of a clip and a stream of events. */
+
+import type { GenerationEvent } from './options.js';
+import type { Video } from './video.js';
+
+/** A generation that has begun. `await` it for the clip, or loop over it for its events, or both. */
+export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationEvent> {
+  /** The clip. */
+  readonly result: Promise<Video>;
+  /** The seed in use, also when none was given. */
+  readonly seed: number;
+  readonly #abort: AbortController;
+  readonly #readers = new Set<Reader>();
+  #ended = false;
+
+  /** @internal */
+  constructor(seed: number, abort: AbortController, run: (emit: (event: GenerationEvent) => void) => Promise<Video>) {
+    this.seed = seed;
+    this.#abort = abort;
+    this.result = run((event) => this.#emit(event));
+    const end = () => {
+      for (const reader of this.#readers) reader.end();
+      this.#ended = true;
+    };
+    // Handled here, so that a caller who only reads events gets no unhandled rejection beside the one of the loop.
+    this.result.then(end, end);
+  }
+
+  /** Ends the generation; its promise rejects with `reason` once the GPU is idle. */
+  cancel(reason: unknown = new DOMException('the generation was cancelled', 'AbortError')): void {
+    this.#abort.abort(reason);
+  }
+
+  /** As {@link Promise.then} of {@link result}. */
+  then<A = Video, B = never>(
+    onFulfilled?: ((video: Video) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.result.then(onFulfilled, onRejected);
+  }
+
+  /** The frames as a stream, once they are there. The reader closes them. */
+  frames(): ReadableStream<VideoFrame> {
+    let frames: AsyncIterator<VideoFrame> | undefined;
+    return new ReadableStream<VideoFrame>(
+      {
+        pull: async (controller) => {
+          frames ??= (await this.result).frames()[Symbol.asyncIterator]();
+          const { done, value } = await frames.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: (reason) => this.cancel(reason),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** The events from now on. Of steps that were not read in time only the newest remains. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<GenerationEvent, void, undefined> {
+    const reader = new Reader();
+    if (this.#ended) reader.end();
+    this.#readers.add(reader);
+    try {
+      for (;;) {
+        const event = await reader.next();
+        if (!event) break;
+        yield event;
+      }
+      // Throws what the generation failed with.
+      await this.result;
+    } finally {
+      this.#readers.delete(reader);
+      reader.drop();
+    }
+  }
+
+  #emit(event: GenerationEvent): void {
+    for (const reader of this.#readers) reader.push(event);
+  }
+}
+
+/** The events one loop has not read yet. */
+class Reader {
+  #events: GenerationEvent[] = [];
+  #ended = false;
+  #wake: (() => void) | undefined;
+
+  push(event: GenerationEvent): void {
+    const last = this.#events.at(-1);
+    if (event.type === 'step' && last?.type === 'step') {
+      last.preview?.close();
+      this.#events.pop();
+    }
+    this.#events.push(event);
+    this.#wake?.();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  async next(): Promise<GenerationEvent | undefined> {
+    while (this.#events.length === 0 && !this.#ended) {
+      await new Promise<void>((wake) => (this.#wake = wake));
+    }
+    return this.#events.shift();
+  }
+
+  drop(): void {
+    for (const event of this.#events) if (event.type === 'step') event.preview?.close();
+    this.#events = [];
+  }
+}

@@ -1,0 +1,14 @@
+/** Text to video in the browser. */
+
+export type { EncodeOptions, VideoType } from './encode.js';
+export { KinoraError, type ErrorCode } from './errors.js';
+export { Generation } from './generation.js';
+export { generateVideo, loadModel, VideoModel } from './model.js';
+export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
+export { VERSION } from './options.js';
+export type {
+  DType, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, ModelInfo, ModelSource, ProgressPhase,
+  Prompt,
+} from './options.js';
+export { checkSupport, type SupportCode, type SupportReport } from './support.js';
+export { Video } from './video.js';

@@ -1,0 +1,143 @@
+/** What callers pass in and get told: options, prompts, events and progress, with units. */
+
+/** Storage of weights on the GPU: `auto` is `f16`, which needs no GPU feature. Everything is computed in f32. */
+export type DType = 'auto' | 'f16' | 'f32';
+
+/** Stages of loading, in this order. */
+export type ProgressPhase = 'plan' | 'download' | 'upload' | 'compile' | 'ready';
+
+/** How far loading is. */
+export interface LoadProgress {
+  phase: ProgressPhase;
+  /** 0 to 1 over all phases; never falls. */
+  fraction: number;
+  loadedBytes: number;
+  totalBytes: number;
+  /** Of the loaded bytes, those that came from this browser's own storage. */
+  cachedBytes: number;
+  /** Over the whole download so far. */
+  bytesPerSecond?: number;
+  /** Of the download. */
+  etaSeconds?: number;
+  /** The file in work. */
+  file?: string;
+  /** One line for people. */
+  message: string;
+}
+
+/** One file of a model. */
+export interface FileEntry {
+  /** Path below the model's folder, e.g. `vae/config.json`. */
+  path: string;
+  /** Size; unknown until the server says it. */
+  bytes?: number;
+  /** SHA-256 of each {@link CHUNK_BYTES} of the file, as hexadecimal text. */
+  sha256?: string[];
+  /** Where to fetch it. */
+  url: string;
+}
+
+/** A model as a list of files. */
+export interface ModelSource {
+  /** The name in messages and metadata. */
+  name: string;
+  files: FileEntry[];
+}
+
+/** Bytes covered by one checksum. */
+export const CHUNK_BYTES = 4 * 1024 * 1024;
+
+/** How to load a model. */
+export interface LoadOptions {
+  /** `flipbook` comes with the package; else the address of a folder in diffusers layout, or its files. */
+  model?: 'flipbook' | (string & {}) | URL | ModelSource;
+  dtype?: DType;
+  /** `cpu` runs exact reference code and is very slow. */
+  device?: 'auto' | 'webgpu' | 'cpu';
+  /** Which kernels run on WebGPU, for measurements: those for GPUs (`gpu`) and for software adapters (`soft`) run anywhere. */
+  kernels?: 'auto' | 'gpu' | 'soft';
+  /** Default: true where the platform has workers. `false` blocks the thread in parts of up to some 100 ms. */
+  worker?: boolean | (() => Worker);
+  /** Replaces the WASM module that comes with the package. */
+  wasm?: URL | string;
+  /** Where files from other origins are kept. */
+  cache?: 'auto' | 'opfs' | 'none';
+  signal?: AbortSignal;
+  onProgress?(progress: LoadProgress): void;
+}
+
+/** What the clip shows. */
+export type Prompt = string | { text: string; negative?: string };
+
+/** What to generate. Whatever is absent gets the model's default. */
+export interface GenerateOptions {
+  /** Pixels. */
+  width?: number;
+  /** Pixels. */
+  height?: number;
+  frames?: number;
+  /** Seconds; chooses the nearest number of frames that the model can make. Ignored if `frames` is given. */
+  durationSeconds?: number;
+  /** Frames per second of the finished clip; the motion is the model's own. */
+  fps?: number;
+  /** Denoising steps: more take longer and look better. */
+  steps?: number;
+  /** Above 1 follows the prompt more closely, at twice the work. */
+  guidance?: number;
+  /** 0 to 2^53 − 1; the same seed gives the same clip. Default: random. */
+  seed?: number;
+  /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
+  preview?: false | { everySteps?: number };
+  signal?: AbortSignal;
+  onEvent?(event: GenerationEvent): void;
+}
+
+/** What happens during a generation. */
+export type GenerationEvent =
+  | { type: 'start'; seed: number; width: number; height: number; frames: number; fps: number; steps: number }
+  /** The prompt was read; `truncated` if it was longer than the model reads. */
+  | { type: 'text'; tokens: number; truncated: boolean }
+  /** A step is done. The receiver owns the preview and should `close()` it. */
+  | { type: 'step'; step: number; steps: number; fraction: number; etaMs: number; preview?: ImageBitmap }
+  /** Denoising is done, pictures are being made. */
+  | { type: 'decode'; frames: number; fraction: number }
+  | { type: 'done'; ms: number };
+
+/** What a clip was made from; also written into files. */
+export interface GenerationMetadata {
+  prompt: string;
+  negative: string;
+  seed: number;
+  model: string;
+  width: number;
+  height: number;
+  frames: number;
+  fps: number;
+  steps: number;
+  guidance: number;
+  /** Version of this package. */
+  kinora: string;
+}
+
+/** What a model is and what it does by default. */
+export interface ModelInfo {
+  name: string;
+  /** Pixels. */
+  width: number;
+  /** Pixels. */
+  height: number;
+  frames: number;
+  /** Frames per second. */
+  fps: number;
+  /** Possible numbers of frames are 1 more than multiples of this. */
+  framesPerLatent: number;
+  /** Width and height must be multiples of this, in pixels. */
+  sizeMultiple: number;
+  steps: number;
+  guidance: number;
+  /** Adapter and kernels in use. */
+  device: string;
+}
+
+/** Version of this package. */
+export const VERSION = '0.1.0';

@@ -1,0 +1,194 @@
+/** The worker's side of the protocol: owns the WASM instance and the model, one generation at a time. */
+
+import { compile, type KernelSource } from './compile.js';
+import { DOWNLOADED, download } from './download.js';
+import { errorData, type ErrorData, KinoraError } from './errors.js';
+import type { GenerationEvent } from './options.js';
+import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
+import { fetchAddress } from './transport.js';
+import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
+
+/** What the WASM reports while it generates. */
+type EngineEvent =
+  | { type: 'text'; tokens: number; truncated: boolean }
+  | { type: 'step'; step: number; steps: number; preview?: Uint8Array<ArrayBuffer> }
+  | { type: 'decode'; frames: number };
+
+type Call = { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls];
+
+/** How long the news of a lost device may take, after its first symptom. */
+const LOSS_NEWS_MS = 200;
+
+/** Share of a generation before decoding, by time with the default model. */
+const DENOISING = 0.7;
+
+/** Answers calls that arrive at `port`; returns how to stop and free everything. */
+export function serve(port: Port): () => void {
+  const session = new Session(port);
+  port.addEventListener('message', ({ data }) => session.receive(data as ToWorker));
+  port.postMessage({ type: 'ready' } satisfies FromWorker);
+  return () => session.close();
+}
+
+class Session {
+  readonly #port: Port;
+  readonly #aborts = new Map<number, AbortController>();
+  #model: Model | undefined;
+  #deviceLost = false;
+  /** Only kept alive; see {@link compile}. */
+  readonly #pipelines: GPUComputePipeline[] = [];
+  /** The end of the queue: calls run one after another. */
+  #tail: Promise<void> = Promise.resolve();
+
+  constructor(port: Port) {
+    this.#port = port;
+  }
+
+  receive(message: ToWorker): void {
+    if (message.type === 'abort') {
+      this.#aborts.get(message.id)?.abort();
+      return;
+    }
+    const abort = new AbortController();
+    this.#aborts.set(message.id, abort);
+    this.#tail = this.#tail.then(() => this.#answer(message, abort.signal)).finally(() => this.#aborts.delete(message.id));
+  }
+
+  /** What ending a worker does at once. */
+  close(): void {
+    for (const abort of this.#aborts.values()) abort.abort();
+    void this.#tail.then(() => {
+      (this.#model?.device() as GPUDevice | undefined)?.destroy();
+      this.#model?.free();
+      this.#model = undefined;
+    });
+  }
+
+  async #answer(call: Call, signal: AbortSignal): Promise<void> {
+    const { id } = call;
+    try {
+      signal.throwIfAborted();
+      const [result, transfer] = await this.#run(call, signal);
+      this.#send({ id, type: 'result', result }, transfer);
+    } catch (thrown) {
+      if (signal.aborted) return this.#send({ id, type: 'aborted' });
+      const error = await this.#explain(errorData(thrown));
+      this.#send({ id, type: 'error', error });
+    }
+  }
+
+  /** A lost device shows first as one refused command or another. */
+  async #explain(error: ErrorData): Promise<ErrorData> {
+    if (error.code !== 'device' && error.code !== 'device-lost') return error;
+    const device = this.#model?.device() as GPUDevice | undefined;
+    const settle = new Promise<undefined>((resolve) => setTimeout(resolve, LOSS_NEWS_MS));
+    const lost = await Promise.race([device?.lost, settle]);
+    if (!lost) return error;
+    this.#deviceLost = true;
+    const message = `the GPU device was lost: ${lost.message || lost.reason}`;
+    return { code: 'device-lost', message, hint: 'try again: the next generation opens it again' };
+  }
+
+  async #run(call: Call, signal: AbortSignal): Promise<[unknown, Transferable[]]> {
+    switch (call.type) {
+      case 'load':
+        return [await this.#load(call.id, call.parameters, signal), []];
+      case 'generate': {
+        const clip = await this.#generate(call.id, call.parameters, signal);
+        return [clip, clip.frames.map((frame) => frame.buffer as ArrayBuffer)];
+      }
+      case 'encode': {
+        const { wasm, frames, ...settings } = call.parameters;
+        await this.#start(wasm);
+        const file = encode(frames, settings);
+        return [file, [file.buffer as ArrayBuffer]];
+      }
+    }
+  }
+
+  async #start(wasm: string): Promise<void> {
+    // Later calls return at once: the glue keeps the first instance.
+    await init({ module_or_path: fetchAddress(wasm) });
+    onPanic((message: string) => this.#send({ type: 'panic', message }));
+  }
+
+  async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
+    const { wasm, source, device, f32, cache } = parameters;
+    await this.#start(wasm);
+    const files = new Files();
+    const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
+    const progress = await download(source, files, { cache, signal, onProgress: report });
+    report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
+    // `load` takes `files` over and frees it.
+    const model = (this.#model = await Model.load(files, { label: source.name, device, f32 }));
+    signal.throwIfAborted();
+    await this.#compile(model, signal, (done, total) => {
+      const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);
+      report({ ...progress, phase: 'compile', fraction, message: `compiling ${total} kernels` });
+    });
+    report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
+    return model.info();
+  }
+
+  async #compile(model: Model, signal: AbortSignal, onCompiled?: (done: number, total: number) => void): Promise<void> {
+    const device = model.device() as GPUDevice | undefined;
+    if (!device) return;
+    const kernels = model.kernels() as KernelSource[];
+    onCompiled?.(0, kernels.length);
+    this.#pipelines.push(...(await compile(device, kernels, signal, (done) => onCompiled?.(done, kernels.length))));
+  }
+
+  async #generate(id: number, request: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
+    const model = this.#model;
+    if (!model) throw new KinoraError('internal', 'a generation before a model');
+    if (this.#deviceLost) {
+      await model.reopen();
+      this.#deviceLost = false;
+      await this.#compile(model, signal);
+    }
+    const cancel = new Cancel();
+    signal.addEventListener('abort', () => cancel.cancel());
+    const begun = performance.now();
+    let denoisingFrom = begun;
+    const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event }, transfer);
+    let events = Promise.resolve();
+    const onEvent = (event: EngineEvent) => {
+      if (event.type === 'text') {
+        denoisingFrom = performance.now();
+        send(event);
+      } else if (event.type === 'decode') {
+        events = events.then(() => send({ ...event, fraction: DENOISING }));
+      } else {
+        const { step, steps, preview } = event;
+        const done = step / steps;
+        const elapsed = performance.now() - denoisingFrom;
+        const plain = { type: 'step' as const, step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed };
+        const picture = preview && this.#bitmap(preview, request.width ?? model.info().width);
+        // Still in order: each event waits for those before it.
+        events = events.then(async () => {
+          const bitmap = await picture;
+          if (bitmap) send({ ...plain, preview: bitmap }, [bitmap]);
+          else send(plain);
+        });
+      }
+    };
+    try {
+      const clip = await model.generate(request, cancel, onEvent);
+      await events;
+      send({ type: 'done', ms: performance.now() - begun });
+      return clip as Calls['generate']['result'];
+    } finally {
+      cancel.free();
+    }
+  }
+
+  /** Platforms without pictures, such as Node, get no previews. */
+  async #bitmap(rgba: Uint8Array<ArrayBuffer>, width: number): Promise<ImageBitmap | undefined> {
+    if (typeof createImageBitmap === 'undefined') return undefined;
+    return createImageBitmap(new ImageData(new Uint8ClampedArray(rgba.buffer), width));
+  }
+
+  #send(message: FromWorker, transfer: Transferable[] = []): void {
+    this.#port.postMessage(message, transfer);
+  }
+}

@@ -1,0 +1,72 @@
+/** What this browser and machine can do, as data. */
+
+/** Why generation works or does not. */
+export type SupportCode = 'ok' | 'software-adapter' | 'insecure-context' | 'no-webgpu' | 'no-adapter' | 'limits-too-small';
+
+/** The answer of {@link checkSupport}. */
+export interface SupportReport {
+  /** Whether a clip can be made on a GPU, be it a slow one. */
+  ok: boolean;
+  code: SupportCode;
+  /** One sentence for people. */
+  message: string;
+  /** What can be done about it. */
+  help: { text: string; url: string }[];
+  adapter?: { vendor: string; architecture: string; fallback: boolean };
+  limits?: Record<string, number>;
+  features: string[];
+  storage?: { quota: number; usage: number; persisted: boolean };
+}
+
+/** Largest single buffer of the model that comes with the package at its default size, in bytes. */
+const NEEDED_BINDING_BYTES = 64 * 1024 * 1024;
+
+const HELP = {
+  browsers: { text: 'Which browsers have WebGPU', url: 'https://caniuse.com/webgpu' },
+  troubleshooting: { text: 'Chrome: why is there no adapter?', url: 'https://developer.chrome.com/docs/web-platform/webgpu/troubleshooting-tips' },
+  secure: { text: 'Secure contexts', url: 'https://developer.mozilla.org/docs/Web/Security/Secure_Contexts' },
+};
+
+/** Looks at this browser. Never throws and downloads nothing. */
+export async function checkSupport(): Promise<SupportReport> {
+  const report = (code: SupportCode, message: string, help: SupportReport['help'] = []): SupportReport =>
+    ({ ok: code === 'ok' || code === 'software-adapter', code, message, help, features: [] });
+  if (globalThis.isSecureContext === false) {
+    return report('insecure-context', 'WebGPU needs a page served over HTTPS or from localhost.', [HELP.secure]);
+  }
+  const gpu = globalThis.navigator?.gpu;
+  if (!gpu) return report('no-webgpu', 'This browser has no WebGPU, or it is switched off.', [HELP.browsers]);
+  const adapter = await gpu.requestAdapter().catch(() => null);
+  if (!adapter) {
+    return report('no-adapter', 'This browser has WebGPU but found no graphics adapter it trusts.', [HELP.troubleshooting, HELP.browsers]);
+  }
+  const info = adapter.info;
+  const fallback = info?.isFallbackAdapter ?? false;
+  const binding = adapter.limits.maxStorageBufferBindingSize;
+  const verdict =
+    binding < NEEDED_BINDING_BYTES
+      ? report('limits-too-small', `This adapter binds at most ${binding} bytes at once; ${NEEDED_BINDING_BYTES} are needed.`, [HELP.troubleshooting])
+      : fallback
+        ? report('software-adapter', 'This machine has no GPU the browser can use; clips are made by the CPU, which is slow.', [HELP.troubleshooting])
+        : report('ok', 'This browser can make clips.');
+  const limits: Record<string, number> = {};
+  for (const name of ['maxStorageBufferBindingSize', 'maxBufferSize', 'maxComputeInvocationsPerWorkgroup'] as const) limits[name] = adapter.limits[name];
+  const storage = await storageReport();
+  return {
+    ...verdict,
+    adapter: { vendor: info?.vendor ?? '', architecture: info?.architecture ?? '', fallback },
+    limits,
+    features: [...adapter.features],
+    ...(storage && { storage }),
+  };
+}
+
+async function storageReport(): Promise<SupportReport['storage']> {
+  try {
+    const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+    return { quota, usage, persisted: await navigator.storage.persisted() };
+  } catch {
+    // Opaque origins and some private windows have no storage; that is the report.
+    return undefined;
+  }
+}

@@ -1,0 +1,100 @@
+/** A finished clip in the page's memory. */
+
+import { encodeVideo, type EncodeOptions } from './encode.js';
+import { KinoraError } from './errors.js';
+import type { GenerationMetadata, LoadOptions } from './options.js';
+import type { GeneratedClip } from './protocol.js';
+
+/** How to start a worker that encodes. */
+export interface EncoderSetup {
+  worker: LoadOptions['worker'];
+  wasm: string;
+}
+
+/** A finished clip. It stays usable after the model is disposed. */
+export class Video implements Disposable {
+  /** Pixels. */
+  readonly width: number;
+  /** Pixels. */
+  readonly height: number;
+  /** Frames per second. */
+  readonly fps: number;
+  readonly frameCount: number;
+  /** What the clip was made from. */
+  readonly metadata: GenerationMetadata;
+  readonly #setup: EncoderSetup;
+  #frames: Uint8ClampedArray<ArrayBuffer>[] | undefined;
+
+  /** @internal */
+  constructor(clip: GeneratedClip, metadata: GenerationMetadata, setup: EncoderSetup) {
+    this.width = clip.width;
+    this.height = clip.height;
+    this.fps = clip.fps;
+    this.frameCount = clip.frames.length;
+    this.metadata = metadata;
+    this.#setup = setup;
+    this.#frames = clip.frames.map((frame) => new Uint8ClampedArray(frame.buffer as ArrayBuffer, frame.byteOffset, frame.byteLength));
+  }
+
+  /** RGBA bytes of a frame, row by row from the top. Not a copy. */
+  rgba(index: number): Uint8ClampedArray<ArrayBuffer> {
+    if (!this.#frames) throw new KinoraError('disposed', 'the clip was disposed');
+    const frame = this.#frames[index];
+    if (!frame) throw new KinoraError('invalid-request', `no frame ${index}; the clip has frames 0 to ${this.frameCount - 1}`);
+    return frame;
+  }
+
+  /** A frame as a picture; the caller closes it. */
+  frame(index: number): Promise<ImageBitmap> {
+    return createImageBitmap(this.#image(index));
+  }
+
+  /** All frames with timestamps in microseconds; the caller closes each. */
+  async *frames(): AsyncGenerator<VideoFrame, void, undefined> {
+    for (let index = 0; index < this.frameCount; index++) {
+      yield new VideoFrame(this.rgba(index), {
+        format: 'RGBA',
+        codedWidth: this.width,
+        codedHeight: this.height,
+        timestamp: Math.round((index * 1e6) / this.fps),
+        duration: Math.round(1e6 / this.fps),
+      });
+    }
+  }
+
+  /** Plays the clip on a canvas, which gets its size, until `signal` is aborted. */
+  play(canvas: HTMLCanvasElement, { loop = true, signal }: { loop?: boolean; signal?: AbortSignal } = {}): void {
+    const context = canvas.getContext('2d');
+    if (!context) throw new KinoraError('invalid-request', 'the canvas has no 2D context; give one that nothing else draws on');
+    canvas.width = this.width;
+    canvas.height = this.height;
+    let begun: number | undefined;
+    let shown = -1;
+    const draw = (now: number) => {
+      if (signal?.aborted || !this.#frames) return;
+      begun ??= now;
+      const index = Math.floor(((now - begun) / 1e3) * this.fps);
+      const last = !loop && index >= this.frameCount - 1;
+      const wanted = last ? this.frameCount - 1 : index % this.frameCount;
+      if (wanted !== shown) context.putImageData(this.#image(wanted), 0, 0);
+      shown = wanted;
+      if (!last) requestAnimationFrame(draw);
+    };
+    context.putImageData(this.#image(0), 0, 0);
+    requestAnimationFrame(draw);
+  }
+
+  /** The clip as a file. MP4 and WebM need WebCodecs; GIF and APNG work everywhere. */
+  toBlob(options?: EncodeOptions): Promise<Blob> {
+    return encodeVideo(this, this.#setup, options);
+  }
+
+  /** Frees the frames. */
+  [Symbol.dispose](): void {
+    this.#frames = undefined;
+  }
+
+  #image(index: number): ImageData {
+    return new ImageData(this.rgba(index), this.width, this.height);
+  }
+}
