@@ -97,8 +97,7 @@ async function encodeContainer(
         timestamp: index / video.fps,
         duration: 1 / video.fps,
       });
-      await source.add(sample);
-      sample.close();
+      await source.add(sample).finally(() => sample.close());
     }
     await output.finalize();
   } catch (cause) {
