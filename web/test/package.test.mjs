@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
 import esbuild from 'esbuild';
 import { publint } from 'publint';
@@ -110,6 +111,11 @@ test('a page without a bundler uses the package through an import map', { timeou
   cpSync(join(folder, 'main.js'), join(folder, 'plain/main.js'));
   const map = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
   await assertWorks('plain', `<!doctype html><title>site</title><link rel="icon" href="data:,">${map}<script type="module" src="main.js"></script>`);
+});
+
+test('a server that renders pages can import the element', async () => {
+  const { KinoraVideo } = await import(pathToFileURL(join(folder, 'node_modules/kinora/dist/element.js')));
+  assert.equal(typeof KinoraVideo, 'function');
 });
 
 test('the manifest is sound', async () => {
