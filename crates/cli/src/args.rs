@@ -172,10 +172,6 @@ pub(crate) struct GenerateArgs {
     pub(crate) dtype: WeightType,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-    #[command(flatten)]
-    pub(crate) given: GivenArgs,
-    #[command(flatten)]
-    pub(crate) guidance: GuidanceArgs,
 
     /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
     #[arg(short, long, value_name = "FILE")]
@@ -186,6 +182,12 @@ pub(crate) struct GenerateArgs {
     /// Replace an existing file
     #[arg(short = 'y', long)]
     pub(crate) overwrite: bool,
+
+    // Last, because their headings would go on over what follows.
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
+    #[command(flatten)]
+    pub(crate) guidance: GuidanceArgs,
 }
 
 /// Presets of --aspect.

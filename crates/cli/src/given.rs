@@ -102,15 +102,12 @@ impl Given {
         let plan = self.plan(timeline)?;
         let rate = rate(pipeline)?;
         let all = self.stills.iter().map(|(_, source)| source).chain(&self.clips);
-        let mut fit = |source: &Source| fitted(source, request, rate, self.args.background.0, note);
-        let mut sources = all.map(&mut fit).collect::<Result<Vec<_>, _>>()?;
-        if self.is_edit() {
-            // A clip that is changed is cut to the length of the result; the plan says if it is too short.
-            sources.iter_mut().for_each(|frames| frames.truncate(request.frames));
-        }
+        // A clip that is changed is cut to the length of the result; the plan says if it is too short.
+        let most = if self.is_edit() { request.frames } else { usize::MAX };
+        let mut fit = |source: &Source| fitted(source, most, request, rate, self.args.background.0, note);
+        let sources = all.map(&mut fit).collect::<Result<Vec<_>, _>>()?;
         let mask = self.mask.as_ref().map(|mask| {
-            let mut frames = fit(mask)?;
-            frames.truncate(request.frames);
+            let frames = fit(mask)?;
             let noise = noise_from_strength(self.args.strength.unwrap_or(0.0))?;
             Ok::<_, Failure>(Mask { frames: frames.iter().map(|frame| luminance(frame)).collect(), noise })
         });
@@ -198,8 +195,10 @@ fn rate(pipeline: &VideoPipeline) -> Result<FrameRate, Failure> {
     Ok(FrameRate::from_f64(pipeline.manifest().fps.into())?)
 }
 
+/// At most `most` frames of a source in the size of the result.
 fn fitted(
     source: &Source,
+    most: usize,
     request: &GenerateRequest,
     rate: FrameRate,
     background: [u8; 3],
@@ -212,7 +211,9 @@ fn fitted(
         let (w, h) = (footage.width(), footage.height());
         note(format!("`{}` is {w}x{h}: enlarged {enlargement:.2} times to cover {width}x{height}", path.display()));
     }
-    Ok(footage.fitted(&footage.at_rate(rate), width, height, background)?)
+    let mut indices = footage.at_rate(rate);
+    indices.truncate(most);
+    Ok(footage.fitted(&indices, width, height, background)?)
 }
 
 /// Luma of BT.601, rounded.

@@ -41,7 +41,8 @@ pub(crate) struct GivenArgs {
     /// Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames
     #[arg(long, value_name = "FRAMES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) overlap: u32,
-    /// How much of what is given stays: 1 all of it, 0 nothing [default: 1, or 0.4 where a clip or its masked part is changed]
+    /// How much of what is given stays: 1 all of it, 0 nothing [default: 1; 0.4 where a clip is
+    /// changed; 0 inside a mask]
     #[arg(long, value_name = "SHARE", value_parser = |text: &str| super::parse_within(text, 0.0, 1.0))]
     pub(crate) strength: Option<f32>,
     /// Image or clip that is white where the clip may change; it grows to the model's tokens
