@@ -66,7 +66,12 @@ export class Client {
       if (this.#failure) return reject(this.#failure);
       if (signal?.aborted) return reject(signal.reason);
       const id = this.#nextId++;
-      const abort = () => this.#send({ id, type: 'abort' });
+      const abort = () => {
+        if (!this.#waiting) return this.#send({ id, type: 'abort' });
+        // The worker knows nothing of it yet, and may never.
+        this.#waiting = this.#waiting.filter(([message]) => message.id !== id);
+        this.#pending.get(id)?.reject(signal?.reason);
+      };
       signal?.addEventListener('abort', abort, { once: true });
       const settled = () => {
         this.#pending.delete(id);

@@ -184,13 +184,18 @@ test('a disposed model says so, and ends what runs', { timeout: 120_000 }, async
 });
 
 test('a worker that does not start is an error, not a wait', { timeout: 60_000 }, async () => {
-  const [missing, refused] = await page.evaluate(async () => {
+  const [missing, refused, waited] = await page.evaluate(async () => {
     const missing = await failure(kinora.loadModel({ worker: () => new Worker('/no-such-worker.js', { type: 'module' }) }));
     const refused = await failure(kinora.loadModel({ worker: () => { throw new Error('not here'); } }));
-    return [missing, refused];
+    // One that starts but never listens.
+    const silent = URL.createObjectURL(new Blob([''], { type: 'text/javascript' }));
+    const signal = AbortSignal.timeout(300);
+    const waited = await failure(kinora.loadModel({ signal, worker: () => new Worker(silent, { type: 'module' }) }));
+    return [missing, refused, waited];
   });
   assert.deepEqual([missing.code, refused.code], ['worker', 'worker']);
   assert.ok(missing.hint && refused.message.includes('not here'));
+  assert.equal(waited.name, 'TimeoutError');
 });
 
 test('loading can be aborted', { timeout: 60_000 }, async () => {
