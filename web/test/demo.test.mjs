@@ -44,7 +44,7 @@ async function assertAccessible(page, state) {
   assert.deepEqual(violations, [], state);
 }
 
-const stateIs = (page, state) => page.waitForFunction((state) => document.querySelector('kinora-video').state === state, state, { timeout: 120_000 });
+const stateIs = (page, state) => page.waitForFunction((state) => document.querySelector('kinora-video').state === state, state, { timeout: 240_000 });
 const focused = (page) =>
   page.evaluate(() => {
     const { activeElement: outer } = document;
@@ -91,7 +91,7 @@ test('a link becomes a clip, to be kept, shared and made again without network',
   await page.context().close();
 });
 
-test('everything can be done with the keyboard', { timeout: 120_000 }, async () => {
+test('everything can be done with the keyboard', { timeout: 300_000 }, async () => {
   const page = await visit();
   await page.keyboard.press('Tab');
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the prompt');
@@ -123,7 +123,7 @@ test('everything can be done with the keyboard', { timeout: 120_000 }, async () 
   await page.context().close();
 });
 
-test('what goes wrong is said, and can be tried again', { timeout: 120_000 }, async () => {
+test('what goes wrong is said, and can be tried again', { timeout: 300_000 }, async () => {
   missing = '.safetensors';
   const page = await visit({ colorScheme: 'dark' });
   await page.click('#generate');

@@ -119,7 +119,7 @@ test('autoplay waits until the element is near the viewport', async () => {
   await page.close();
 });
 
-test('elements share one model, report a bad attribute, and free the model with the last of them', { timeout: 120_000 }, async () => {
+test('elements share one model, report a bad attribute, and free the model with the last of them', { timeout: 300_000 }, async () => {
   const page = await pageWithElement('');
   const seen = await page.evaluate(async () => {
     let started = 0;
