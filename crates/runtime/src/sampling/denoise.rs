@@ -110,11 +110,15 @@ impl Denoise<'_> {
         }
         // Nothing moves where every token is given.
         let latents = if steps.is_empty() { tokens.to_vec() } else { exec.read("latents").await? };
-        if latents.iter().all(|v| !v.is_finite()) {
+        let mut layer = None;
+        if latents.iter().any(|v| !v.is_finite()) {
             exec.write("tokens", tokens)?;
-            exec.find_non_finite().await?;
+            match exec.find_non_finite().await {
+                Err(found @ kinora_kernels::Error::NonFinite { .. }) => layer = Some(found),
+                other => other?,
+            }
         }
-        Ok(self.split(&latents))
+        Ok(self.split(&latents, layer.as_ref()))
     }
 
     /// The plan of the run: text and timesteps in the prelude, one Euler step replayed.
@@ -125,8 +129,8 @@ impl Denoise<'_> {
         self.record(&self.steps().0)
     }
 
-    /// The latents of each sequence, if finite.
-    fn split(&self, latents: &[f32]) -> Vec<Result<Vec<f32>>> {
+    /// The latents of each sequence, if finite; of the others the layer where it began, if that was found.
+    fn split(&self, latents: &[f32], layer: Option<&kinora_kernels::Error>) -> Vec<Result<Vec<f32>>> {
         let channels = self.transformer.config().velocity_channels();
         let mut rest = latents;
         let lengths = self.sequences.iter().map(|s| self.length(s) * channels);
@@ -135,7 +139,10 @@ impl Denoise<'_> {
             rest = after;
             match own.iter().filter(|v| !v.is_finite()).count() {
                 0 => Ok(own.to_vec()),
-                count => Err(Error::NonFinite { at: "latents".into(), count, total: own.len() }),
+                count => {
+                    let latents = Error::NonFinite { at: "latents".into(), count, total: own.len() };
+                    Err(layer.cloned().map_or(latents, Error::Kernels))
+                }
             }
         });
         parts.collect()
