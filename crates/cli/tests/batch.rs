@@ -1,26 +1,19 @@
 //! Many clips of one command, with the tiny model on the CPU twins: each is the one that would be made alone.
 
+mod support;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
+use support::Folder;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A folder of its own for one test, removed at the end.
-struct Folder(PathBuf);
-
 impl Folder {
-    fn new(name: &str) -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("kinora-batch-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
     fn generate(&self, words: &[&str]) -> std::io::Result<Output> {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
@@ -36,12 +29,6 @@ impl Folder {
 
     fn bytes(&self, name: &str) -> std::io::Result<Vec<u8>> {
         fs::read(self.0.join(name))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command as scripts meet it: exit codes, what goes to which stream, and messages that help.
 
+mod support;
+
 use std::{
     fs,
     io::Write as _,
@@ -7,27 +9,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use support::Folder;
+
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A folder of its own for one test, removed at the end.
-struct Folder(PathBuf);
-
 impl Folder {
-    fn new(name: &str) -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("kinora-cli-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
     fn entries(&self) -> std::io::Result<usize> {
         Ok(fs::read_dir(&self.0)?.count())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -1,5 +1,7 @@
 //! From a prompt to a file with the tiny model: results, repeatability, interruption and broken models.
 
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,20 +10,11 @@ use std::{
 };
 
 use serde_json::Value;
+use support::Folder;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A folder of its own for one test, removed at the end.
-struct Folder(PathBuf);
-
 impl Folder {
-    fn new(name: &str) -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("kinora-generate-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
     fn names(&self) -> std::io::Result<Vec<String>> {
         let entries = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
@@ -39,12 +32,6 @@ impl Folder {
             }
         }
         Ok(copy)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

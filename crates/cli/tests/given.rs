@@ -1,41 +1,41 @@
 //! Images, clips and masks on the command line, with the tiny model on the CPU twins: what is made, and what is refused.
 
+mod support;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
+use support::Folder;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A folder with `a.png`, `b.png` (32×32), `small.png` (8×8), `clip.apng` of 9 frames and `mask.png` (left half white).
-struct Folder(PathBuf);
+/// Fills a folder with `a.png`, `b.png` (32×32), `small.png` (8×8), `clip.apng` of 9 frames and `mask.png` (left half white).
+fn filled(name: &str) -> Result<Folder, Box<dyn std::error::Error>> {
+    use kinora_media::{Clip, Format, FrameRate, Metadata, Output};
+    let folder = Folder::new(name)?;
+    let path = &folder.0;
+    let write = |name: &str, side: u32, frames: u32, pixel: &dyn Fn(u32, u32) -> u8| -> Outcome {
+        let frame = |t: u32| (0..side * side).flat_map(|at| [pixel(t, at % side), (t * 20) as u8, 90, 255]).collect();
+        let clip = Clip::new(side, side, FrameRate::from_f64(12.0)?, (0..frames).map(frame).collect())?;
+        Output::open(&path.join(name), Some(Format::Apng), false)?.write(&clip, &Metadata::default(), &mut |_| true)?;
+        Ok(())
+    };
+    write("a.png", 32, 1, &|_, x| x as u8 * 8)?;
+    write("b.png", 32, 1, &|_, x| 255 - x as u8 * 8)?;
+    write("small.png", 8, 1, &|_, _| 200)?;
+    write("clip.apng", 32, 9, &|t, x| (t * 20 + x) as u8)?;
+    write("other.apng", 32, 9, &|t, x| 255 - (t * 20 + x) as u8)?;
+    let half: Vec<u8> = (0..32 * 32).flat_map(|at| if at % 32 < 16 { [255; 4] } else { [0, 0, 0, 255] }).collect();
+    let mask = Clip::new(32, 32, FrameRate::from_f64(12.0)?, vec![half])?;
+    Output::open(&path.join("mask.png"), None, false)?.write(&mask, &Metadata::default(), &mut |_| true)?;
+    Ok(folder)
+}
 
 impl Folder {
-    fn new(name: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        use kinora_media::{Clip, Format, FrameRate, Metadata, Output};
-        let path = std::env::temp_dir().join(format!("kinora-given-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path)?;
-        let write = |name: &str, side: u32, frames: u32, pixel: &dyn Fn(u32, u32) -> u8| -> Outcome {
-            let frame = |t: u32| (0..side * side).flat_map(|at| [pixel(t, at % side), (t * 20) as u8, 90, 255]).collect();
-            let clip = Clip::new(side, side, FrameRate::from_f64(12.0)?, (0..frames).map(frame).collect())?;
-            Output::open(&path.join(name), Some(Format::Apng), false)?.write(&clip, &Metadata::default(), &mut |_| true)?;
-            Ok(())
-        };
-        write("a.png", 32, 1, &|_, x| x as u8 * 8)?;
-        write("b.png", 32, 1, &|_, x| 255 - x as u8 * 8)?;
-        write("small.png", 8, 1, &|_, _| 200)?;
-        write("clip.apng", 32, 9, &|t, x| (t * 20 + x) as u8)?;
-        write("other.apng", 32, 9, &|t, x| 255 - (t * 20 + x) as u8)?;
-        let half: Vec<u8> = (0..32 * 32).flat_map(|at| if at % 32 < 16 { [255; 4] } else { [0, 0, 0, 255] }).collect();
-        let mask = Clip::new(32, 32, FrameRate::from_f64(12.0)?, vec![half])?;
-        Output::open(&path.join("mask.png"), None, false)?.write(&mask, &Metadata::default(), &mut |_| true)?;
-        Ok(Self(path))
-    }
-
     fn generate(&self, words: &[&str]) -> std::io::Result<Output> {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
@@ -52,15 +52,9 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
-    let folder = Folder::new("tasks")?;
+    let folder = filled("tasks")?;
     // The tiny model makes 5 frames, 2 latent ones; an overlap of 1 frame is 1 latent frame.
     let clip = ["--video", "clip.apng"];
     let cases: [(&[&str], u64); 14] = [
@@ -95,7 +89,7 @@ fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
 
 #[test]
 fn strength_and_mask_decide_what_changes() -> Outcome {
-    let folder = Folder::new("mask")?;
+    let folder = filled("mask")?;
     let pixels = |words: &[&str]| -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         folder.made(&[words, &["--video", "clip.apng", "-o", "out.y4m"]].concat())?;
         Ok(kinora_media::Footage::open(&folder.0.join("out.y4m"))?.frames().concat())
@@ -109,7 +103,7 @@ fn strength_and_mask_decide_what_changes() -> Outcome {
 
 #[test]
 fn enlarging_and_rounding_are_said() -> Outcome {
-    let folder = Folder::new("notes")?;
+    let folder = filled("notes")?;
     let (_, said) = folder.made(&["--image", "small.png", "-o", "a.gif"])?;
     assert!(said.contains("`small.png` is 8x8: enlarged 4.00 times to cover 32x32"), "{said}");
     let (_, said) = folder.made(&["--image", "a.png", "-o", "b.gif"])?;
@@ -122,7 +116,7 @@ fn enlarging_and_rounding_are_said() -> Outcome {
 
 #[test]
 fn impossible_requests_exit_with_2_and_a_remedy() -> Outcome {
-    let folder = Folder::new("refused")?;
+    let folder = filled("refused")?;
     fs::write(folder.0.join("empty.gif"), b"GIF89a\x06\0\x04\0\0\0\0;")?;
     fs::write(folder.0.join("text.png"), b"no image")?;
     let cases: [(&[&str], &str, &str); 12] = [
