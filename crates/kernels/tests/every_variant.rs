@@ -12,7 +12,7 @@ use kinora_kernels::{
 };
 use support::{assert_matches_twin, devices, noise, run, run_built};
 
-/// Not reached by plans: `Gpu::measure_peak` runs them alone.
+/// Not reached by plans: `Peak` runs them alone.
 const OUTSIDE_PLANS: [&str; 1] = ["peak_fma"];
 
 const FORMATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
