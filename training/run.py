@@ -11,7 +11,7 @@ from .config import ROOT
 
 # Minutes of training per stage, for a longer run than the shipped one (see README).
 MINUTES = dict(vae=60, dit=180, distil=45, refine=30)
-STAGES = ("prepare", "vae", "latents", "dit", "distil", "refine", "export", "evaluate")
+STAGES = ("prepare", "vae", "latents", "dit", "distil", "refine", "export", "evaluate", "card")
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
         if stage in MINUTES:
             options = dict(start=args.start) if args.start else {}
             module.main(args.work, args.minutes or MINUTES[stage], **options)
-        elif stage in ("export", "evaluate"):
+        elif stage in ("export", "evaluate", "card"):
             module.main(args.work, args.out)
         else:
             module.main(args.work)

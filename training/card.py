@@ -1,0 +1,126 @@
+"""Writes `MODEL_CARD.md` of an exported model from its `evaluation.json`, its `vocabulary.json` and
+the logs of the stages, so that no figure in it is typed by hand."""
+
+import json
+from pathlib import Path
+
+from .config import FPS, FRAMES, LENGTHS, SHAPES, SIZE
+from .data import Clips
+
+ROWS = {
+    "real_clips_shifted": "real clips, half a second later",
+    "trained_pairs": "trained object x colour",
+    "held_out_pairs": "held-out object x colour",
+    "unseen_synonyms": 'synonyms never trained, such as "kitten"',
+}
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def last(work: Path, stage: str) -> dict:
+    """The last line of a stage's log."""
+    return json.loads((work / stage / "log.jsonl").read_text().splitlines()[-1])
+
+
+def spent(work: Path, stage: str) -> str:
+    entry = last(work, stage)
+    return f"{entry['minutes']:.0f} minutes, {entry['step']:,} steps"
+
+
+def table(evaluation: dict) -> str:
+    lines = [
+        "| | clips | top-1 | top-5 | background colour | motion within 0.5-2x of the real clip |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, label in ROWS.items():
+        row = evaluation[name]
+        shares = [percent(row[key]) for key in ("top1", "top5", "background")]
+        motion = row.get("motion_within_0.5_to_2x")
+        shares.append("" if motion is None else percent(motion))
+        lines.append(f"| {label} | {row['count']} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def card(work: Path, out: Path) -> str:
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    vocabulary = json.loads((out / "vocabulary.json").read_text())
+    megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
+    things = [f"{o['name']} ({', '.join(o['motions'])})" for o in vocabulary["objects"]]
+    shapes = " | ".join(f"{width}x{height}" for height, width in SHAPES.values())
+    lengths = ", ".join(map(str, LENGTHS))
+    image, vae = evaluation["image_to_video_held_out"], evaluation["vae"]
+    ends, both = evaluation["first_and_last"], evaluation["prefix_and_suffix"]
+    seam = "seam_up_to_1.5x_median_step"
+    return f"""# flipbook
+
+Kinora's default text-to-video model: clips of {FRAMES} frames, {SIZE}x{SIZE}, {FPS} fps, of one animated
+object on a plain background. An LTX-Video transformer (9.2 M parameters) and autoencoder (7.6 M) in
+diffusers layout, f16, with a two-layer MiniLM text encoder. {megabytes:.1f} MB in all.
+
+![First seeds, none left out](../../docs/flipbook-contact-sheet.png)
+
+## What it draws
+
+`{vocabulary["template"]}`, for example "a rocket flying on a blue background". Backgrounds:
+{", ".join(vocabulary["colors"])}. The {len(things)} objects with their motions:
+
+{"; ".join(things)}.
+
+Synonyms it was trained with are in `vocabulary.json`.
+
+| seen in training | |
+|---|---|
+| shapes | {shapes} |
+| frames | {lengths} |
+| given | any first, last or single latent frames, or none |
+
+Other shapes work as far as they resemble these; six that were never trained, first seeds:
+
+![Six shapes that were not trained](../../docs/flipbook-shapes.webp)
+
+## What it cannot draw
+
+Anything else. Other objects, scenes, several objects, styles, camera motion and text are outside its
+data; a word it does not know gives an object it does, or a blur. It was trained on one window of
+one clip per object, so it recalls these animations, on any of the backgrounds, rather than inventing
+new ones; different seeds differ little, and motion is mostly gentle. The autoencoder is the weakest
+part: fine detail is soft and fast motion blurs.
+
+## Training
+
+Data: {len(Clips(work).index)} animated emoji (Microsoft, MIT), decoded at {FPS} fps over plain backgrounds; the
+autoencoder saw all but {vae["held_out_names"]} held-out names, the transformer {len(things)} objects x 8 colours
+without 8 % held-out pairs, and further clips only to continue given frames. No other data. Two CPU
+cores shared with other work, wall-clock time: autoencoder {spent(work, "vae")}; transformer
+{spent(work, "dit")}, started from the weights of an earlier run on 137 objects; decoder alone
+{spent(work, "refine")}. Not distilled: default {evaluation["steps"]} steps with guidance {evaluation["guidance"]:g}.
+Recipe: `training/`.
+
+## Evaluation
+
+`evaluation.json`, written by `python -m training evaluate`; first seeds, two per pair, one per
+synonym. Objects are recognised by a small classifier trained on real clips, which names
+{100 * evaluation["classifier_own_top1"]:.1f} % of {4 * evaluation["objects"]} real clips it has not seen.
+
+{table(evaluation)}
+
+Given frames: first frames of {image["count"]} objects that no part of the model was trained on are continued
+at least 1 dB better than by repeating the frame in {percent(image["gain_of_1_db_over_repeating"])} of them (aim: 60 %; median
+{image["median_gain_db"]:.1f} dB on the second latent frame). Filling in between given frames of the vocabulary leaves
+no seam (largest step across a seam at most 1.5 times the median step) in {percent(ends[seam])} of {ends["count"]} clips
+with both ends given and in {percent(both[seam])} with two latent frames given on either side.
+
+Autoencoder on {vae["held_out_names"]} held-out names: {vae["psnr_db"]:.1f} dB PSNR (aim: 27), flicker of still background
+{vae["flicker_255"]:.1f}/255 (aim: 1).
+
+## Licence
+
+Data and text encoder: see `NOTICE`. The trained weights come under Kinora's licence
+(MIT OR Apache-2.0), to be passed on with `NOTICE`.
+"""
+
+
+def main(work: Path, out: Path) -> None:
+    (out / "MODEL_CARD.md").write_text(card(work, out))
