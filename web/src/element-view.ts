@@ -1,6 +1,6 @@
 /** The shadow tree and the style of `<kinora-video>`. It needs no inline style or script, so that strict policies allow it. */
 
-import type { KinoraVideoState } from './element.js';
+import type { KinoraVideoState } from './element-events.js';
 import type { KinoraVideoLabels } from './element-labels.js';
 
 /** Between two announcements to screen readers, in ms. */

@@ -1,5 +1,6 @@
 /** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
 
+import type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState } from './element-events.js';
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
 import { View } from './element-view.js';
 import { KinoraError, type ErrorCode } from './errors.js';
@@ -9,36 +10,8 @@ import { leaseModel, type Lease } from './shared-model.js';
 import { checkSupport, type SupportReport } from './support.js';
 import type { Video } from './video.js';
 
+export type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState, PreviewDetail } from './element-events.js';
 export type { KinoraVideoLabels } from './element-labels.js';
-
-/** What the element is doing: also its custom state, as in `kinora-video:state(generating)`. */
-export type KinoraVideoState = 'empty' | 'loading' | 'generating' | 'ready' | 'error';
-
-/** A step with its picture. The element closes the picture when the event is over: copy what you keep. */
-export interface PreviewDetail {
-  step: number;
-  steps: number;
-  preview: ImageBitmap;
-}
-
-/** The events of the element. None bubbles. */
-export interface KinoraVideoEventMap {
-  /** What this browser can do, before anything is downloaded. */
-  support: CustomEvent<SupportReport>;
-  'load-progress': CustomEvent<LoadProgress>;
-  /** The size and the seed are known, the work begins. */
-  start: CustomEvent<Extract<GenerationEvent, { type: 'start' }>>;
-  /** Something that may surprise. */
-  note: CustomEvent<Extract<GenerationEvent, { type: 'note' }>>;
-  step: CustomEvent<{ step: number; steps: number; fraction: number; etaMs: number }>;
-  preview: CustomEvent<PreviewDetail>;
-  /** The clip is on show. */
-  done: CustomEvent<Video>;
-  /** In a form: the file is there, see {@link KinoraVideo.value}. */
-  change: Event;
-  error: CustomEvent<KinoraError>;
-  cancel: CustomEvent<undefined>;
-}
 
 /** Share of the bar that loading takes, where a model has to be loaded. */
 const LOADING = 0.25;
@@ -404,9 +377,6 @@ export class KinoraVideo extends Base {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
-
-/** What can be listened to: {@link KinoraVideoEventMap} beside the events of every element. */
-export type KinoraVideoEvents = Omit<HTMLElementEventMap, keyof KinoraVideoEventMap> & KinoraVideoEventMap;
 
 /** The listeners of {@link KinoraVideoEventMap} beside those of every element. */
 export interface KinoraVideo {

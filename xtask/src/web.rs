@@ -20,21 +20,28 @@ const SHARED_MACHINE: &str = "4";
 pub(crate) fn build() -> Outcome {
     ensure_target()?;
     ensure_packages()?;
-    step("WASM", || run(&mut cargo(&["build", "--target", TARGET, "--profile", "wasm", "--package", "kinora-wasm", "--locked"])))?;
-    let metadata = rules::metadata()?;
-    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
-    let module = format!("{target}/{TARGET}/wasm/kinora_wasm.wasm");
-    let glue = web().join("src/wasm");
-    // No wasm-opt: it makes the module 5 % smaller and what is transferred, compressed, 3 % larger.
-    step("JavaScript glue", || run(cargo(&["run", "--quiet", "--package", "kinora-bindgen", "--locked", "--", &module]).arg(&glue)))?;
+    wasm("kinora-wasm", "src/wasm")?;
     step("package", || run(&mut node(&["scripts/build.mjs"])))?;
     step("package sizes", || run(&mut node(&["scripts/sizes.mjs"])))
+}
+
+/// Builds a crate as WASM with its JavaScript glue into a folder of `web/`.
+fn wasm(package: &str, folder: &str) -> Outcome {
+    step("WASM", || run(&mut cargo(&["build", "--target", TARGET, "--profile", "wasm", "--package", package, "--locked"])))?;
+    let metadata = rules::metadata()?;
+    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    let module = format!("{target}/{TARGET}/wasm/{}.wasm", package.replace('-', "_"));
+    // No wasm-opt: it makes the module 5 % smaller and what is transferred, compressed, 3 % larger.
+    step("JavaScript glue", || {
+        run(cargo(&["run", "--quiet", "--package", "kinora-bindgen", "--locked", "--", &module]).arg(web().join(folder)))
+    })
 }
 
 /// The lints of what only browsers run.
 pub(crate) fn clippy() -> Outcome {
     ensure_target()?;
-    let crates = ["--package", "kinora-kernels", "--package", "kinora-runtime", "--package", "kinora-wasm"];
+    let crates =
+        ["--package", "kinora-kernels", "--package", "kinora-runtime", "--package", "kinora-wasm", "--package", "kinora-browser-tests"];
     let arguments = [&["clippy", "--quiet", "--target", TARGET, "--no-deps", "--locked"], crates.as_slice(), &["--", "-D", "warnings"]];
     run(&mut cargo(&arguments.concat()))
 }
@@ -42,6 +49,7 @@ pub(crate) fn clippy() -> Outcome {
 /// Builds the package and runs its tests in headless Chromium on SwiftShader.
 pub(crate) fn test() -> Outcome<Counts> {
     build()?;
+    wasm("kinora-browser-tests", "test/wasm")?;
     // Comes with Chromium, so that this installs both; other systems bring their own browser and adapter.
     let manifest = if cfg!(target_os = "linux") { Some(SWIFTSHADER.manifest()?) } else { None };
     // Frames of the page are compared with those of the command on the same adapter.

@@ -1,169 +1,18 @@
 //! Every variant of every kernel against its twin, on every adapter, whole and in the smallest dispatches.
 //! A variant that no plan here reaches fails the test: it is either untested or unused.
 
+#[path = "support/cases.rs"]
+mod cases;
 mod support;
 
 use std::collections::BTreeSet;
 
-use kinora_kernels::op::{ModulationColumns, Padding};
-use kinora_kernels::{
-    AttentionOptions, Cadence, Conv3dOptions, Executable, Family, Graph, Kernel, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat,
-    generated,
-};
-use support::{assert_matches_twin, devices, noise, run, run_built};
+use cases::{Case, cases};
+use kinora_kernels::{Cadence, Executable, Family, Graph, Kernel, Plan, generated};
+use support::{assert_matches_twin, body, devices, run, run_built};
 
 /// Not reached by plans: `Peak` runs them alone.
 const OUTSIDE_PLANS: [&str; 1] = ["peak_fma"];
-
-const FORMATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
-
-/// A plan, the number of terms in its sums, and what its index inputs hold.
-struct Case {
-    graph: Graph,
-    terms: usize,
-    indices: Vec<u32>,
-}
-
-fn case(terms: usize, build: impl for<'p> FnOnce(&'p Plan) -> Tensor<'p>) -> Case {
-    let plan = Plan::new();
-    let y = build(&plan);
-    plan.output("y", y);
-    Case { graph: plan.finish().expect("valid"), terms, indices: (0..ROWS as u32).map(|i| i * 7 % 3).collect() }
-}
-
-fn weight(dims: &[usize], format: WeightFormat) -> Weight {
-    let shape = Shape::new(dims);
-    Weight::from_f32("w", shape, &noise(shape.elements(), 9), format)
-}
-
-fn vector(len: usize) -> Weight {
-    weight(&[len], WeightFormat::F32)
-}
-
-/// Rows of most cases: two tiles of 64 and a ragged one.
-const ROWS: usize = 133;
-
-/// Rows of modulation tables.
-const TABLE: usize = 3;
-
-type Pointwise = for<'p> fn(Tensor<'p>) -> Tensor<'p>;
-
-const POINTWISE: [Pointwise; 5] = [|x| x, |x| x.gelu_tanh(), |x| x.gelu_erf(), |x| x.silu(), |x| x.relu()];
-
-fn x(plan: &Plan, columns: usize) -> Tensor<'_> {
-    plan.input("x", &[ROWS, columns], Cadence::Once)
-}
-
-fn table(plan: &Plan, columns: usize) -> Tensor<'_> {
-    plan.input("table", &[TABLE, columns], Cadence::Once)
-}
-
-fn index(plan: &Plan) -> Tensor<'_> {
-    plan.index_input("index", ROWS, Cadence::Once)
-}
-
-fn gemms(cases: &mut Vec<Case>) {
-    let k = 37;
-    // A wide and a narrow output, for which kernels differ.
-    for (format, n) in FORMATS.into_iter().flat_map(|format| [(format, 70), (format, 22)]) {
-        for bias in [None, Some(vector(n))] {
-            let w = weight(&[n, k], format);
-            cases.extend(POINTWISE.map(|activation| case(k, |plan| activation(x(plan, k).linear(&w, bias.as_ref())))));
-            cases.push(case(k, |plan| x(plan, k).linear(&w, bias.as_ref()) + plan.input("r", &[ROWS, n], Cadence::Once)));
-            cases.push(case(k, |plan| {
-                let residual = plan.input("r", &[ROWS, n], Cadence::Once);
-                x(plan, k).linear(&w, bias.as_ref()).gated_add(residual, table(plan, 72 + n), index(plan), 72)
-            }));
-        }
-    }
-}
-
-fn convolutions(cases: &mut Vec<Case>) {
-    let options =
-        Conv3dOptions { stride: [1; 3], front: [2, 1, 1], back: [0, 1, 1], time_padding: Padding::Replicate, space_padding: Padding::Zero };
-    let dims = [1, 3, 5, 9, 6];
-    for (format, n) in FORMATS.into_iter().flat_map(|format| [(format, 70), (format, 22)]) {
-        for bias in [None, Some(vector(n))] {
-            for residual in [false, true] {
-                cases.push(case(6 * 27, |plan| {
-                    let y = plan.input("x", &dims, Cadence::Once).conv3d(&weight(&[n, 6, 3, 3, 3], format), bias.as_ref(), &options);
-                    if residual { y + plan.input("r", &[1, 3, 5, 9, n], Cadence::Once) } else { y }
-                }));
-            }
-        }
-    }
-}
-
-fn attentions(cases: &mut Vec<Case>) {
-    for head in [64, 128] {
-        for (mask, bias) in [(false, false), (false, true), (true, false), (true, true)] {
-            cases.push(case(head + 80, |plan| {
-                let [q, k, v] = ["q", "k", "v"].map(|name| plan.input(name, &[ROWS, 2 * head], Cadence::Once));
-                let hidden: Vec<f32> = (0..ROWS).map(|i| if i % 5 == 1 { -10_000.0 } else { 0.0 }).collect();
-                let options = AttentionOptions {
-                    heads: 2,
-                    scale: 0.1,
-                    sequences: vec![[0, 5, 0, 3], [5, 128, 53, 80]],
-                    mask: mask.then(|| plan.constant(&[ROWS], &hidden)),
-                    bias: bias.then(|| plan.input("bias", &[2, 128, 80], Cadence::Once)),
-                };
-                q.flash_attention(k, v, &options)
-            }));
-        }
-    }
-}
-
-fn norms(cases: &mut Vec<Case>) {
-    let d = 36;
-    for activation in [POINTWISE[0], POINTWISE[3]] {
-        cases.push(case(d, |plan| activation(x(plan, d).rms_norm(None, 1e-6))));
-        cases.push(case(d, |plan| activation(x(plan, d).layer_norm(Some(&vector(d)), Some(&vector(d)), 1e-6))));
-        cases.push(case(d, |plan| {
-            activation(x(plan, d).rms_norm(Some(&vector(d)), 1e-6).rope(plan.input("angles", &[ROWS, d], Cadence::Once)))
-        }));
-        cases.push(case(d, |plan| {
-            activation(x(plan, d).layer_norm(None, None, 1e-6).modulate(
-                table(plan, 2 * d),
-                index(plan),
-                ModulationColumns { shift: d, scale: 0 },
-            ))
-        }));
-    }
-}
-
-fn others(cases: &mut Vec<Case>) {
-    let d = 20;
-    cases.extend(POINTWISE.map(|activation| case(1, |plan| activation(x(plan, d).affine(1.0, 0.0)))));
-    cases.push(case(1, |plan| x(plan, d) * plan.input("b", &[ROWS, d], Cadence::Once)));
-    cases.push(case(1, |plan| x(plan, d).columns(4, 12).contiguous()));
-    cases.push(case(1, |plan| x(plan, d).concat(plan.input("b", &[ROWS, 7], Cadence::Once))));
-    cases.push(case(4, |plan| x(plan, d).group_mean(4)));
-    cases.push(case(1, |plan| x(plan, d).rope(plan.input("angles", &[ROWS, d], Cadence::Once))));
-    cases.push(case(1, |plan| x(plan, d).modulate(table(plan, 2 * d), index(plan), ModulationColumns { shift: 0, scale: d })));
-    cases.push(case(1, |plan| x(plan, d).gated_add(plan.input("r", &[ROWS, d], Cadence::Once), table(plan, 2 * d), index(plan), d)));
-    cases.push(case(1, |plan| table(plan, 2 * d).gather_rows(index(plan))));
-    // Five channels of three leave a ragged last vector, which is zeroed after the copy.
-    cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
-    cases.push(case(1, |plan| {
-        let [guidance, rescale] = ["guidance", "rescale"].map(|name| plan.input(name, &[ROWS], Cadence::Once));
-        let velocity = plan.input("v", &[2 * ROWS, d], Cadence::Once);
-        let starts = plan.index_constant(&[0, 5, ROWS as u32]);
-        velocity.guidance_rescale(index(plan), guidance, rescale, starts, d)
-    }));
-    cases.push(case(4, |plan| {
-        let [dt, guidance] = ["dt", "guidance"].map(|name| plan.input(name, &[ROWS], Cadence::EveryStep));
-        let velocity = plan.input("v", &[2 * ROWS, d], Cadence::EveryStep);
-        plan.state("x", &[ROWS, d]).guided_euler_step(velocity, index(plan), dt, guidance, d)
-    }));
-}
-
-fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for add in [gemms, convolutions, attentions, norms, others] {
-        add(&mut cases);
-    }
-    cases
-}
 
 /// Compares every device with itself when each dispatch holds a single item of work.
 fn assert_splits_change_nothing(graph: &Graph, indices: &[u32]) {

@@ -1,12 +1,16 @@
 //! Golden fixtures, devices and tolerances shared by the tests.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
+
+pub(crate) mod fixture;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub(crate) use fixture::nmse;
+
 use kinora_kernels::{AdapterSelect, Device, Family, WeightFormat, adapters};
-use kinora_runtime::eval::{Operation, Output, eval};
+use kinora_runtime::eval::{Output, eval};
 use kinora_runtime::models::Model;
 use kinora_runtime::weights::Checkpoint;
 
@@ -36,14 +40,6 @@ pub(crate) fn devices() -> &'static [(String, Device, f64)] {
     })
 }
 
-/// `Σ(a − b)² / Σb²`.
-pub(crate) fn nmse(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len(), "number of values");
-    let square = |v: f64| v * v;
-    let error: f64 = found.iter().zip(expected).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    error / expected.iter().map(|b| square(f64::from(*b))).sum::<f64>().max(f64::MIN_POSITIVE)
-}
-
 /// Runs every case of a fixture folder on every device and compares it with what the reference computed.
 pub(crate) fn check_folder(folder: &str) {
     let folder = golden().join(folder);
@@ -60,12 +56,9 @@ pub(crate) fn check_folder(folder: &str) {
         for (format, allowed) in [(WeightFormat::F32, *allowed), (WeightFormat::F16, 1e-5)] {
             let model = Model::open(&folder, format).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
             for case in &cases {
-                let outputs = run(&model, &folder, case, device);
-                let expected = Checkpoint::open(folder.join(format!("expected_{case}.safetensors"))).expect("the expected results");
-                assert_eq!(outputs.len(), expected.names().count(), "{case}: every result");
-                for Output { name, shape, values } in &outputs {
-                    let expected = expected.f32(name, shape).expect("a result of this name and shape");
-                    let error = nmse(values, &expected);
+                let read = |kind: &str| Checkpoint::open(folder.join(format!("{kind}_{case}.safetensors"))).expect("a fixture");
+                let errors = pollster::block_on(fixture::errors(&model, case, &read("inputs"), &read("expected"), device));
+                for (name, error) in errors.unwrap_or_else(|problem| panic!("{case}: {problem}")) {
                     println!("{} {case} {name} {device_name} {format:?}: NMSE {error:.2e}", folder.display());
                     assert!(error <= allowed, "{} {case} {name} on {device_name}, {format:?}: NMSE {error:.2e}", folder.display());
                 }
@@ -77,12 +70,7 @@ pub(crate) fn check_folder(folder: &str) {
 /// Evaluates one case of a fixture folder.
 pub(crate) fn run(model: &Model, folder: &Path, case: &str, device: &Device) -> Vec<Output> {
     let inputs = Checkpoint::open(folder.join(format!("inputs_{case}.safetensors"))).expect("the inputs");
-    let operation = match case.split('_').next() {
-        Some("encode") => Operation::Encode,
-        Some("decode") => Operation::Decode,
-        _ => Operation::Forward,
-    };
-    pollster::block_on(eval(model, operation, &inputs, device)).unwrap_or_else(|e| panic!("{case}: {e}"))
+    pollster::block_on(eval(model, fixture::operation(case), &inputs, device)).unwrap_or_else(|e| panic!("{case}: {e}"))
 }
 
 /// Compares `found` with a committed file of `tests/snapshots`; `KINORA_UPDATE_SNAPSHOTS=1` writes it instead.

@@ -1,0 +1,71 @@
+//! The bodies of native tests, run in a browser by `web/test/bodies.test.mjs`: same cases, same comparison, same tolerances.
+
+// Elsewhere there is no JavaScript to call this; the native tests include the same files.
+#![cfg(target_arch = "wasm32")]
+
+#[path = "../../kernels/tests/support/body.rs"]
+mod body;
+#[path = "../../kernels/tests/support/cases.rs"]
+mod cases;
+#[path = "../../runtime/tests/support/fixture.rs"]
+mod fixture;
+
+use std::sync::Arc;
+
+use js_sys::Uint8Array;
+use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, WeightFormat};
+use kinora_runtime::models::Model;
+use kinora_runtime::weights::Checkpoint;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// A device with the kernels of one family.
+#[wasm_bindgen]
+pub struct Tester(Device);
+
+#[wasm_bindgen]
+impl Tester {
+    /// Opens the browser's adapter with `soft` or `gpu` kernels; buffers are surrounded by guard words.
+    ///
+    /// # Errors
+    /// Those of opening a device.
+    pub async fn open(family: String) -> Result<Self, String> {
+        let family = if family == "gpu" { Family::Gpu } else { Family::Soft };
+        let gpu = Gpu::open(&AdapterSelect::Auto, Some(family)).await.map_err(|error| error.to_string())?;
+        Ok(Self(Device::Gpu(Arc::new(gpu.with_guards()))))
+    }
+
+    /// Compares every kernel with its twin; returns how many cases there were.
+    ///
+    /// # Errors
+    /// The cases that differ.
+    pub async fn kernels(&self) -> Result<usize, String> {
+        let cases = cases::cases();
+        let mut problems = Vec::new();
+        for cases::Case { graph, terms, indices } in &cases {
+            let expected = body::evaluate(&Device::cpu(), graph, indices, Executable::new).await?;
+            problems.extend(body::compare(&self.0, graph, *terms, indices, &expected).await.err());
+        }
+        if problems.is_empty() { Ok(cases.len()) } else { Err(problems.join("\n")) }
+    }
+
+    /// The largest NMSE of a fixture of `tests/golden`: a model of f32 weights, its inputs and what the reference made of them.
+    ///
+    /// # Errors
+    /// Those of reading and running it.
+    pub async fn golden(
+        &self,
+        case: String,
+        config: String,
+        weights: Vec<Uint8Array>,
+        inputs: Uint8Array,
+        expected: Uint8Array,
+    ) -> Result<f64, String> {
+        let read = |files: &[Uint8Array]| {
+            let files = files.iter().enumerate().map(|(i, bytes)| (format!("file {i}"), bytes.to_vec())).collect();
+            Checkpoint::from_files(case.clone(), files).map_err(|error| error.to_string())
+        };
+        let model = Model::load(&config, &case, &read(&weights)?, WeightFormat::F32).map_err(|error| error.to_string())?;
+        let errors = fixture::errors(&model, &case, &read(&[inputs])?, &read(&[expected])?, &self.0).await?;
+        Ok(errors.iter().fold(0.0, |worst, (_, error)| error.max(worst)))
+    }
+}

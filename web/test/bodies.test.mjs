@@ -1,0 +1,63 @@
+// Bodies of the native tests in the browser: every kernel against its twin, every model class against PyTorch's results.
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { launch, open, serve, web } from './harness.mjs';
+
+const GOLDEN = join(web, '../tests/golden');
+const CLASSES = ['ltx_transformer', 'ltx_vae', 'bert', 't5'];
+/** As in crates/runtime/tests/support: for f32 weights on an adapter. */
+const ALLOWED_NMSE = 1e-7;
+
+let server, browser, page;
+before(async () => {
+  server = await serve(undefined, (request, response, path) => path.startsWith('/golden/') && response.end(readFileSync(join(GOLDEN, path.slice('/golden/'.length)))));
+  browser = await launch();
+  page = await open(browser, server.origin);
+  await page.evaluate(async () => {
+    const { default: init, Tester } = await import('/test/wasm/core.js');
+    await init({ module_or_path: fetch('/test/wasm/core_bg.wasm') });
+    globalThis.Tester = Tester;
+  });
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+for (const family of ['soft', 'gpu']) {
+  test(`every ${family} kernel matches its twin`, { timeout: 900_000 }, async () => {
+    const cases = await page.evaluate(async (family) => (await Tester.open(family)).kernels(), family);
+    console.log(`${cases} cases`);
+    assert.ok(cases > 100, `${cases} cases`);
+  });
+}
+
+test('every model class matches the reference', { timeout: 900_000 }, async () => {
+  const fixtures = CLASSES.flatMap((name) => readdirSync(join(GOLDEN, name)).map((folder) => `${name}/${folder}`)).flatMap((folder) => {
+    const files = readdirSync(join(GOLDEN, folder));
+    const weights = files.filter((file) => /^(model|diffusion_pytorch_model).*\.safetensors$/.test(file));
+    // Tables of positions are compared by tests of their own.
+    const cases = files.flatMap((file) => /^inputs_(.*)\.safetensors$/.exec(file)?.[1] ?? []).filter((name) => !name.endsWith('_rope'));
+    return cases.map((name) => ({ folder, weights, name }));
+  });
+  assert.ok(fixtures.length > 15, `${fixtures.length} fixtures`);
+  const errors = await page.evaluate(async (fixtures) => {
+    const tester = await Tester.open('soft');
+    const file = async (folder, name) => new Uint8Array(await (await fetch(`/golden/${folder}/${name}`)).arrayBuffer());
+    const errors = {};
+    for (const { folder, weights, name } of fixtures) {
+      const config = new TextDecoder().decode(await file(folder, 'config.json'));
+      const parts = await Promise.all(weights.map((weight) => file(folder, weight)));
+      const [inputs, expected] = await Promise.all(['inputs', 'expected'].map((kind) => file(folder, `${kind}_${name}.safetensors`)));
+      errors[`${folder} ${name}`] = await tester.golden(name, config, parts, inputs, expected).catch((error) => String(error));
+    }
+    return errors;
+  }, fixtures);
+  const worst = Math.max(...Object.values(errors));
+  console.log(`${fixtures.length} fixtures, worst NMSE ${worst.toExponential(1)}`);
+  assert.ok(worst <= ALLOWED_NMSE, JSON.stringify(errors, null, 1));
+});
+
+test('nothing was left unhandled', () => assert.deepEqual(page.problems, []));
