@@ -8,7 +8,7 @@ import { buildSync, transformSync } from 'esbuild';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
-const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae'];
+const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae', 'vocabulary.json'];
 
 /** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
 function model(name) {
@@ -26,7 +26,7 @@ function model(name) {
   const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
   writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}`);
-  const papers = ['MODEL_CARD.md', 'NOTICE', 'vocabulary.json'].map((name) => join(folder, name));
+  const papers = ['MODEL_CARD.md', 'NOTICE'].map((name) => join(folder, name));
   for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
 }
 
@@ -40,14 +40,15 @@ for (const name of ['LICENSE-APACHE', 'LICENSE-MIT', 'NOTICE']) cpSync(join(web,
 for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
 const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
 tsc();
-// Nothing else uses the element's parts, and one file is smaller than five.
-const parts = ['element-labels', 'element-view', 'player', 'shared-model'].map((name) => join(web, `dist/${name}.js`));
-const element = join(web, 'dist/element.js');
-const external = walk(join(web, 'dist')).filter((path) => path.endsWith('.js') && path !== element && !parts.includes(path));
-buildSync({ entryPoints: [element], outfile: element, allowOverwrite: true, bundle: true, format: 'esm', target: 'es2022', external });
-for (const part of parts) rmSync(part);
-// Each file by itself: bundlers of sites need to see the addresses of the worker, the WASM and the model as they are.
-for (const file of walk(join(web, 'dist')).filter((path) => path.endsWith('.js'))) {
-  const { code } = transformSync(readFileSync(file, 'utf8'), { minify: true, format: 'esm', target: 'es2022', legalComments: 'none' });
-  writeFileSync(file, code);
-}
+// Few files are smaller than many, and every entry still finds its parts. The addresses of the worker, the WASM and the model stay as
+// they are, because bundlers of sites look for them.
+const dist = join(web, 'dist');
+const scripts = walk(dist).filter((path) => path.endsWith('.js'));
+const entries = ['index', 'element', 'node', 'worker'].map((name) => join(dist, `${name}.js`));
+const addresses = join(dist, 'models/flipbook.js');
+const shared = { format: 'esm', target: 'es2022', minify: true, legalComments: 'none', write: false };
+const { outputFiles } = buildSync({ ...shared, entryPoints: entries, outdir: dist, bundle: true, splitting: true, chunkNames: 'part-[hash]', external: ['./models/flipbook.js', 'mediabunny', 'node:*', 'webgpu'] });
+const { code } = transformSync(readFileSync(addresses, 'utf8'), { format: 'esm', target: 'es2022', minify: true });
+for (const path of scripts) rmSync(path);
+for (const { path, contents } of outputFiles) writeFileSync(path, contents);
+writeFileSync(addresses, code);

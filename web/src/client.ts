@@ -83,7 +83,11 @@ export class Client {
         onEvent: (event) => onEvent?.(event as Calls[K]['event']),
         signal,
       });
-      this.#send({ id, type, parameters } as ToWorker, transfer);
+      try {
+        this.#send({ id, type, parameters } as ToWorker, transfer);
+      } catch (cause) {
+        this.#pending.get(id)?.reject(new KinoraError('invalid-request', `an option cannot be sent to the worker: ${String(cause)}`, { cause }));
+      }
     });
   }
 

@@ -3,7 +3,7 @@
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
 import { View } from './element-view.js';
 import { KinoraError, type ErrorCode } from './errors.js';
-import type { GenerateOptions, GenerationEvent, LoadProgress } from './options.js';
+import type { GenerateOptions, GenerationEvent, LoadProgress, PromptParts } from './options.js';
 import { Player } from './player.js';
 import { leaseModel, type Lease } from './shared-model.js';
 import { checkSupport, type SupportReport } from './support.js';
@@ -28,6 +28,8 @@ export interface KinoraVideoEventMap {
   'load-progress': CustomEvent<LoadProgress>;
   /** The size and the seed are known, the work begins. */
   start: CustomEvent<Extract<GenerationEvent, { type: 'start' }>>;
+  /** Something that may surprise. */
+  note: CustomEvent<Extract<GenerationEvent, { type: 'note' }>>;
   step: CustomEvent<{ step: number; steps: number; fraction: number; etaMs: number }>;
   preview: CustomEvent<PreviewDetail>;
   /** The clip is on show. */
@@ -70,6 +72,8 @@ export class KinoraVideo extends Base {
   /** The texts of all elements. Assign before the first element is made. */
   static labels: KinoraVideoLabels = ENGLISH;
 
+  /** What the next clip is made from besides the `prompt` attribute: images, clips and what becomes of them. */
+  given: PromptParts = {};
   readonly #view: View;
   readonly #player: Player;
   readonly #internals = this.attachInternals();
@@ -240,7 +244,7 @@ export class KinoraVideo extends Base {
       const { model } = await this.#acquire(signal);
       this.#setState('generating');
       this.#view.progress(from, labels.preparing);
-      const generation = model.generate(this.getAttribute('prompt') ?? '', { ...this.#options(), signal });
+      const generation = model.generate({ ...this.given, text: this.getAttribute('prompt') ?? '' }, { ...this.#options(), signal });
       for await (const event of generation) {
         if (signal.aborted) {
           if (event.type === 'step') event.preview?.close();
@@ -310,8 +314,8 @@ export class KinoraVideo extends Base {
   #onEvent(event: GenerationEvent, from: number): void {
     const { labels } = this.#view;
     const at = (fraction: number) => from + (1 - from) * fraction;
-    if (event.type === 'start') {
-      this.#send('start', event);
+    if (event.type === 'start' || event.type === 'note') {
+      this.#send(event.type, event as never);
     } else if (event.type === 'decode') {
       this.#view.progress(at(event.fraction), labels.decoding(this.#leftMs / 1e3));
     } else if (event.type === 'step') {

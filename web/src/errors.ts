@@ -18,8 +18,16 @@ export type ErrorCode =
   | 'limit'
   /** An option has a wrong type or an impossible value. */
   | 'invalid-request'
-  /** Images that cannot be placed as asked. */
+  /** Images and clips that contradict each other or cannot be placed as asked. */
   | 'invalid-conditioning'
+  /** An image or a clip is in no format that can be read, or damaged, or too large. */
+  | 'unknown-input'
+  | 'input-unreadable'
+  | 'input-too-large'
+  /** A clip where an image is needed. */
+  | 'not-an-image'
+  /** The model has no vocabulary to expand prompts with. */
+  | 'expand-failed'
   /** The adapter cannot run the kernels that were asked for. */
   | 'unsupported-kernels'
   /** No model of this name. */

@@ -7,8 +7,8 @@ export { generateVideo, loadModel, VideoModel } from './model.js';
 export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
 export { VERSION } from './options.js';
 export type {
-  DType, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, ModelInfo, ImageSource, ModelSource, ProgressPhase,
-  Prompt, PromptParts,
+  DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, ModelInfo, ImageSource, ModelSource, ProgressPhase,
+  Prompt, PromptParts, VideoSource,
 } from './options.js';
 export { checkSupport, type SupportCode, type SupportReport } from './support.js';
 export { Video } from './video.js';

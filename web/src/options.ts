@@ -1,5 +1,7 @@
 /** What callers pass in and get told: options, prompts, events and progress, with units. */
 
+import type { Video } from './video.js';
+
 /** Storage of weights on the GPU: `auto` is `f16`, which needs no GPU feature. Everything is computed in f32. */
 export type DType = 'auto' | 'f16' | 'f32';
 
@@ -70,6 +72,9 @@ export interface LoadOptions {
 /** A picture of any size; the middle of it is used where its shape is another than the clip's. */
 export type ImageSource = ImageBitmapSource;
 
+/** A clip of any size: a GIF, APNG, WebP, MP4 or WebM file, an element, one that was generated, or its pictures in order. */
+export type VideoSource = Blob | HTMLVideoElement | Video | readonly ImageSource[];
+
 /** What the clip shows. */
 export type Prompt = string | PromptParts;
 
@@ -82,8 +87,22 @@ export interface PromptParts {
   image?: ImageSource;
   /** The last frame. */
   lastImage?: ImageSource;
-  /** How much of the images is kept: 1 (default) all, 0 nothing. */
+  /** Pictures at frames of the clip, from 0. */
+  keyframes?: Record<number, ImageSource>;
+  /** A clip to change as the text says, or to extend, connect or loop; sampled at the model's frame rate. */
+  video?: VideoSource | ImageSource;
+  /** Make what comes after {@link video}, or what came before it. */
+  extend?: 'forward' | 'backward';
+  /** Make what lies between {@link video} and this clip. */
+  connect?: VideoSource | ImageSource;
+  /** Make what leads from the end of {@link video} to its start, so that it repeats without a cut. */
+  loop?: boolean;
+  /** White where {@link video} may change; grows to the model's tokens. */
+  mask?: VideoSource | ImageSource;
+  /** How much of what is given stays: 1 all, 0 nothing. Default: 1, where a clip is changed 0.4, inside a mask 0. */
   strength?: number;
+  /** Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames. Default: 5. */
+  overlap?: number;
 }
 
 /** What to generate. Whatever is absent gets the model's default. */
@@ -103,6 +122,8 @@ export interface GenerateOptions {
   guidance?: number;
   /** 0 to 2^53 − 1; the same seed gives the same clip. Default: random. */
   seed?: number;
+  /** Adds the article, motion and background that the text lacks, from the model's vocabulary; the seed chooses. */
+  expand?: boolean;
   /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
   preview?: false | { everySteps?: number };
   signal?: AbortSignal;
@@ -112,7 +133,10 @@ export interface GenerateOptions {
 
 /** What happens during a generation. */
 export type GenerationEvent =
-  | { type: 'start'; seed: number; width: number; height: number; frames: number; fps: number; steps: number }
+  /** It begins; this is what the clip will be made from. */
+  | ({ type: 'start' } & GenerationMetadata)
+  /** Something that may surprise, such as a picture that had to be enlarged. */
+  | { type: 'note'; text: string }
   /** The prompt was read; `truncated` if it was longer than the model reads. */
   | { type: 'text'; tokens: number; truncated: boolean }
   /** A step is done. The receiver owns the preview and should `close()` it. */
@@ -121,14 +145,28 @@ export type GenerationEvent =
   | { type: 'decode'; frames: number; fraction: number }
   | { type: 'done'; ms: number };
 
+/** What a generation will take. */
+export interface Estimate {
+  /** From the text to the last frame, once kernels are compiled. */
+  ms: number;
+  /** On the GPU, the model included. */
+  gpuBytes: number;
+}
+
 /** What a clip was made from; also written into files. */
 export interface GenerationMetadata {
+  /** As expanded, if that was asked for. */
   prompt: string;
+  /** The text before it was expanded. */
+  originalPrompt?: string;
+  /** The parts of the prompt besides text; images and clips by their file names. */
+  given?: Record<string, unknown>;
   negative: string;
   seed: number;
   model: string;
   width: number;
   height: number;
+  /** That were generated; a clip that continues another has more. */
   frames: number;
   fps: number;
   steps: number;

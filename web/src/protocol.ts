@@ -1,26 +1,29 @@
 /** The messages between the page and the worker. Types only. */
 
 import type { ErrorData } from './errors.js';
-import type { GenerationEvent, LoadProgress, ModelInfo, ModelSource } from './options.js';
+import type { Estimate, GenerateOptions, GenerationEvent, LoadProgress, ModelInfo, ModelSource, PromptParts } from './options.js';
 
-/** A request to generate, resolved and checked. */
-export interface GenerateCall {
-  prompt: string;
-  negative: string;
+/** An image or a clip of a request. */
+export interface SourceCall {
+  /** Which part of the prompt it is. */
+  part: string;
+  /** Of a keyframe. */
+  frame?: number;
+  /** Pixels; without a size the bytes are a file. */
+  width?: number | undefined;
+  height?: number | undefined;
+  /** Default: the model's. */
+  fps?: number;
+  /** How many of {@link Calls.generate}'s arrays are its own: one for each frame, or one file. */
+  arrays: number;
+}
+
+/** A request to generate as the caller put it; the engine checks it. */
+export interface GenerateCall extends Omit<PromptParts, 'image' | 'lastImage' | 'keyframes' | 'video' | 'connect' | 'mask'>, Omit<GenerateOptions, 'preview' | 'signal' | 'onEvent'> {
   seed: number;
-  width?: number;
-  height?: number;
-  frames?: number;
-  steps?: number;
-  guidance?: number;
   /** 0 for none. */
   previewEvery: number;
-  /** Where each of {@link images} stands. */
-  given: ('first' | 'last')[];
-  /** 1 keeps the images, 0 ignores them. */
-  strength: number;
-  /** RGBA bytes of the clip's size. */
-  images: Uint8Array<ArrayBuffer>[];
+  sources: SourceCall[];
 }
 
 /** What a generation made. */
@@ -50,7 +53,13 @@ export interface Calls {
     result: ModelInfo;
     event: LoadProgress;
   };
-  generate: { parameters: GenerateCall; result: GeneratedClip; event: GenerationEvent };
+  /** Clips side by side; events say which one they are about. */
+  generate: {
+    parameters: { requests: GenerateCall[]; arrays: Uint8Array<ArrayBuffer>[] };
+    result: (GeneratedClip | ErrorData)[];
+    event: [number, GenerationEvent];
+  };
+  estimate: { parameters: GenerateCall; result: Estimate; event: never };
   encode: { parameters: EncodeCall & { wasm: string }; result: Uint8Array; event: never };
 }
 

@@ -10,7 +10,7 @@ import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 
 /** What the WASM reports while it generates. */
 type EngineEvent =
-  | { type: 'text'; tokens: number; truncated: boolean }
+  | Extract<GenerationEvent, { type: 'start' | 'note' | 'text' }>
   | { type: 'step'; step: number; steps: number; preview?: Uint8Array<ArrayBuffer> }
   | { type: 'decode'; frames: number };
 
@@ -94,9 +94,11 @@ class Session {
       case 'load':
         return [await this.#load(call.id, call.parameters, signal), []];
       case 'generate': {
-        const clip = await this.#generate(call.id, call.parameters, signal);
-        return [clip, clip.frames.map((frame) => frame.buffer as ArrayBuffer)];
+        const clips = await this.#generate(call.id, call.parameters, signal);
+        return [clips, clips.flatMap((clip) => ('frames' in clip ? clip.frames.map((frame) => frame.buffer as ArrayBuffer) : []))];
       }
+      case 'estimate':
+        return [await this.#work(signal, (model, cancel) => model.estimate(call.parameters, cancel, () => performance.now())), []];
       case 'encode': {
         const { wasm, frames, ...settings } = call.parameters;
         await this.#start(wasm);
@@ -138,7 +140,43 @@ class Session {
     this.#pipelines.push(...(await compile(device, kernels, signal, (done) => onCompiled?.(done, kernels.length))));
   }
 
-  async #generate(id: number, { images, ...request }: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
+  async #generate(id: number, { requests, arrays }: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
+    const begun = performance.now();
+    let denoisingFrom = begun;
+    let width = 0;
+    let events = Promise.resolve();
+    const onEvent = (index: number, event: EngineEvent) => {
+      const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event: [index, event] }, transfer);
+      if (event.type === 'start') width = event.width;
+      if (event.type === 'text') denoisingFrom = performance.now();
+      if (event.type === 'decode') {
+        events = events.then(() => send({ ...event, fraction: DENOISING }));
+      } else if (event.type !== 'step') {
+        send(event);
+      } else {
+        const { step, steps, preview } = event;
+        const done = step / steps;
+        const elapsed = performance.now() - denoisingFrom;
+        const plain = { type: 'step' as const, step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed };
+        const picture = preview && this.#bitmap(preview, width);
+        // Still in order: each event waits for those before it.
+        events = events.then(async () => {
+          const bitmap = await picture;
+          if (bitmap) send({ ...plain, preview: bitmap }, [bitmap]);
+          else send(plain);
+        });
+      }
+    };
+    const made = await this.#work(signal, (model, cancel) => model.generate(requests, arrays, cancel, onEvent));
+    const clips = await Promise.all((made as Calls['generate']['result']).map((clip) => ('code' in clip ? this.#explain(clip) : clip)));
+    await events;
+    const done: GenerationEvent = { type: 'done', ms: performance.now() - begun };
+    clips.forEach((_, index) => this.#send({ id, type: 'event', event: [index, done] }));
+    return clips;
+  }
+
+  /** Lets the model work until the signal says no, on a new device if the last one was lost. */
+  async #work<T>(signal: AbortSignal, work: (model: Model, cancel: Cancel) => Promise<T>): Promise<T> {
     const model = this.#model;
     if (!model) throw new KinoraError('internal', 'a generation before a model');
     if (this.#deviceLost) {
@@ -148,35 +186,8 @@ class Session {
     }
     const cancel = new Cancel();
     signal.addEventListener('abort', () => cancel.cancel());
-    const begun = performance.now();
-    let denoisingFrom = begun;
-    const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event }, transfer);
-    let events = Promise.resolve();
-    const onEvent = (event: EngineEvent) => {
-      if (event.type === 'text') {
-        denoisingFrom = performance.now();
-        send(event);
-      } else if (event.type === 'decode') {
-        events = events.then(() => send({ ...event, fraction: DENOISING }));
-      } else {
-        const { step, steps, preview } = event;
-        const done = step / steps;
-        const elapsed = performance.now() - denoisingFrom;
-        const plain = { type: 'step' as const, step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed };
-        const picture = preview && this.#bitmap(preview, request.width ?? model.info().width);
-        // Still in order: each event waits for those before it.
-        events = events.then(async () => {
-          const bitmap = await picture;
-          if (bitmap) send({ ...plain, preview: bitmap }, [bitmap]);
-          else send(plain);
-        });
-      }
-    };
     try {
-      const clip = await model.generate(request, images, cancel, onEvent);
-      await events;
-      send({ type: 'done', ms: performance.now() - begun });
-      return clip as Calls['generate']['result'];
+      return await work(model, cancel);
     } finally {
       cancel.free();
     }

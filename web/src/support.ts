@@ -15,6 +15,8 @@ export interface SupportReport {
   adapter?: { vendor: string; architecture: string; fallback: boolean };
   limits?: Record<string, number>;
   features: string[];
+  /** Video codecs that this browser encodes; without any, MP4 is written uncompressed. */
+  encoders: string[];
   storage?: { quota: number; usage: number; persisted: boolean };
 }
 
@@ -27,10 +29,14 @@ const HELP = {
   secure: { text: 'Secure contexts', url: 'https://developer.mozilla.org/docs/Web/Security/Secure_Contexts' },
 };
 
+/** A common profile of each codec that containers take. */
+const CODECS = { avc: 'avc1.42001f', vp9: 'vp09.00.10.08', av1: 'av01.0.04M.08', vp8: 'vp8' };
+
 /** Looks at this browser. Never throws and downloads nothing. */
 export async function checkSupport(): Promise<SupportReport> {
+  const encoders = await usableEncoders();
   const report = (code: SupportCode, message: string, help: SupportReport['help'] = []): SupportReport =>
-    ({ ok: code === 'ok' || code === 'software-adapter', code, message, help, features: [] });
+    ({ ok: code === 'ok' || code === 'software-adapter', code, message, help, features: [], encoders });
   if (globalThis.isSecureContext === false) {
     return report('insecure-context', 'WebGPU needs a page served over HTTPS or from localhost.', [HELP.secure]);
   }
@@ -59,6 +65,19 @@ export async function checkSupport(): Promise<SupportReport> {
     features: [...adapter.features],
     ...(storage && { storage }),
   };
+}
+
+async function usableEncoders(): Promise<string[]> {
+  const supported = async (codec: string) => {
+    try {
+      return (await VideoEncoder.isConfigSupported({ codec, width: 128, height: 128 })).supported;
+    } catch {
+      // No WebCodecs, or a codec that it never heard of.
+      return false;
+    }
+  };
+  const names = await Promise.all(Object.entries(CODECS).map(async ([name, codec]) => ((await supported(codec)) ? [name] : [])));
+  return names.flat();
 }
 
 async function storageReport(): Promise<SupportReport['storage']> {

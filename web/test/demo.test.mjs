@@ -111,14 +111,113 @@ test('everything can be done with the keyboard', { timeout: 300_000 }, async () 
   await page.keyboard.press('Escape');
   await stateIs(page, 'empty');
   for (let presses = 0; (await focused(page)) !== 'generate' || presses === 0; presses++) {
-    assert.ok(presses < 120, 'Tab goes around the whole page and comes back');
+    assert.ok(presses < 500, 'Tab goes around the whole page and comes back');
     await page.keyboard.press('Tab');
     const visible = await page.evaluate(() => {
       const focus = document.activeElement;
-      return focus === document.body || getComputedStyle(focus).outlineStyle !== 'none' || focus.matches('.choice input, kinora-video');
+      return focus === document.body || getComputedStyle(focus).outlineStyle !== 'none' || focus.matches('.choice input, .bring input, kinora-video');
     });
     assert.ok(visible, `the focus on ${await focused(page)} can be seen`);
   }
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+/** A picture of one colour, dropped onto the page as a file manager does. */
+async function drop(page) {
+  const transfer = await page.evaluateHandle(async () => {
+    const canvas = new OffscreenCanvas(200, 100);
+    canvas.getContext('2d').fillRect(0, 0, 200, 100);
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([await canvas.convertToBlob()], 'night.png', { type: 'image/png' }));
+    return transfer;
+  });
+  await page.dispatchEvent('body', 'dragover', { dataTransfer: transfer });
+  assert.ok(await page.evaluate(() => document.body.classList.contains('dropping')), 'the page says that it takes the file');
+  await page.dispatchEvent('body', 'drop', { dataTransfer: transfer });
+}
+
+const summary = (page) =>
+  page.evaluate(() => {
+    const { video } = document.querySelector('kinora-video');
+    return { frames: video.frameCount, given: video.metadata.given, corner: Array.from(video.rgba(0).subarray(0, 3)) };
+  });
+
+/** The next clip, not the one on show. */
+async function nextClip(page, start) {
+  await page.evaluate(() => (globalThis.shown = document.querySelector('kinora-video').video));
+  await start();
+  await page.waitForFunction(() => ['ready', 'error'].includes(document.querySelector('kinora-video').state) && document.querySelector('kinora-video').video !== globalThis.shown, undefined, { timeout: 240_000 });
+  assert.equal(await page.evaluate(() => document.querySelector('kinora-video').state), 'ready');
+}
+
+test('a dropped picture begins the clip, which is then extended, changed in part and looped', { timeout: 600_000 }, async () => {
+  const page = await visit({ hash: SMALL });
+  await drop(page);
+  assert.deepEqual([await page.textContent('#given-name'), await page.inputValue('#role')], ['night.png', 'image']);
+  assert.equal(await page.evaluate(() => document.body.classList.contains('dropping')), false);
+  await assertAccessible(page, 'with a picture');
+  await page.click('#generate');
+  await stateIs(page, 'ready');
+  const begun = await summary(page);
+  assert.deepEqual([begun.frames, begun.given], [9, { image: 'night.png' }]);
+  assert.ok(begun.corner.every((value) => value < 60), `black like the picture: ${begun.corner}`);
+  assert.match(await page.textContent('#details'), /a link cannot carry/);
+  assert.ok(await page.isHidden('#share'));
+  assert.match(await page.textContent('#notice'), /`image` is 200x100: enlarged 1\.28 times/);
+  assert.match(await page.textContent('#api-code'), /\{ text: "an owl.*", image \}/);
+  await page.click('#remove');
+  assert.equal(await focused(page), 'file');
+
+  // A part of it, by keyboard and pointer: rows and columns of 32 pixels.
+  await page.focus('#region-open');
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('Space');
+  await page.keyboard.press('ArrowDown');
+  assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), 'Row 2, column 2');
+  const cell = (name) => page.getByLabel(name, { exact: true });
+  const boxes = [await cell('Row 3, column 1').boundingBox(), await cell('Row 3, column 4').boundingBox()];
+  await page.mouse.move(boxes[0].x + 9, boxes[0].y + 9);
+  await page.mouse.down();
+  await page.mouse.move(boxes[1].x + 9, boxes[1].y + 9, { steps: 12 });
+  await page.mouse.up();
+  const painted = () => page.evaluate(() => [...document.querySelectorAll('#region :checked')].map((cell) => cell.ariaLabel.replace(/\D+/g, '')).join(' '));
+  assert.equal(await painted(), '12 31 32 33 34');
+  await assertAccessible(page, 'painting');
+  await page.click('#region-clear');
+  assert.equal(await painted(), '');
+  await page.click('#repaint');
+  assert.match(await page.textContent('#notice'), /Paint over a part/);
+  await cell('Row 4, column 4').click();
+  assert.equal(await painted(), '44');
+  await nextClip(page, () => page.click('#repaint'));
+  const repainted = await summary(page);
+  assert.deepEqual([repainted.frames, repainted.given], [9, { video: 'pixels', mask: 'pixels' }]);
+  assert.ok(await page.isHidden('#region'));
+
+  await nextClip(page, () => page.click('#extend'));
+  const extended = await summary(page);
+  assert.deepEqual([extended.frames, extended.given], [9 - 5 + 17, { video: 'pixels', extend: 'forward' }]);
+  await nextClip(page, () => page.click('#loop'));
+  assert.deepEqual((await summary(page)).given, { video: 'pixels', loop: true });
+  assert.equal(await page.locator('#gallery li').count(), 4);
+  await assertAccessible(page, 'worked on');
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test('a clip is chosen by keyboard and leads the way', { timeout: 300_000 }, async () => {
+  const page = await visit({ hash: SMALL });
+  await page.focus('#file');
+  await page.setInputFiles('#file', join(web, '../docs/demo-page.webp'));
+  assert.equal(await page.inputValue('#role'), 'image');
+  await page.setInputFiles('#file', { name: 'broken.gif', mimeType: 'image/gif', buffer: Buffer.from('GIF89a\b\0\b\0', 'latin1') });
+  assert.equal(await page.inputValue('#role'), 'forward');
+  await page.click('#generate');
+  await stateIs(page, 'error');
+  assert.match(await page.evaluate(() => document.querySelector('kinora-video').shadowRoot.querySelector('[role=alert]').textContent), /cannot read `video`/);
+  await assertAccessible(page, 'a broken file');
   assert.deepEqual(page.problems, []);
   await page.context().close();
 });

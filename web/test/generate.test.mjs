@@ -144,5 +144,21 @@ test('a given picture is where the clip begins', { timeout: 180_000 }, async () 
   const distance = (found) => Math.max(...found.flatMap((rgb, side) => rgb.map((value, at) => Math.abs(value - [[40, 60, 200], [230, 200, 40]][side][at]))));
   console.log(`left and right of the first frame: ${JSON.stringify(first)}, without picture ${JSON.stringify(text)}`);
   assert.ok(distance(first) < 40 && distance(text) > 60, `${distance(first)} with, ${distance(text)} without`);
+  assert.equal(refused, 'unknown-input');
+});
+
+test('the estimate is of the size of what a clip takes', { timeout: 180_000 }, async () => {
+  const { estimate, larger, ms, refused } = await page.evaluate(async () => {
+    const options = { frames: 9, steps: 4, seed: 2, preview: false };
+    const estimate = await globalThis.model.estimate(options);
+    const larger = await globalThis.model.estimate({ ...options, width: 160 });
+    let ms;
+    await globalThis.model.generate('a taxi', { ...options, onEvent: (event) => event.type === 'done' && (ms = event.ms) });
+    return { estimate, larger, ms, refused: await globalThis.model.estimate({ width: 33 }).catch(({ code }) => code) };
+  });
+  console.log(`estimated ${Math.round(estimate.ms)} ms and ${(estimate.gpuBytes / 1e6).toFixed(0)} MB, took ${Math.round(ms)} ms`);
+  // Other work on the machine comes and goes between the two.
+  assert.ok(estimate.ms > ms / 4 && estimate.ms < ms * 4, `${estimate.ms} ms estimated, ${ms} ms taken`);
+  assert.ok(estimate.gpuBytes > 40e6 && larger.gpuBytes > estimate.gpuBytes, `${estimate.gpuBytes} and ${larger.gpuBytes} bytes`);
   assert.equal(refused, 'invalid-request');
 });

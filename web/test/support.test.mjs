@@ -27,6 +27,7 @@ test('a software adapter works and is named', { timeout: 120_000 }, async () => 
   assert.deepEqual([seen.ok, seen.code, seen.adapter.fallback], [true, 'software-adapter', true]);
   assert.ok(seen.limits.maxStorageBufferBindingSize >= 128 * 1024 * 1024);
   assert.ok(seen.storage.quota > 0);
+  assert.ok(seen.encoders.includes('vp9') && seen.encoders.every((name) => /^(avc|vp9|av1|vp8)$/.test(name)), seen.encoders.join());
   assert.equal(seen.load, 'loaded');
 });
 

@@ -1,18 +1,22 @@
 /** The demo page: a form, a `<kinora-video>`, and what can be done with the clip. */
 
-import { KinoraError, type Video, type VideoType } from 'kinora';
+import { KinoraError, type PromptParts, type Video, type VideoType } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
 import sample from './assets/sample.webp';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
+import { givenParts, watchFiles } from './given.js';
 import { showMachine } from './machine.js';
 import { forget, watched, workOffline } from './offline.js';
 import { fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
+import { closeRegion, openRegion, regionMask } from './region.js';
 import { showSnippets } from './snippets.js';
 import { anySentence, article, any, colors, sentence, subjectOf, subjects } from './vocabulary.js';
 
 const TITLE = document.title;
 const NUM_EXAMPLES = 3;
+/** Frames of the built-in model come in such groups, after a first one. */
+const FRAME_STEP = 4;
 /** Of assets/sample.webp. */
 const SAMPLE_PROMPT = 'a rocket flying on a blue background';
 
@@ -24,20 +28,30 @@ const actions = byId('actions', HTMLElement);
 
 let begun = 0;
 
-async function generate(): Promise<void> {
-  const recipe = readForm(form);
+/** Makes a clip of what the form says and of `given`. Clips that are continued or changed bring their own size and length. */
+async function generate(given: PromptParts, own: Partial<Recipe> = given.video ? { frames: '' } : {}): Promise<void> {
+  const recipe = { ...readForm(form), ...own };
   const [width = '', height = ''] = recipe.shape.split('x');
   for (const [name, value] of Object.entries({ ...recipe, width, height })) {
     if (value && name !== 'shape') clip.setAttribute(name, value);
     else clip.removeAttribute(name);
   }
+  clip.given = given;
   clip.removeAttribute('alt');
   notice.textContent = '';
+  closeRegion();
   caption(recipe.prompt);
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
   await watched();
   await clip.generate();
+}
+
+/** Works on with the clip on show. */
+function workOn(parts: (video: Video) => PromptParts, frames = ''): void {
+  const { video } = clip;
+  // The element shows what went wrong.
+  if (video) generate({ video, ...parts(video) }, { frames, shape: `${video.width}x${video.height}` }).catch(() => undefined);
 }
 
 function caption(prompt: string, details = ''): void {
@@ -55,14 +69,22 @@ function recipeOfVideo({ metadata: { prompt, seed, width, height, frames, steps 
   return { prompt, seed: String(seed), shape: `${width}x${height}`, frames: String(frames), steps: String(steps) };
 }
 
+/** As many frames of a clip as the model can make. */
+function framesOf(video?: Video): number {
+  return 1 + FRAME_STEP * Math.floor(((video?.frameCount ?? 1) - 1) / FRAME_STEP);
+}
+
 /** Everything around the clip says what it was made from. */
 function present(video: Video, ms?: number): void {
   const recipe = recipeOfVideo(video);
   const { prompt, seed } = recipe;
-  caption(prompt, ms === undefined ? `Seed ${seed}` : `Seed ${seed}, made in ${(ms / 1e3).toFixed(1)} s`);
+  const { given } = video.metadata;
+  const origin = given ? ['from a picture or clip, which a link cannot carry'] : [];
+  caption(prompt, [`Seed ${seed}`, ...(ms === undefined ? [] : [`made in ${(ms / 1e3).toFixed(1)} s`]), ...origin].join(', '));
+  byId('share', HTMLButtonElement).hidden = given !== undefined;
   clip.setAttribute('prompt', prompt);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
-  showSnippets(recipe);
+  showSnippets(recipe, given);
   actions.hidden = false;
   const [red, green, blue] = video.rgba(0);
   clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
@@ -77,12 +99,14 @@ clip.addEventListener('cancel', () => {
   // The button that has the focus goes away, and without a clip there is none to take its place.
   if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
 });
+clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
 clip.addEventListener('error', () => (document.title = `Failed – Kinora`));
 clip.addEventListener('done', ({ detail: video }) => {
   document.title = `Ready – Kinora`;
   present(video, performance.now() - begun);
   addToGallery(video, () => {
     clip.video = video;
+    closeRegion();
     fillForm(form, recipeOfVideo(video));
     hint();
     present(video);
@@ -100,7 +124,7 @@ window.addEventListener('focus', () => {
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   // The element shows what went wrong.
-  generate().catch(() => undefined);
+  generate(givenParts()).catch(() => undefined);
 });
 prompt.addEventListener('keydown', (event) => {
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -161,6 +185,20 @@ function onClick(button: HTMLButtonElement, work: () => Promise<string>): void {
     button.removeAttribute('aria-busy');
   });
 }
+
+byId('extend', HTMLButtonElement).addEventListener('click', () => workOn(() => ({ extend: 'forward' })));
+byId('loop', HTMLButtonElement).addEventListener('click', () => workOn(() => ({ loop: true })));
+byId('region-open', HTMLButtonElement).addEventListener('click', () => {
+  if (!clip.video) return;
+  clip.pause();
+  openRegion(clip.video.width, clip.video.height);
+});
+byId('repaint', HTMLButtonElement).addEventListener('click', () => {
+  const mask = regionMask();
+  if (!mask) notice.textContent = 'Paint over a part of the clip first.';
+  else workOn(() => ({ mask }), String(framesOf(clip.video)));
+});
+watchFiles((text) => (notice.textContent = text));
 
 for (const button of document.querySelectorAll<HTMLButtonElement>('[data-save]')) {
   onClick(button, async () => {

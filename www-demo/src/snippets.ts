@@ -3,13 +3,17 @@
 import { byId } from './dom.js';
 import { DEFAULTS, type Recipe } from './recipe.js';
 
-/** Writes both snippets. */
-export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe): void {
+/** Parts of a prompt that are words or numbers; the others are variables in code. */
+const PLAIN = ['extend', 'loop', 'strength', 'overlap'];
+
+/** Writes both snippets; `given` is what the clip was made from besides text. */
+export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe, given: Record<string, unknown> = {}): void {
   const [width, height] = shape === DEFAULTS.shape ? [] : shape.split('x');
-  const given = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, steps: steps === DEFAULTS.steps ? '' : steps };
-  const options = Object.entries(given).filter(([, value]) => value);
+  const asked = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, steps: steps === DEFAULTS.steps ? '' : steps };
+  const options = Object.entries(asked).filter(([, value]) => value);
   const attributes = options.map(([name, value]) => `${name}="${value}"`).join(' ');
   const properties = options.map(([name, value]) => `${name}: ${value}`).join(', ');
+  const parts = Object.entries(given).map(([name, value]) => (PLAIN.includes(name) ? `${name}: ${JSON.stringify(value)}` : name));
   const text = prompt.replaceAll('&', '&amp;').replaceAll('"', '&quot;');
   byId('element-code', HTMLElement).textContent = [
     '// npm install kinora',
@@ -25,7 +29,7 @@ export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe): vo
     '',
     'const model = await loadModel();',
     'const video = await model.generate(',
-    `  ${JSON.stringify(prompt)},`,
+    parts.length > 0 ? `  { text: ${JSON.stringify(prompt)}, ${parts.join(', ')} },` : `  ${JSON.stringify(prompt)},`,
     `  { ${properties} },`,
     ');',
     `video.play(document.querySelector('canvas'));`,

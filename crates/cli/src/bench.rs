@@ -2,7 +2,7 @@
 
 use kinora_runtime::{
     Device,
-    bench::{self, Bench, MemoryRow, Row, Spread},
+    bench::{self, Batch, Bench, MemoryRow, Row, Spread},
 };
 use serde_json::json;
 
@@ -55,12 +55,18 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
         "rows": rows,
         "copyGigabytesPerSecond": result.copy_bytes.median / 1e9,
         "memoryRows": memory_rows,
+        "batch": result.batch.map(|batch| json!({
+            "clips": batch.clips,
+            "millisecondsAlone": batch.milliseconds_alone,
+            "millisecondsPacked": batch.milliseconds_packed,
+            "speedup": batch.speedup,
+        })),
     });
     Ok(Report { text, json })
 }
 
 fn table(device: &str, result: &Bench) -> String {
-    let Bench { peak_flops: peak, copy_bytes: copy, rows, memory_rows } = result;
+    let Bench { peak_flops: peak, copy_bytes: copy, rows, memory_rows, batch } = result;
     let mut lines = vec![device.to_owned()];
     let range = |s: &Spread| format!("{:.1} ({:.1} to {:.1})", s.median / 1e9, s.lowest / 1e9, s.highest / 1e9);
     lines.push(format!("peak {} GFLOP/s of multiply-adds; shares are of the bursts beside a row", range(peak)));
@@ -71,6 +77,11 @@ fn table(device: &str, result: &Bench) -> String {
     lines.push(format!("copying {} GB/s, read and written", range(copy)));
     for MemoryRow { name, milliseconds, bytes_per_second, fraction_of_copy } in memory_rows {
         lines.push(format!("{name:<36} {milliseconds:>9.2} ms {:>8.1} GB/s    {fraction_of_copy:>6.3}", bytes_per_second / 1e9));
+    }
+    if let Some(Batch { clips, milliseconds_alone, milliseconds_packed, speedup }) = batch {
+        lines.push(format!(
+            "{clips} small clips {milliseconds_alone:.0} ms, packed {milliseconds_packed:.0} ms: {speedup:.2} times as fast"
+        ));
     }
     lines.join("\n")
 }

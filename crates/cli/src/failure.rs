@@ -59,7 +59,8 @@ impl From<kinora_media::Error> for Failure {
     fn from(error: kinora_media::Error) -> Self {
         let exit = match error.code() {
             "interrupted" => return Self::interrupted(),
-            "unknown-format" | "needs-file" | "unknown-input" | "input-unreadable" | "input-too-large" | "input-failed" => Exit::Usage,
+            "unknown-format" | "needs-file" | "unknown-input" | "input-unreadable" | "input-too-large" | "input-failed"
+            | "not-an-image" => Exit::Usage,
             "bad-clip" => Exit::Internal,
             _ => Exit::Output,
         };

@@ -23,7 +23,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.code() {
             "cancelled" => return Self::interrupted(),
-            "invalid-request" | "invalid-conditioning" => Exit::Usage,
+            "invalid-request" | "invalid-conditioning" | "expand-failed" => Exit::Usage,
             "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
             "out-of-memory" | "limit" => Exit::Memory,
             "device" | "device-lost" | "shape" | "data" => Exit::Internal,

@@ -1,10 +1,13 @@
 //! From one step of a plan to dispatches of kernels: the context that the operations in `ops/` lower in.
 
+use std::collections::BTreeMap;
+
 use crate::gpu::Family;
 use crate::kernel::Kernel;
-use crate::plan::{Graph, Step, ValueId};
+use crate::memory::MemoryPlan;
+use crate::plan::{Cadence, Graph, Step, ValueId};
 use crate::shape::Shape;
-use crate::weight::Weight;
+use crate::weight::{Weight, WeightFormat};
 
 /// Floating-point operations one dispatch and one submission may hold, so that neither runs longer than 200 ms: on a GPU
 /// of 1 TFLOP/s at a quarter of its peak, or on a software adapter of 5 GFLOP/s.
@@ -115,7 +118,39 @@ pub(crate) fn lower(graph: &Graph, step: &Step, family: Family, limit: f64) -> V
     lowering.dispatches
 }
 
+/// What running a plan takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations of the part that runs once.
+    pub once_flops: f64,
+    /// Floating-point operations of each step.
+    pub step_flops: f64,
+    /// Bytes of all values.
+    pub value_bytes: u64,
+    /// Bytes of the weights, but for padding.
+    pub weight_bytes: u64,
+}
+
 impl Graph {
+    /// What running this plan takes; about the same on every adapter.
+    pub fn cost(&self) -> Cost {
+        let (mut flops, mut weights) = ([0.0; 2], BTreeMap::new());
+        for step in &self.steps {
+            for dispatch in lower(self, step, Family::Gpu, f64::INFINITY) {
+                flops[usize::from(self.cadence(step) == Cadence::EveryStep)] += dispatch.flops;
+                weights.extend(dispatch.bindings.iter().filter_map(|binding| match binding {
+                    Binding::Weight(weight) => {
+                        Some((weight.id(), weight.shape().elements() * if weight.format() == WeightFormat::F16 { 2 } else { 4 }))
+                    }
+                    _ => None,
+                }));
+            }
+        }
+        let [once_flops, step_flops] = flops;
+        let weight_bytes = weights.values().map(|bytes| *bytes as u64).sum();
+        Cost { once_flops, step_flops, value_bytes: MemoryPlan::new(self).total_bytes(), weight_bytes }
+    }
+
     /// The kernels this plan needs on adapters of `family`: what a device compiles before the first run.
     pub fn kernels(&self, family: Family) -> Vec<&'static Kernel> {
         let mut kernels: Vec<&'static Kernel> = Vec::new();

@@ -109,6 +109,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A clip where an image is needed.
+    #[error("`{}` has {frames} frames, expected one image", path.display())]
+    NotAnImage {
+        /// The file; empty for data in memory.
+        path: PathBuf,
+        /// Its frames.
+        frames: usize,
+    },
     /// A prompt has more pixels than can be read.
     #[error("`{}` is too large: found {found}, the limit is {limit}", path.display())]
     TooLarge {
@@ -139,6 +147,7 @@ impl Error {
             Self::NeedsFile { .. } => "needs-file",
             Self::UnknownInput { .. } => "unknown-input",
             Self::Decode { .. } => "input-unreadable",
+            Self::NotAnImage { .. } => "not-an-image",
             Self::TooLarge { .. } => "input-too-large",
             Self::Interrupted => "interrupted",
         }
@@ -155,7 +164,8 @@ impl Error {
             Self::File { .. } => "check that the folder exists, is writable and has space",
             Self::Encoder { format: "mp4", .. } => "set KINORA_FFMPEG= (empty) to use the built-in encoder, or write .gif or .apng",
             Self::NeedsFile { .. } => "give a file name or a pattern like frame-%04d.png",
-            Self::UnknownInput { .. } => "convert the file to one of these, or install ffmpeg, which reads other clips",
+            Self::UnknownInput { .. } => "convert the file to one of these; the command reads other clips where ffmpeg is installed",
+            Self::NotAnImage { .. } => "give it as `video` to use a clip",
             Self::Decode { .. } => "check that the file opens in an image viewer or player",
             Self::TooLarge { .. } => "scale the file down or cut it first; it is fitted to the size of the video anyway",
             Self::FrameRate { .. } => "12 to 30 frames per second suit most clips",
@@ -164,8 +174,10 @@ impl Error {
     }
 
     /// Names the file in an error of a reader that did not know it.
-    pub(crate) fn in_file(mut self, file: &Path) -> Self {
-        if let Self::UnknownInput { path } | Self::Decode { path, .. } | Self::TooLarge { path, .. } = &mut self
+    #[must_use]
+    pub fn in_file(mut self, file: &Path) -> Self {
+        if let Self::UnknownInput { path } | Self::Decode { path, .. } | Self::NotAnImage { path, .. } | Self::TooLarge { path, .. } =
+            &mut self
             && path.as_os_str().is_empty()
         {
             file.clone_into(path);

@@ -5,9 +5,16 @@ use image::{RgbaImage, imageops};
 use crate::{Error, Footage, Result};
 
 impl Footage {
-    /// How much the frames must grow to cover `width` × `height`; at most 1 if they shrink.
+    /// A sentence for people if the frames of `name` must grow to cover `width` × `height`.
     #[must_use]
-    pub fn enlargement(&self, width: u32, height: u32) -> f64 {
+    pub fn enlargement_note(&self, name: &str, width: u32, height: u32) -> Option<String> {
+        let enlargement = self.enlargement(width, height);
+        let (w, h) = (self.width(), self.height());
+        (enlargement > 1.0).then(|| format!("`{name}` is {w}x{h}: enlarged {enlargement:.2} times to cover {width}x{height}"))
+    }
+
+    /// How much the frames must grow to cover `width` × `height`; at most 1 if they shrink.
+    fn enlargement(&self, width: u32, height: u32) -> f64 {
         (f64::from(width) / f64::from(self.width())).max(f64::from(height) / f64::from(self.height()))
     }
 

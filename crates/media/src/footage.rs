@@ -1,6 +1,8 @@
 //! What was read: frames as they are in the file, each with the time at which it ends.
 
-use crate::{Error, FrameRate, Result};
+use std::path::PathBuf;
+
+use crate::{Clip, Error, FrameRate, Result};
 
 /// An image or a clip as a prompt. Frames are sRGB RGBA bytes, `[height, width, 4]` each; one frame is a still image.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +55,17 @@ impl Footage {
         self.frames
     }
 
+    /// This, if it is an image.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`] for more than one frame.
+    pub fn into_image(self) -> Result<Self> {
+        match self.frames.len() {
+            1 => Ok(self),
+            frames => Err(Error::NotAnImage { path: PathBuf::new(), frames }),
+        }
+    }
+
     /// Indices of the frames that show at `rate`: the one on screen in the middle of each interval. Footage that does not
     /// say how fast it is has one frame per interval.
     #[must_use]
@@ -67,6 +80,14 @@ impl Footage {
                 ends.partition_point(|end| *end <= time).min(last)
             })
             .collect()
+    }
+}
+
+impl From<Clip> for Footage {
+    fn from(clip: Clip) -> Self {
+        let rate = clip.frame_rate().as_f64();
+        let ends_s = (1..=clip.frames().len()).map(|frames| frames as f64 / rate).collect();
+        Self { width: clip.width(), height: clip.height(), ends_s: Some(ends_s), frames: clip.into_frames() }
     }
 }
 
@@ -85,6 +106,10 @@ mod tests {
         assert_eq!(footage(&[0.001]).at_rate(rate(12.0)), [0], "at least one");
         let untimed = Footage::untimed(1, 1, vec![vec![0; 4]; 3]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(untimed.at_rate(rate(12.0)), [0, 1, 2], "as they come");
+        let clip = Clip::new(1, 1, rate(24.0), vec![vec![0; 4]; 5]).unwrap_or_else(|e| panic!("{e}"));
+        let footage = Footage::from(clip);
+        assert_eq!((footage.at_rate(rate(24.0)), footage.at_rate(rate(12.0))), (vec![0, 1, 2, 3, 4], vec![1, 3, 4]), "of a clip");
+        assert_eq!(footage.into_image().map_err(|e| e.code()), Err("not-an-image"), "five frames");
         assert_eq!(Footage::untimed(1, 1, vec![]).map_err(|e| e.code()), Err("bad-clip"), "no frames");
     }
 }

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use kinora_kernels::op::{ModulationColumns, Padding};
 use kinora_kernels::{
-    AttentionOptions, Cadence, Conv3dOptions, CopyRate, Device, Executable, Gpu, Graph, PatchOrder, Peak, Plan, Shape, Tensor, Weight,
-    WeightFormat, dense_sequences,
+    AttentionOptions, Cadence, CancelToken, Conv3dOptions, CopyRate, Device, Executable, Gpu, Graph, PatchOrder, Peak, Plan, Shape, Tensor,
+    Weight, WeightFormat, dense_sequences,
 };
 
 use crate::error::Result;
-use crate::pipeline::VideoPipeline;
+use crate::pipeline::{GenerateRequest, VideoPipeline};
 
 /// One measured kernel or part of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,19 @@ pub struct Spread {
     pub highest: f64,
 }
 
+/// Small clips of several shapes, made one after another and packed ([`VideoPipeline::generate_many`]).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Batch {
+    /// How many.
+    pub clips: usize,
+    /// Median time of one after another.
+    pub milliseconds_alone: f64,
+    /// Median time of all at once.
+    pub milliseconds_packed: f64,
+    /// Median of how many times faster that was than what ran just before.
+    pub speedup: f64,
+}
+
 /// What the adapter can do, and the rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bench {
@@ -64,6 +77,8 @@ pub struct Bench {
     pub copy_bytes: Spread,
     /// What was measured against it.
     pub memory_rows: Vec<MemoryRow>,
+    /// Generations side by side, with a pipeline.
+    pub batch: Option<Batch>,
 }
 
 /// A burst of a kernel is at least this long, in seconds, so that its start is negligible.
@@ -101,7 +116,52 @@ pub async fn bench(gpu: &std::sync::Arc<Gpu>, pipeline: Option<&VideoPipeline>) 
     for (name, bytes, graph) in memory_plans()? {
         memory_rows.push(memory.memory_row(name, &Executable::new(&device, graph)?, bytes).await?);
     }
-    Ok(Bench { peak_flops: spread(compute.rates), rows, copy_bytes: spread(memory.rates), memory_rows })
+    let batch = match pipeline {
+        Some(pipeline) => Some(batch(pipeline).await?),
+        None => None,
+    };
+    Ok(Bench { peak_flops: spread(compute.rates), rows, copy_bytes: spread(memory.rates), memory_rows, batch })
+}
+
+/// From wide to tall, width and height in the smallest the model can make, and frames at most.
+const BATCH: [[usize; 3]; 8] = [[3, 2, 9], [2, 3, 9], [2, 2, 5], [3, 1, 9], [1, 3, 5], [2, 2, 1], [3, 3, 5], [2, 1, 9]];
+const BATCH_ROUNDS: usize = 5;
+
+async fn batch(pipeline: &VideoPipeline) -> Result<Batch> {
+    let [_, height, width] = pipeline.compression().token();
+    let request = |[w, h, frames]: [usize; 3]| GenerateRequest {
+        width: w * width,
+        height: h * height,
+        frames: pipeline.frames_up_to(frames),
+        ..pipeline.request("a small clip")
+    };
+    let (requests, cancel) = (BATCH.map(request), CancelToken::default());
+    let (mut alone, mut packed, mut speedups) = (Vec::new(), Vec::new(), Vec::new());
+    // The first round compiles.
+    for round in 0..=BATCH_ROUNDS {
+        let begun = Instant::now();
+        for request in &requests {
+            pipeline.generate(request, &cancel, &mut |_| {}).await?;
+        }
+        let one = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        for clip in pipeline.generate_many(&requests, &cancel, &mut |_, _| {}).await? {
+            clip?;
+        }
+        let many = begun.elapsed().as_secs_f64();
+        if round > 0 {
+            alone.push(one);
+            packed.push(many);
+            speedups.push(one / many);
+        }
+    }
+    let milliseconds = |seconds| spread(seconds).median * 1e3;
+    Ok(Batch {
+        clips: requests.len(),
+        milliseconds_alone: milliseconds(alone),
+        milliseconds_packed: milliseconds(packed),
+        speedup: spread(speedups).median,
+    })
 }
 
 fn plan(record: impl for<'p> FnOnce(&'p Plan) -> Tensor<'p>) -> Result<Graph> {

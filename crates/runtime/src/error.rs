@@ -108,6 +108,12 @@ pub enum Error {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The model has no words to expand a prompt with.
+    #[error("the model `{model}` lists no vocabulary to expand prompts with")]
+    NoVocabulary {
+        /// Name of the model.
+        model: String,
+    },
     /// A tokenizer file cannot be read or uses a feature that is not supported.
     #[error("invalid tokenizer: {problem}")]
     InvalidTokenizer {
@@ -157,6 +163,7 @@ impl Error {
             Self::WrongDType { .. } => "wrong-dtype",
             Self::InvalidRequest { .. } => "invalid-request",
             Self::InvalidConditioning { .. } => "invalid-conditioning",
+            Self::NoVocabulary { .. } => "expand-failed",
             Self::InvalidTokenizer { .. } => "invalid-tokenizer",
             Self::NonFinite { .. } => "non-finite",
             Self::Kernels(error) => error.code(),
@@ -180,6 +187,7 @@ impl Error {
                 Some("the weights and config.json must come from the same checkpoint")
             }
             Self::WrongDType { .. } => Some("convert the tensor, or save the checkpoint as f32, f16 or bf16"),
+            Self::NoVocabulary { .. } => Some("write the whole prompt"),
             Self::InvalidTokenizer { .. } => Some("WordPiece and Unigram tokenizer.json files with BERT or T5 style steps are supported"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::Io { .. } => Some("check that the path exists and that you may read or write it"),

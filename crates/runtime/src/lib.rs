@@ -19,4 +19,4 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Family, Kernel, WeightFormat, adapters};
-pub use pipeline::{Event, GenerateRequest, Generated, VideoPipeline};
+pub use pipeline::{Estimate, Event, GenerateRequest, Generated, VideoPipeline};

@@ -1,6 +1,7 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
 mod job;
+mod outlook;
 mod windows;
 
 use std::cell::RefCell;
@@ -8,23 +9,24 @@ use std::ops::Range;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, Graph, Kernel, WeightFormat};
+use kinora_kernels::{CancelToken, Device, WeightFormat};
 
-use self::job::{Job, Texts};
+use self::job::Job;
+pub use self::outlook::Estimate;
 use crate::conditioning::{Conditioning, Timeline};
-use crate::decode::{decode_plan, decode_rgba};
+use crate::decode::decode_rgba;
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::models::Model;
 use crate::models::ltx;
 use crate::models::text::TextEncoder;
-use crate::sampling::denoise::{Denoise, StepDone, TextStates};
+use crate::sampling::denoise::StepDone;
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, Vocabulary};
 use crate::weights::ModelFiles;
 
 /// What to generate. Sizes are in pixels.
@@ -101,9 +103,8 @@ pub struct Generated {
     pub latents_shape: [usize; 5],
 }
 
-/// Length of a prompt, for plans without one.
-const TYPICAL_TOKENS: usize = 8;
-
+/// More steps than a model has levels of noise are a mistake.
+const MAX_STEPS: usize = 1000;
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
@@ -114,6 +115,7 @@ pub struct VideoPipeline {
     transformer: ltx::Transformer,
     vae: ltx::Vae,
     compression: Compression,
+    vocabulary: Option<Vocabulary>,
 }
 
 impl VideoPipeline {
@@ -173,8 +175,13 @@ impl VideoPipeline {
         let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
         let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
         let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?)?;
+        let vocabulary = match manifest.vocabulary.as_deref().map(|name| (path(name), read(name))) {
+            // Only expansion needs it, and lists of a model's files may leave it out.
+            None | Some((_, Err(Error::NotFound { .. }))) => None,
+            Some((file, text)) => Some(Vocabulary::parse(&utf8(text?, &file)?, &file)?),
+        };
         let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
-        Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression })
+        Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression, vocabulary })
     }
 
     /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
@@ -195,6 +202,15 @@ impl VideoPipeline {
     /// The defaults and limits of the model.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// [`Vocabulary::expand`] with the words of the model.
+    ///
+    /// # Errors
+    /// [`Error::NoVocabulary`].
+    pub fn expand(&self, prompt: &str, seed: u64) -> Result<String> {
+        let vocabulary = self.vocabulary.as_ref().ok_or_else(|| Error::NoVocabulary { model: self.manifest.name.clone() })?;
+        Ok(vocabulary.expand(prompt, seed))
     }
 
     /// A request for `prompt` with the model's defaults.
@@ -330,8 +346,8 @@ impl VideoPipeline {
 
     /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.
     pub fn size_for_aspect(&self, aspect: [usize; 2]) -> [usize; 2] {
-        let unit = |axis: usize| self.compression.latent[axis] * self.compression.packing[axis];
-        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [unit(2), unit(1)])
+        let [_, height, width] = self.compression.token();
+        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [width, height])
     }
 
     /// The largest number of frames up to `most` that a clip can have; at least 1 latent frame.
@@ -339,6 +355,13 @@ impl VideoPipeline {
         let [step, packing] = [self.compression.latent[0], self.compression.packing[0]];
         let groups = (1 + most.saturating_sub(1) / step) / packing;
         1 + (groups.max(1) * packing - 1) * step
+    }
+
+    /// The number of frames nearest to `wanted` that a clip can have.
+    pub fn frames_near(&self, wanted: usize) -> usize {
+        let below = self.frames_up_to(wanted);
+        let above = below + self.compression.latent[0] * self.compression.packing[0];
+        if wanted <= below || wanted - below < above - wanted { below } else { above }
     }
 
     /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).
@@ -350,42 +373,6 @@ impl VideoPipeline {
         let [_, ph, pw] = self.compression.packing;
         let shape = LatentShape::of_clip(width * pw, height * ph, frames, 1, self.compression)?;
         Ok(Timeline { frames: shape.grid[0], step })
-    }
-
-    /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate).
-    pub fn plans(&self) -> Result<(Graph, Graph)> {
-        let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
-        let shape = self.check(&request)?;
-        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
-        let texts = Texts { prompt: TextStates { states, mask: Vec::new() }, negative: None };
-        let job = self.job(&request, shape, texts)?;
-        let denoise = Denoise {
-            transformer: &self.transformer,
-            sequences: &[job.sequence()],
-            guided_channels: self.guided_channels(&job),
-            predict_every: 0,
-        };
-        Ok((denoise.plan()?, decode_plan(&self.vae, shape)?))
-    }
-
-    /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
-    /// use: to be compiled ahead of time. None on the CPU.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate).
-    pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
-        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
-        let (denoise, decode) = self.plans()?;
-        let first = self.check(&self.request(""))?.first_frame();
-        let mut kernels: Vec<&'static Kernel> = Vec::new();
-        for graph in [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise, decode_plan(&self.vae, first)?, decode] {
-            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
-            kernels.extend(new.collect::<Vec<_>>());
-        }
-        Ok(kernels)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
-use kinora_runtime::conditioning::{Conditioning, Keyframe, noise_from_strength, tasks};
-use kinora_runtime::{Access, Event, GenerateRequest, Generated, Kernel, VideoPipeline};
+use kinora_runtime::{Access, Event, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
+
+use crate::request::Start;
 
 /// How to load a model.
 #[derive(Deserialize)]
@@ -31,69 +32,6 @@ pub(crate) enum DeviceKind {
     Gpu,
     /// The CPU twins.
     Cpu,
-}
-
-/// What to generate; absent fields get the model's defaults.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Request {
-    prompt: String,
-    negative: Option<String>,
-    width: Option<usize>,
-    height: Option<usize>,
-    frames: Option<usize>,
-    steps: Option<usize>,
-    guidance: Option<f32>,
-    seed: u64,
-    preview_every: usize,
-    /// Which of the images that come along stands where.
-    given: Vec<Place>,
-    /// How much of the images is kept: 1 all, 0 nothing.
-    strength: f32,
-}
-
-/// Where a given image stands in the clip.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Place {
-    First,
-    Last,
-}
-
-impl Request {
-    /// The request with the model's defaults; `images` are RGBA bytes of its size, one for each place.
-    pub(crate) fn resolve(self, pipeline: &VideoPipeline, images: Vec<Vec<u8>>) -> kinora_runtime::Result<GenerateRequest> {
-        let (given, strength) = (self.given.clone(), self.strength);
-        let mut request = self.without_images(pipeline);
-        if !given.is_empty() {
-            let timeline = pipeline.timeline(request.frames)?;
-            let noise = noise_from_strength(strength)?;
-            let frame = |place: &Place| match place {
-                Place::First => 0,
-                Place::Last => timeline.clip_frames() - 1,
-            };
-            let keyframes: Vec<Keyframe> =
-                given.iter().enumerate().map(|(clip, place)| Keyframe { frame: frame(place), clip, noise }).collect();
-            let plan = tasks::keyframes(timeline, &keyframes)?;
-            request.conditioning = Conditioning::new(images.into_iter().map(|image| vec![image]).collect(), plan);
-        }
-        Ok(request)
-    }
-
-    fn without_images(self, pipeline: &VideoPipeline) -> GenerateRequest {
-        let defaults = pipeline.request(self.prompt);
-        GenerateRequest {
-            negative: self.negative.unwrap_or_default(),
-            width: self.width.unwrap_or(defaults.width),
-            height: self.height.unwrap_or(defaults.height),
-            frames: self.frames.unwrap_or(defaults.frames),
-            steps: self.steps.unwrap_or(defaults.steps),
-            guidance: self.guidance.map_or(defaults.guidance, Into::into),
-            seed: self.seed,
-            preview_every: self.preview_every,
-            ..defaults
-        }
-    }
 }
 
 /// What a model is and expects.
@@ -129,6 +67,20 @@ impl Info {
             fps: manifest.fps,
             device: pipeline.device().name(),
         }
+    }
+}
+
+/// What a generation will take.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Estimate {
+    ms: f64,
+    gpu_bytes: u64,
+}
+
+impl From<kinora_runtime::Estimate> for Estimate {
+    fn from(estimate: kinora_runtime::Estimate) -> Self {
+        Self { ms: estimate.seconds * 1e3, gpu_bytes: estimate.gpu_bytes }
     }
 }
 
@@ -179,7 +131,9 @@ impl ClipSettings {
 /// What JavaScript is told of an event of the runtime.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
-enum PlainEvent {
+pub(crate) enum PlainEvent {
+    Start(Start),
+    Note { text: String },
     Text { tokens: usize, truncated: bool },
     Step { step: usize, steps: usize },
     Decode { frames: usize },
@@ -200,14 +154,14 @@ pub(crate) fn event(event: Event) -> Result<JsValue, JsValue> {
     }
 }
 
-pub(crate) fn clip(generated: &Generated) -> Result<Object, JsValue> {
+pub(crate) fn clip(generated: &Generated) -> Result<JsValue, JsValue> {
     let object = Object::new();
     let set = |name: &str, value: JsValue| Reflect::set(&object, &name.into(), &value).map(drop);
     set("width", generated.width.into())?;
     set("height", generated.height.into())?;
     set("fps", generated.fps.into())?;
     set("frames", generated.frames.iter().map(|frame| Uint8Array::from(frame.as_slice())).collect::<Array>().into())?;
-    Ok(object)
+    Ok(object.into())
 }
 
 /// An error on its way to JavaScript.

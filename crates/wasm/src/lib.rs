@@ -7,17 +7,19 @@
 #![cfg(target_arch = "wasm32")]
 
 mod convert;
+mod request;
 
 use std::cell::RefCell;
 use std::panic;
 use std::rc::Rc;
 
-use js_sys::{Function, Object, Uint8Array};
+use js_sys::{Array, Function, Uint8Array};
 use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Family, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Request, Settings, clip, event, from_js, to_js};
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainEvent, PlainKernel, Settings, clip, event, from_js, to_js};
+use request::{Resolved, resolve};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
 #[wasm_bindgen(js_name = onPanic)]
@@ -160,32 +162,60 @@ impl Model {
         Ok(())
     }
 
-    /// Makes a clip: `{ width, height, fps, frames }` with one `Uint8Array` of RGBA bytes for each frame. `images` are those
-    /// that the request says where to place, as RGBA bytes of the clip's size.
+    /// What a request without images will take: `{ ms, gpuBytes }`. `now` tells milliseconds.
     ///
     /// # Errors
     /// Those of the runtime.
+    pub async fn estimate(&self, options: JsValue, cancel: &Cancel, now: Function) -> Result<JsValue, JsValue> {
+        let pipeline = self.pipeline.borrow().clone();
+        let request = resolve(&options, &mut std::iter::empty(), &pipeline)?.request;
+        let clock = || now.call0(&JsValue::NULL).ok().and_then(|ms| ms.as_f64()).unwrap_or(f64::NAN) / 1e3;
+        to_js(&convert::Estimate::from(pipeline.estimate(&request, &clock, &cancel.0).await.map_err(Failure::from)?))
+    }
+
+    /// Makes clips, side by side if there are several: for each `{ width, height, fps, frames }` with one `Uint8Array` of RGBA
+    /// bytes for each frame, or `{ code, message, hint }`. The arrays that the requests speak of come along in their order.
+    /// `on_event` is called with the index of a request and what happened; only a single one has previews.
+    ///
+    /// # Errors
+    /// Those of reading the requests, and those that concern all of them.
     pub async fn generate(
         &self,
-        request: JsValue,
-        images: Vec<Uint8Array>,
+        requests: Vec<JsValue>,
+        arrays: Vec<Uint8Array>,
         cancel: &Cancel,
         on_event: Function,
-    ) -> Result<Object, JsValue> {
+    ) -> Result<Array, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
-        let asked: Request = from_js(request)?;
-        let request = asked.resolve(&pipeline, images.iter().map(Uint8Array::to_vec).collect()).map_err(Failure::from)?;
+        let send = |index: usize, event: JsValue| on_event.call2(&JsValue::NULL, &index.into(), &event).map(drop);
+        let mut arrays = arrays.into_iter();
+        let resolved = requests.iter().map(|options| resolve(options, &mut arrays, &pipeline)).collect::<Result<Vec<_>, Failure>>()?;
+        let mut requests = Vec::with_capacity(resolved.len());
+        for (index, Resolved { request, start, notes }) in resolved.into_iter().enumerate() {
+            send(index, to_js(&PlainEvent::Start(start))?)?;
+            for text in notes {
+                send(index, to_js(&PlainEvent::Note { text })?)?;
+            }
+            requests.push(request);
+        }
         let mut failed = None;
-        let on_event = &mut |happened| {
-            if let Err(error) = event(happened).and_then(|object| on_event.call1(&JsValue::NULL, &object)) {
+        let mut on_event = |index, happened| {
+            if let Err(error) = event(happened).and_then(|object| send(index, object)) {
                 cancel.cancel();
                 failed = Some(error);
             }
         };
-        let result = pipeline.generate(&request, &cancel.0, on_event).await;
+        let made = match requests.as_slice() {
+            [request] => pipeline.generate(request, &cancel.0, &mut |happened| on_event(0, happened)).await.map(|clip| vec![Ok(clip)]),
+            many => pipeline.generate_many(many, &cancel.0, &mut on_event).await,
+        };
         match failed {
             Some(error) => Err(error),
-            None => Ok(clip(&result.map_err(Failure::from)?)?),
+            None => made
+                .map_err(Failure::from)?
+                .into_iter()
+                .map(|made| made.map_or_else(|e| Ok(Failure::from(e).into()), |g| clip(&g)))
+                .collect(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use kinora_runtime::conditioning::OVERLAP_FRAMES;
 
 /// Images and clips are read as png, apng, jpeg, webp, gif, y4m, name-%04d.png or a folder of png, and through ffmpeg if
 /// it is installed.
@@ -39,7 +40,7 @@ pub(crate) struct GivenArgs {
     #[arg(long = "then", value_name = "PROMPT")]
     pub(crate) scenes: Vec<String>,
     /// Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames
-    #[arg(long, value_name = "FRAMES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "FRAMES", default_value_t = OVERLAP_FRAMES as u32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) overlap: u32,
     /// How much of what is given stays: 1 all of it, 0 nothing [default: 1; 0.4 where a clip is
     /// changed; 0 inside a mask]

@@ -17,6 +17,12 @@ pub struct Mask {
 const PAINTED: u8 = 128;
 
 impl Mask {
+    /// The luminance of `frames` of RGBA bytes, by BT.601.
+    pub fn from_rgba(frames: &[Vec<u8>], noise: u16) -> Self {
+        let luma = |p: &[u8]| ((u32::from(p[0]) * 299 + u32::from(p[1]) * 587 + u32::from(p[2]) * 114 + 500) / 1000) as u8;
+        Self { frames: frames.iter().map(|rgba| rgba.chunks_exact(4).map(luma).collect()).collect(), noise }
+    }
+
     /// Sets the noise of the painted tokens. `noise` holds one number per token of `shape`.
     ///
     /// # Errors
@@ -44,7 +50,7 @@ impl Mask {
             return Err(invalid("mask noise", self.noise.to_string(), expected, "use a strength from 0 to 1"));
         }
         let [frames, rows, columns] = shape.tokens(compression.packing);
-        let unit: [usize; 3] = std::array::from_fn(|i| compression.latent[i] * compression.packing[i]);
+        let unit = compression.token();
         let mut painted = vec![false; frames * rows * columns];
         for t in 0..clip_frames {
             let frame = &self.frames[if self.frames.len() == 1 { 0 } else { t }];

@@ -10,12 +10,14 @@
 
 mod join;
 mod mask;
+mod parts;
 mod segments;
 pub mod tasks;
 mod windows;
 
 pub(crate) use join::join;
 pub use mask::Mask;
+pub use parts::{ImagePlace, OVERLAP_FRAMES, PromptParts};
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};
 pub use windows::Windows;

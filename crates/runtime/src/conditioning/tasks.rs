@@ -4,7 +4,8 @@ use super::{FramePlan, Joints, SourceFrame, Timeline, invalid};
 use crate::error::Result;
 
 /// Into which time a clip is extended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Direction {
     /// What comes after it.
     Forward,

@@ -2,7 +2,7 @@
 
 use kinora_kernels::CancelToken;
 
-use super::{Event, GenerateRequest, Generated, VideoPipeline};
+use super::{Event, GenerateRequest, Generated, MAX_STEPS, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
@@ -32,7 +32,7 @@ pub(super) struct Job {
     /// Thousandths of noise on each token.
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
-    tokens: Vec<f32>,
+    pub(super) tokens: Vec<f32>,
     given: Vec<Given>,
 }
 
@@ -207,6 +207,10 @@ impl VideoPipeline {
         let channels = self.vae.config.latent_channels;
         let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
         request.guidance.check(channels)?;
+        if !(1..=MAX_STEPS).contains(&request.steps) {
+            let (found, expected) = (request.steps.to_string(), format!("1 to {MAX_STEPS}"));
+            return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
+        }
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
             let expected = format!("{:?}", shape.dims());
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });

@@ -74,6 +74,14 @@ struct Step {
     sigma: Vec<f32>,
 }
 
+impl Step {
+    fn write(&self, exec: &mut Executable) -> Result<()> {
+        exec.write_indices("timestep_index", &self.timestep_index)?;
+        exec.write("dt", &self.dt)?;
+        Ok(exec.write("guidance", &self.guidance)?)
+    }
+}
+
 impl Denoise<'_> {
     /// Turns `tokens [R, C]`, the noisy tokens of all sequences one after another, into the latents of each sequence.
     /// One that is not finite is an error of its own. `on_step` hears of each finished step and how many there are.
@@ -92,9 +100,7 @@ impl Denoise<'_> {
         exec.write("tokens", tokens)?;
         exec.run_prelude().await?;
         for (i, step) in steps.iter().enumerate() {
-            exec.write_indices("timestep_index", &step.timestep_index)?;
-            exec.write("dt", &step.dt)?;
-            exec.write("guidance", &step.guidance)?;
+            step.write(&mut exec)?;
             // The last step's result is the clip itself.
             let predict = self.predict_every > 0 && (i + 1).is_multiple_of(self.predict_every) && i + 1 < steps.len();
             let before = if predict { Some(exec.read("latents").await?) } else { None };
@@ -119,6 +125,29 @@ impl Denoise<'_> {
             }
         }
         Ok(self.split(&latents, layer.as_ref()))
+    }
+
+    /// Seconds that a step takes on `device` once its kernels are compiled; `clock` tells seconds.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Kernels`].
+    pub async fn time_step(&self, device: &Device, tokens: &[f32], clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<f64> {
+        let (timesteps, steps) = self.steps();
+        let mut exec = Executable::new(device, self.record(&timesteps)?)?.with_cancel(cancel.clone());
+        exec.write("tokens", tokens)?;
+        exec.run_prelude().await?;
+        // The CPU twins need no warming up.
+        let runs = if device.family().is_some() { 2 } else { 1 };
+        let mut seconds = 0.0;
+        for step in steps.iter().take(1).cycle().take(runs) {
+            step.write(&mut exec)?;
+            exec.idle().await?;
+            let begun = clock();
+            exec.run_step().await?;
+            exec.idle().await?;
+            seconds = clock() - begun;
+        }
+        Ok(seconds)
     }
 
     /// The plan of the run: text and timesteps in the prelude, one Euler step replayed.

@@ -1,0 +1,88 @@
+//! What is known of a generation before it runs: its plans, its kernels, its time and its memory.
+
+use kinora_kernels::{CancelToken, Graph, Kernel};
+
+use super::job::{Job, Texts};
+use super::{GenerateRequest, VideoPipeline};
+use crate::conditioning::Conditioning;
+use crate::decode::decode_plan;
+use crate::error::Result;
+use crate::sampling::denoise::{Denoise, Sequence, TextStates};
+
+/// Length of a prompt, for plans without one.
+const TYPICAL_TOKENS: usize = 8;
+
+/// What a generation will take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Seconds from the text to the last frame.
+    pub seconds: f64,
+    /// Bytes on the device, weights included.
+    pub gpu_bytes: u64,
+}
+
+impl VideoPipeline {
+    /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn plans(&self) -> Result<(Graph, Graph)> {
+        let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
+        let job = self.typical_job(&request)?;
+        Ok((self.typical_denoise(&job, &[job.sequence()]).plan()?, decode_plan(&self.vae, job.shape)?))
+    }
+
+    /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
+    /// use: to be compiled ahead of time. None on the CPU.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
+        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
+        let (denoise, decode) = self.plans()?;
+        let first = self.check(&self.request(""))?.first_frame();
+        let mut kernels: Vec<&'static Kernel> = Vec::new();
+        for graph in [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise, decode_plan(&self.vae, first)?, decode] {
+            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
+            kernels.extend(new.collect::<Vec<_>>());
+        }
+        Ok(kernels)
+    }
+
+    /// What `request` will take here, by one denoising step of it: the rest is in proportion to its floating-point operations,
+    /// which kernels do at unlike speeds. Encoding what is given is left out. `clock` tells seconds.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn estimate(&self, request: &GenerateRequest, clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<Estimate> {
+        let job = self.typical_job(request)?;
+        let decode = decode_plan(&self.vae, job.shape)?;
+        self.device.check_limits(&decode)?;
+        let sequences = [job.sequence()];
+        let denoise = self.typical_denoise(&job, &sequences);
+        let step_seconds = denoise.time_step(&self.device, &job.tokens, clock, cancel).await?;
+        let [text, denoise, decode] = [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise.plan()?, decode].map(|plan| plan.cost());
+        let once_flops = text.once_flops + text.step_flops + denoise.once_flops + decode.once_flops + decode.step_flops;
+        Ok(Estimate {
+            seconds: step_seconds * (request.steps as f64 + once_flops / denoise.step_flops),
+            gpu_bytes: text.weight_bytes
+                + denoise.weight_bytes
+                + decode.weight_bytes
+                + text.value_bytes.max(denoise.value_bytes).max(decode.value_bytes),
+        })
+    }
+
+    /// A request for text of typical length.
+    fn typical_job(&self, request: &GenerateRequest) -> Result<Job> {
+        let shape = self.check(request)?;
+        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
+        let prompt = TextStates { states, mask: Vec::new() };
+        let negative = (!request.guidance.is_off()).then(|| prompt.clone());
+        let request = GenerateRequest { conditioning: Conditioning::default(), ..request.clone() };
+        self.job(&request, shape, Texts { prompt, negative })
+    }
+
+    fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
+        Denoise { transformer: &self.transformer, sequences, guided_channels: self.guided_channels(job), predict_every: 0 }
+    }
+}

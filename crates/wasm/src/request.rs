@@ -1,0 +1,192 @@
+//! What JavaScript asks for as a request of the runtime: the vocabulary and the rules are those of the command line.
+
+use std::path::Path;
+
+use js_sys::{Reflect, Uint8Array};
+use kinora_media::{Clip, Footage, FrameRate};
+use kinora_runtime::conditioning::{Conditioning, ImagePlace, OVERLAP_FRAMES, PromptParts};
+use kinora_runtime::{Error, GenerateRequest, VideoPipeline};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use wasm_bindgen::JsValue;
+
+use crate::convert::Failure;
+
+/// sRGB behind what is transparent.
+const BACKGROUND: [u8; 3] = [255; 3];
+/// A day; longer clips are mistakes.
+const MAX_SECONDS: f64 = 86_400.0;
+
+/// An image or a clip that comes along; its bytes are beside the request.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Source {
+    /// The part of the prompt that it is.
+    part: String,
+    /// Where a keyframe stands.
+    frame: Option<usize>,
+    /// Width and height in pixels; without them the bytes are a file.
+    width: Option<u32>,
+    height: Option<u32>,
+    /// Frames per second; by default those of the model.
+    fps: Option<f64>,
+    /// How many arrays of bytes there are: one for each frame, or one file.
+    arrays: usize,
+}
+
+/// An image or a clip under the name of its part.
+type Named = (String, Footage);
+
+/// A request that can be run, and what it will make.
+pub(crate) struct Resolved {
+    pub(crate) request: GenerateRequest,
+    pub(crate) start: Start,
+    /// What may surprise.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What a clip is made from, once every default is known.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Start {
+    prompt: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_prompt: Option<String>,
+    negative: String,
+    seed: u64,
+    model: String,
+    width: usize,
+    height: usize,
+    frames: usize,
+    fps: f64,
+    steps: usize,
+    guidance: f32,
+    kinora: &'static str,
+}
+
+/// Reads the request `options`, whose images and clips are the next of `arrays`.
+pub(crate) fn resolve(
+    options: &JsValue,
+    arrays: &mut dyn Iterator<Item = Uint8Array>,
+    pipeline: &VideoPipeline,
+) -> Result<Resolved, Failure> {
+    let manifest = pipeline.manifest();
+    let parts = parts(options, arrays, pipeline)?;
+    parts.check()?;
+    let text: Option<String> = field(options, "text")?;
+    let given = !parts.images.is_empty() || parts.video.is_some();
+    let text = text.or_else(|| given.then(String::new)).ok_or_else(|| invalid("prompt", "nothing", "a text, an image or a video"))?;
+    let seed: u64 = field(options, "seed")?;
+    let mut prompt = text.clone();
+    if field::<Option<bool>>(options, "expand")?.unwrap_or_default() {
+        prompt = pipeline.expand(&text, seed)?;
+    }
+    let fps: f64 = field::<Option<f64>>(options, "fps")?.unwrap_or_else(|| manifest.fps.into());
+    FrameRate::from_f64(fps).map_err(|error| Failure::new("invalid-request", format!("invalid fps: {error}")))?;
+    let rate = FrameRate::from_f64(manifest.fps.into())?;
+
+    let mut request = pipeline.request(prompt);
+    request.seed = seed;
+    if let Some((_, edited)) = parts.edited() {
+        request.frames = pipeline.frames_up_to(edited.at_rate(rate).len().min(request.frames));
+    }
+    if let Some(seconds) = field::<Option<f64>>(options, "durationSeconds")? {
+        if !(0.0..=MAX_SECONDS).contains(&seconds) {
+            return Err(invalid("durationSeconds", &seconds.to_string(), &format!("0 to {MAX_SECONDS}")));
+        }
+        request.frames = pipeline.frames_near((seconds * fps).round() as usize);
+    }
+    set(&mut request.negative, field(options, "negative")?);
+    set(&mut request.width, field(options, "width")?);
+    set(&mut request.height, field(options, "height")?);
+    set(&mut request.frames, field(options, "frames")?);
+    set(&mut request.steps, field(options, "steps")?);
+    set(&mut request.guidance.scale, field(options, "guidance")?);
+    request.preview_every = field(options, "previewEvery")?;
+    // Not after images were scaled to an absurd size.
+    pipeline.validate(&request)?;
+    let mut notes = Vec::new();
+    request.conditioning = conditioning(&parts, &request, rate, pipeline, &mut notes)?;
+    pipeline.validate(&request)?;
+    let start = Start {
+        prompt: request.prompt.clone(),
+        original_prompt: (text != request.prompt).then_some(text),
+        negative: request.negative.clone(),
+        seed,
+        model: manifest.name.clone(),
+        width: request.width,
+        height: request.height,
+        frames: request.frames,
+        fps,
+        steps: request.steps,
+        guidance: request.guidance.scale,
+        kinora: env!("CARGO_PKG_VERSION"),
+    };
+    Ok(Resolved { request, start, notes })
+}
+
+fn parts(options: &JsValue, arrays: &mut dyn Iterator<Item = Uint8Array>, pipeline: &VideoPipeline) -> Result<PromptParts<Named>, Failure> {
+    let mut parts = PromptParts {
+        extend: field(options, "extend")?,
+        repeat: field::<Option<bool>>(options, "loop")?.unwrap_or_default(),
+        strength: field(options, "strength")?,
+        overlap: field::<Option<usize>>(options, "overlap")?.unwrap_or(OVERLAP_FRAMES),
+        ..PromptParts::default()
+    };
+    for source in field::<Vec<Source>>(options, "sources")? {
+        let data: Vec<Vec<u8>> = arrays.take(source.arrays).map(|array| array.to_vec()).collect();
+        let named = |error: kinora_media::Error| Failure::from(error.in_file(Path::new(&source.part)));
+        let footage = match (source.width, source.height, data.first()) {
+            (Some(width), Some(height), _) => {
+                let rate = FrameRate::from_f64(source.fps.unwrap_or_else(|| pipeline.manifest().fps.into()))?;
+                Clip::new(width, height, rate, data).map(Footage::from).map_err(named)?
+            }
+            (_, _, Some(file)) => Footage::decode(file).map_err(named)?,
+            _ => return Err(named(kinora_media::Error::NoFrames)),
+        };
+        let footage = match source.part.as_str() {
+            "video" | "connect" | "mask" => footage,
+            _ => footage.into_image().map_err(named)?,
+        };
+        let part = source.part.clone();
+        match (part.as_str(), source.frame) {
+            ("video", _) => parts.video = Some((part, footage)),
+            ("connect", _) => parts.connect = Some((part, footage)),
+            ("mask", _) => parts.mask = Some((part, footage)),
+            ("lastImage", _) => parts.images.push((ImagePlace::Last, (part, footage))),
+            (_, frame) => parts.images.push((ImagePlace::Frame(frame.unwrap_or(0)), (part, footage))),
+        }
+    }
+    Ok(parts)
+}
+
+fn conditioning(
+    parts: &PromptParts<Named>,
+    request: &GenerateRequest,
+    rate: FrameRate,
+    pipeline: &VideoPipeline,
+    notes: &mut Vec<String>,
+) -> Result<Conditioning, Failure> {
+    let [width, height] = [request.width, request.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+    parts.conditioning(pipeline.timeline(request.frames)?, &mut |(part, footage): &Named, most| {
+        notes.extend(footage.enlargement_note(part, width, height));
+        let mut indices = footage.at_rate(rate);
+        indices.truncate(most);
+        Ok(footage.fitted(&indices, width, height, BACKGROUND)?)
+    })
+}
+
+fn set<T>(value: &mut T, asked: Option<T>) {
+    if let Some(asked) = asked {
+        *value = asked;
+    }
+}
+
+/// A property by itself, so that the error names it.
+fn field<T: DeserializeOwned>(options: &JsValue, name: &str) -> Result<T, Failure> {
+    let value = Reflect::get(options, &name.into()).unwrap_or_default();
+    serde_wasm_bindgen::from_value(value).map_err(|error| Failure::new("invalid-request", format!("invalid {name}: {error}")))
+}
+
+fn invalid(parameter: &str, found: &str, expected: &str) -> Failure {
+    Error::InvalidRequest { parameter: parameter.into(), found: found.into(), expected: expected.into() }.into()
+}

@@ -1,0 +1,91 @@
+/** Given pictures and clips as the engine takes them: files as they are, everything else as RGBA bytes. */
+
+import { KinoraError } from './errors.js';
+import type { ImageSource, VideoSource } from './options.js';
+import type { SourceCall } from './protocol.js';
+import { Video } from './video.js';
+
+/** What the engine reads by itself; untyped files may be anything. */
+const READABLE = /^(image\/(gif|a?png|webp))?$/;
+
+/** A canvas, a picture of a film, or whatever else can be drawn, with its size. */
+type Drawable = [CanvasImageSource, number, number];
+
+/** Reads `source`, which is to cover `width` × `height` pixels; a film at `fps` frames per second, or with 0 its picture of now. */
+export async function readSource(
+  source: ImageSource | VideoSource,
+  [width, height, fps]: readonly [number, number, number],
+): Promise<[Omit<SourceCall, 'part' | 'frame'>, Uint8Array<ArrayBuffer>[]]> {
+  if (source instanceof Video) {
+    const frames = Array.from({ length: source.frameCount }, (_, index) => new Uint8Array(source.rgba(index)));
+    return [{ arrays: frames.length, width: source.width, height: source.height, fps: source.fps }, frames];
+  }
+  if (source instanceof Blob && READABLE.test(source.type)) return [{ arrays: 1 }, [new Uint8Array(await source.arrayBuffer())]];
+  try {
+    const frames: Uint8Array<ArrayBuffer>[] = [];
+    let canvas: OffscreenCanvas | undefined;
+    for await (const [picture, w, h] of pictures(source, fps)) {
+      // The engine crops and scales; it need not be handed more pixels than it uses.
+      const scale = Math.min(1, Math.max(width / w, height / h));
+      canvas ??= new OffscreenCanvas(Math.ceil(w * scale), Math.ceil(h * scale));
+      const context = canvas.getContext('2d', { willReadFrequently: true })!;
+      context.imageSmoothingQuality = 'high';
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+      frames.push(new Uint8Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer));
+    }
+    return [{ arrays: frames.length, width: canvas?.width, height: canvas?.height }, frames];
+  } catch (cause) {
+    throw new KinoraError('input-unreadable', `cannot read an image or video: ${String(cause)}`, { cause, hint: 'it must be complete, not empty, and from this origin' });
+  }
+}
+
+async function* pictures(source: ImageSource | VideoSource, fps: number): AsyncGenerator<Drawable> {
+  if (Array.isArray(source)) {
+    for (const picture of source) yield* pictures(picture, fps);
+  } else if (fps && source instanceof Blob && source.type.startsWith('video/')) {
+    yield* film(source, fps);
+  } else if (fps && globalThis.HTMLVideoElement && source instanceof HTMLVideoElement) {
+    yield* element(source, fps);
+  } else {
+    const bitmap = await createImageBitmap(source as ImageSource);
+    yield [bitmap, bitmap.width, bitmap.height];
+    bitmap.close();
+  }
+}
+
+/** The middle of each interval. */
+function times(seconds: number, fps: number): number[] {
+  return Array.from({ length: Math.max(1, Math.round(seconds * fps)) }, (_, index) => (index + 0.5) / fps);
+}
+
+async function* film(file: Blob, fps: number): AsyncGenerator<Drawable> {
+  const { BlobSource, CanvasSink, Input, MP4, WEBM } = await import('mediabunny');
+  const track = await new Input({ source: new BlobSource(file), formats: [MP4, WEBM] }).getPrimaryVideoTrack();
+  if (!track) throw new Error('there is no video in it');
+  const start = await track.getFirstTimestamp();
+  const moments = times((await track.computeDuration()) - start, fps).map((time) => time + start);
+  for await (const shown of new CanvasSink(track).canvasesAtTimestamps(moments)) {
+    if (shown) yield [shown.canvas, shown.canvas.width, shown.canvas.height];
+  }
+}
+
+/** Seeks through the element and leaves it where it was. */
+async function* element(video: HTMLVideoElement, fps: number): AsyncGenerator<Drawable> {
+  const { currentTime } = video;
+  video.pause();
+  if (video.readyState < 2) await happens(video, 'loadeddata');
+  for (const time of times(video.duration, fps)) {
+    video.currentTime = time;
+    await happens(video, 'seeked');
+    yield [video, video.videoWidth, video.videoHeight];
+  }
+  video.currentTime = currentTime;
+}
+
+function happens(target: EventTarget, type: string): Promise<Event> {
+  return new Promise((resolve, reject) => {
+    target.addEventListener(type, resolve, { once: true });
+    target.addEventListener('error', () => reject(new Error('the video cannot be loaded')), { once: true });
+  });
+}
