@@ -30,8 +30,8 @@ pub enum Error {
     },
     /// A kernel family was asked for that the adapter cannot run.
     #[error(
-        "the {family:?} kernels do not run on {adapter}: they need subgroups of {} invocations, it has {}",
-        family.subgroup_size().unwrap_or(1),
+        "the {family:?} kernels do not run on {adapter}: they need {}; it has {}",
+        family.needs(),
         subgroup_size.map_or("none of one size".to_owned(), |size| format!("subgroups of {size}"))
     )]
     Family {

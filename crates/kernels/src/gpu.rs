@@ -16,7 +16,7 @@ pub enum Family {
     Soft,
     /// [`Soft`](Self::Soft) with loads shared in quads, for software adapters with subgroups of 4 (SwiftShader).
     Quads,
-    /// Register blocks that a subgroup shares, for software adapters with subgroups of 8 (lavapipe on AVX2).
+    /// Register blocks that a subgroup shares, for software adapters with subgroups of 8 and 64-bit integers (lavapipe on AVX2).
     Lanes,
     /// Tiles in workgroup memory, for GPUs.
     Gpu,
@@ -32,6 +32,24 @@ impl Family {
             Self::Soft | Self::Gpu => None,
             Self::Quads => Some(4),
             Self::Lanes => Some(8),
+        }
+    }
+
+    /// What the kernels need of an adapter, in words.
+    pub(crate) const fn needs(self) -> &'static str {
+        match self {
+            Self::Soft | Self::Gpu => "nothing optional",
+            Self::Quads => "subgroups of 4 invocations",
+            Self::Lanes => "subgroups of 8 invocations and 64-bit integers in shaders",
+        }
+    }
+
+    /// What the kernels need of a device.
+    const fn features(self) -> wgpu::Features {
+        match self {
+            Self::Soft | Self::Gpu => wgpu::Features::empty(),
+            Self::Quads => wgpu::Features::SUBGROUP,
+            Self::Lanes => wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64),
         }
     }
 }
@@ -65,6 +83,8 @@ pub struct AdapterInfo {
     pub max_buffer_bytes: u64,
     /// Invocations of a subgroup, if the adapter has subgroups and all of one size.
     pub subgroup_size: Option<u32>,
+    /// Whether shaders may use 64-bit integers.
+    pub integers64: bool,
     /// Kernel family chosen for it.
     pub family: Family,
 }
@@ -72,7 +92,11 @@ pub struct AdapterInfo {
 impl AdapterInfo {
     /// Every kernel family the adapter can run.
     pub fn families(&self) -> Vec<Family> {
-        Family::ALL.into_iter().filter(|f| f.subgroup_size().is_none_or(|size| self.subgroup_size == Some(size))).collect()
+        let runs = |f: &Family| {
+            f.subgroup_size().is_none_or(|size| self.subgroup_size == Some(size))
+                && (self.integers64 || !f.features().contains(wgpu::Features::SHADER_INT64))
+        };
+        Family::ALL.into_iter().filter(runs).collect()
     }
 }
 
@@ -85,23 +109,24 @@ pub async fn adapters() -> Vec<AdapterInfo> {
 fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let fixed = adapter.features().contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
-    let subgroup_size = fixed.then_some(info.subgroup_min_size);
-    AdapterInfo {
+    let mut described = AdapterInfo {
         backend: format!("{:?}", info.backend),
         device_type: format!("{:?}", info.device_type),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
-        family: match info.device_type {
-            wgpu::DeviceType::Cpu if subgroup_size == Family::Lanes.subgroup_size() => Family::Lanes,
-            wgpu::DeviceType::Cpu if subgroup_size == Family::Quads.subgroup_size() => Family::Quads,
-            wgpu::DeviceType::Cpu => Family::Soft,
-            _ => Family::Gpu,
-        },
-        subgroup_size,
+        subgroup_size: fixed.then_some(info.subgroup_min_size),
+        integers64: adapter.features().contains(wgpu::Features::SHADER_INT64),
+        family: Family::Gpu,
         // Browsers keep it to themselves.
         name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
+    };
+    if info.device_type == wgpu::DeviceType::Cpu {
+        let families = described.families();
+        let best = [Family::Lanes, Family::Quads].into_iter().find(|f| families.contains(f));
+        described.family = best.unwrap_or(Family::Soft);
     }
+    described
 }
 
 /// A compiled kernel.
@@ -134,7 +159,7 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("kinora"),
-            required_features: info.family.subgroup_size().map_or(wgpu::Features::empty(), |_| wgpu::Features::SUBGROUP),
+            required_features: info.family.features(),
             required_limits: adapter.limits(),
             ..Default::default()
         };

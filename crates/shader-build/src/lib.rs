@@ -16,7 +16,7 @@ mod table;
 use std::path::Path;
 use std::{fmt, fs, io};
 
-use reflect::Interface;
+use reflect::{Interface, Optional};
 use table::{Row, Selection};
 
 /// One linked, valid variant of a kernel.
@@ -140,9 +140,10 @@ fn build<'a>(shaders: &Path, row: &'a Row, features: &[&str]) -> Result<Kernel<'
 fn build_variant(shaders: &Path, row: &Row, selection: &Selection<'_>, features: &[&str]) -> Result<Linked, Error> {
     let label = selection.label(row);
     let wgsl = link::link(shaders, row, selection, features).map_err(|message| Error::one(format!("{label}: does not link: {message}")))?;
-    // Only adapters with subgroups get these.
-    let subgroups = row.path.ends_with("_lanes") || selection.features().any(|feature| ["quads", "lanes"].contains(&feature));
-    let interface = reflect::reflect(&wgsl, subgroups)
+    // Only adapters that have these get such kernels.
+    let integers64 = row.path.ends_with("_lanes");
+    let subgroups = integers64 || selection.features().any(|feature| ["quads", "lanes"].contains(&feature));
+    let interface = reflect::reflect(&wgsl, Optional { subgroups, integers64 })
         .map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
     let problems = lint::interface(&interface);
     if problems.is_empty() {

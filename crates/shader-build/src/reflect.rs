@@ -43,12 +43,19 @@ pub(crate) struct Field {
     pub(crate) read: bool,
 }
 
-/// naga counts `unpack2x16float`, which is core WGSL, as a capability; nothing optional is allowed beside subgroups.
-const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+/// Optional features a kernel may use; there are no others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Optional {
+    pub(crate) subgroups: bool,
+    pub(crate) integers64: bool,
+}
 
-/// Parses and validates `wgsl` without any optional capability, or with `subgroups` alone, then reads its interface.
-pub(crate) fn reflect(wgsl: &str, subgroups: bool) -> Result<Interface, Vec<String>> {
-    let capabilities = if subgroups { CAPABILITIES.union(Capabilities::SUBGROUP) } else { CAPABILITIES };
+/// Parses and validates `wgsl` without any optional capability but those named, then reads its interface.
+pub(crate) fn reflect(wgsl: &str, optional: Optional) -> Result<Interface, Vec<String>> {
+    // naga counts `unpack2x16float`, which is core WGSL, as a capability.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(Capabilities::SUBGROUP, optional.subgroups);
+    capabilities.set(Capabilities::SHADER_INT64, optional.integers64);
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| vec![format!("is not valid WGSL: {}", e.emit_to_string(wgsl))])?;
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
