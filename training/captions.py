@@ -37,7 +37,8 @@ def held_out(code: str, color: str) -> bool:
 
 
 def article(noun: str) -> str:
-    return ("an " if noun[0].lower() in "aeio" else "a ") + noun
+    silent = noun.lower().startswith(("hour", "umbrella"))
+    return ("an " if silent or noun[0].lower() in "aeio" else "a ") + noun
 
 
 def prompt(code: str, color: str, rng: random.Random | None = None) -> str:
@@ -59,6 +60,14 @@ def prompt(code: str, color: str, rng: random.Random | None = None) -> str:
 def plain_prompt(name: str, color: str) -> str:
     """A prompt for a clip outside the vocabulary, whose motion nobody wrote down."""
     return f"{article(name.lower())} on a {color} background"
+
+
+def clashes(name: str) -> bool:
+    """Whether the name of a clip outside the vocabulary is a word that belongs to an object of it,
+    be it trained or kept for evaluation: the same words would stand for two pictures."""
+    known = {word for o in OBJECTS.values() for word in (o.name, *o.synonyms)}
+    unseen = {word for _, word in unseen_synonyms()}
+    return name.lower() in known or bool(unseen & set(name.lower().split()))
 
 
 def unseen_synonyms() -> list[tuple[str, str]]:

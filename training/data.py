@@ -58,9 +58,10 @@ def to_image(frame: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def contact_sheet(rows: list[tuple[str, torch.Tensor]], shown: int = 8, columns: int = 1):
-    """One line of `shown` evenly spaced frames per (title, [3, F, H, W]) clip."""
-    size, title = SIZE, 14
+def contact_sheet(rows: list[tuple[str, torch.Tensor]], shown=8, columns=1, size=SIZE):
+    """One line of `shown` evenly spaced frames of at most `size` pixels per (title, [3, F, H, W])
+    clip."""
+    title = 14
     wide, high = shown * size + 8, size + title
     sheet = Image.new("RGB", (columns * wide, -(-len(rows) // columns) * high), (240, 240, 240))
     draw = ImageDraw.Draw(sheet)

@@ -13,6 +13,7 @@ import torch
 from . import attention
 from .config import SEED
 from .dit import Data, averaged, optimizer_for, sheet
+from .optim import follow
 from .packing import velocity
 from .runner import Run
 from .sampler import sample
@@ -91,17 +92,10 @@ def main(work: Path, minutes: float) -> None:
     optimizer = optimizer_for(model, scale=0.3, warmup=30, decay=0.7)
     objects = dict(model=model, ema=ema, optimizer=optimizer)
     run.resume(objects)
-    average = None
-    while run.progress < 1:
-        loss = segment_loss(model, chunks, run.step)
-        loss.backward()
-        optimizer.step(run.step, run.progress)
-        with torch.no_grad():
-            for slow, fast in zip(ema.parameters(), model.parameters()):
-                slow.lerp_(fast, 1 - EMA)
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        run.advance(objects)
-        if run.step % 25 == 0:
-            run.log(loss=average)
-    run.save(objects)
+    run.train(
+        objects,
+        lambda: segment_loss(model, chunks, run.step),
+        log_every=25,
+        after=lambda: follow(ema, model, EMA),
+    )
     sheet(ema, load_vae(work), data, SEGMENTS, 1.0).save(run.folder / "sheet.png")

@@ -17,7 +17,7 @@ from .config import DIT, LENGTHS, SEED, SHAPES
 from .data import Clips, contact_sheet
 from .given import given_frames
 from .latents import decode
-from .optim import Optimizer
+from .optim import Optimizer, follow
 from .packing import velocity
 from .runner import Run
 from .sampler import initial_noise, sample
@@ -205,31 +205,20 @@ def main(work: Path, minutes: float, start: Path | None = None) -> None:
     attention.install(ema)
     objects = dict(model=model, ema=ema, optimizer=optimizer)
     run.resume(objects)
-    vae, average, last_look = load_vae(work), None, run.seconds
+    vae = load_vae(work)
     if start and run.step == 0:
         run.log(validation_of_start=sum(validation(model, data)) / 4)
         run.pause()
-    while run.progress < 1:
-        loss = training_loss(model, data, run.step, run.progress)
-        loss.backward()
-        optimizer.step(run.step, run.progress)
-        decay = min(EMA, (1 + run.step) / (10 + run.step))
-        with torch.no_grad():
-            for slow, fast in zip(ema.parameters(), model.parameters()):
-                slow.lerp_(fast, 1 - decay)
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
-        run.advance(objects)
-        if run.step % 50 == 0:
-            run.log(loss=average)
-        if run.seconds - last_look > 900:
-            last_look = run.seconds
-            report(ema, vae, data, run)
-    run.save(objects)
-    report(ema, vae, data, run)
+    run.train(
+        objects,
+        lambda: training_loss(model, data, run.step, run.progress),
+        after=lambda: follow(ema, model, min(EMA, (1 + run.step) / (10 + run.step))),
+        look=lambda last: report(ema, vae, data, run),
+        look_every=900,
+    )
 
 
 def report(ema, vae, data, run) -> None:
     losses = validation(ema, data)
     run.log(validation=sum(losses) / 4, by_level=[round(x, 4) for x in losses])
     sheet(ema, vae, data, steps=8, guidance=1.0).save(run.folder / f"sheet-{run.step}.png")
-    run.pause()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .captions import OBJECTS
+from .captions import OBJECTS, clashes
 from .config import COLORS, LENGTHS, SHAPES
 from .data import Clips
 from .vae import encode, load
@@ -21,7 +21,8 @@ def pairs(name: str, clips: Clips) -> list[tuple[str, str]]:
     """(code, colour) of each clip of a set."""
     colors = list(COLORS)
     if name == "others":
-        codes = [clip["code"] for clip in clips.train if clip["code"] not in OBJECTS]
+        further = [clip for clip in clips.train if clip["code"] not in OBJECTS]
+        codes = [clip["code"] for clip in further if not clashes(clip["name"])]
         return [(code, colors[i % len(colors)]) for i, code in enumerate(codes)]
     every = 1 if name == "square" else 4
     return [

@@ -60,6 +60,13 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update.view_as(p), alpha=-group["lr"] * scale)
 
 
+@torch.no_grad()
+def follow(slow: torch.nn.Module, fast: torch.nn.Module, decay: float) -> None:
+    """Moves the parameters of a moving average towards those that are trained."""
+    for a, b in zip(slow.parameters(), fast.parameters()):
+        a.lerp_(b, 1 - decay)
+
+
 class Optimizer:
     """Both optimizers under one learning-rate schedule: warm-up by steps, then constant, then
     linear to zero over the last `decay` of the run."""

@@ -22,6 +22,32 @@ from .sampler import initial_noise, sample
 from .text import TextEncoder
 
 
+class Reference:
+    """The exported model of a folder, in f32."""
+
+    def __init__(self, folder: Path):
+        self.defaults = json.loads((folder / "model_index.json").read_text())["kinora"]
+        transformer = LTXVideoTransformer3DModel.from_pretrained(folder / "transformer")
+        self.transformer = transformer.float().eval()
+        self.vae = AutoencoderKLLTXVideo.from_pretrained(folder / "vae").float().eval()
+        self.encoder = TextEncoder(folder)
+
+    def __call__(self, prompt, noise, given=None, keep=None, steps=None, guidance=None) -> dict:
+        """Everything the module writes, by name."""
+        steps = steps or self.defaults["default_steps"]
+        guidance = self.defaults["default_guidance"] if guidance is None else guidance
+        text, mask = self.encoder([prompt])
+        empty = self.encoder([""])
+        states = sample(
+            self.transformer, noise, text, mask, empty, steps, guidance, given, keep, bf16=False
+        )
+        vae = self.vae
+        frames = decode(vae, states[-1], vae.latents_mean, vae.latents_std, bf16=False)[0]
+        frames = ((frames.clamp(-1, 1) + 1) / 2).permute(1, 2, 3, 0).contiguous()
+        out = dict(noise=noise, text=text, mask=mask, latents=states[-1].clone(), frames=frames)
+        return out | {f"step_{k}": x.contiguous() for k, x in enumerate(states)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models/flipbook"))
@@ -34,28 +60,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
-    defaults = json.loads((args.model / "model_index.json").read_text())["kinora"]
-    steps = args.steps or defaults["default_steps"]
-    guidance = defaults["default_guidance"] if args.guidance is None else args.guidance
-    model = LTXVideoTransformer3DModel.from_pretrained(args.model / "transformer").float().eval()
-    vae = AutoencoderKLLTXVideo.from_pretrained(args.model / "vae").float().eval()
-    encoder = TextEncoder(args.model)
-
     noise = load_file(args.latents)["latents"].float() if args.latents else initial_noise(args.seed)
     given = keep = None
     if args.given:
         file = load_file(args.given)
         given, keep = file["given"].float(), file["keep"].bool()
-    text, mask = encoder([args.prompt])
-    states = sample(
-        model, noise, text, mask, encoder([""]), steps, guidance, given, keep, bf16=False
-    )
-    frames = decode(vae, states[-1], vae.latents_mean, vae.latents_std, bf16=False)[0]
-    frames = ((frames.clamp(-1, 1) + 1) / 2).permute(1, 2, 3, 0).contiguous()
-    steps_taken = {f"step_{k}": x.contiguous() for k, x in enumerate(states)}
-    out = dict(noise=noise, text=text, mask=mask, latents=states[-1].clone(), frames=frames)
-    save_file(out | steps_taken, args.out)
-    print(f"{steps} steps, guidance {guidance}: {args.out}")
+    reference = Reference(args.model)
+    save_file(reference(args.prompt, noise, given, keep, args.steps, args.guidance), args.out)
+    print(args.out)
 
 
 if __name__ == "__main__":

@@ -49,20 +49,14 @@ def main(work: Path, minutes: float) -> None:
     )
     objects = dict(vae=vae, optimizer=optimizer)
     run.resume(objects)
-    average = None
-    while run.progress < 1:
+
+    def step_loss():
         video = batch(clips, run.step)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 latent = encode(vae, video)
                 latent = latent + LATENT_NOISE * latent.std() * torch.randn_like(latent)
             output = vae.decoder(latent)
-        value = loss(output.float(), video, latent.float(), STEADINESS)
-        value.backward()
-        optimizer.step(run.step, run.progress)
-        average = value.item() if average is None else 0.95 * average + 0.05 * value.item()
-        run.advance(objects)
-        if run.step % 25 == 0:
-            run.log(loss=average)
-    run.save(objects)
-    report(vae, clips, run, count=60)
+        return loss(output.float(), video, latent.float(), STEADINESS)
+
+    run.train(objects, step_loss, log_every=25, look=lambda last: report(vae, clips, run, count=60))

@@ -1,4 +1,4 @@
-"""The loop every stage shares: a time budget, checkpoints that survive a kill, a log."""
+"""The loop every training stage shares: a time budget, checkpoints that survive a kill, a log."""
 
 import json
 import time
@@ -31,6 +31,28 @@ class Run:
                 value.load_state_dict(state[key])
             self.step, self.seconds = state["step"], state["seconds"]
         self._tick = self._saved = time.monotonic()
+
+    def train(self, objects: dict, loss, log_every=50, after=None, look=None, look_every=None) -> None:
+        """Until the budget is spent: backward of `loss()`, a step of `objects["optimizer"]`, then
+        `after()`. `look(last)` is called every `look_every` seconds, and once at the end."""
+        average, looked = None, self.seconds
+        while self.progress < 1:
+            value = loss()
+            value.backward()
+            objects["optimizer"].step(self.step, self.progress)
+            if after:
+                after()
+            average = value.item() if average is None else 0.98 * average + 0.02 * value.item()
+            self.advance(objects)
+            if self.step % log_every == 0:
+                self.log(loss=average)
+            if look_every and self.seconds - looked > look_every:
+                looked = self.seconds
+                look(False)
+                self.pause()
+        self.save(objects)
+        if look:
+            look(True)
 
     @property
     def progress(self) -> float:

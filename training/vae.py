@@ -107,29 +107,20 @@ def main(work: Path, minutes: float, start: Path | None = None) -> None:
     )
     objects = dict(vae=vae, optimizer=optimizer)
     run.resume(objects)
-    average, last_look = None, run.seconds
-    while run.progress < 1:
+
+    def step_loss():
         video = batch(clips, run.step, run.progress)
         with torch.autocast("cpu", torch.bfloat16):
             latent = encode(vae, video)
             noise = LATENT_NOISE * latent.detach().std() * torch.randn_like(latent)
             output = vae.decoder(latent + noise)
-        value = loss(output.float(), video, latent.float())
-        value.backward()
-        optimizer.step(run.step, run.progress)
-        average = value.item() if average is None else 0.98 * average + 0.02 * value.item()
-        run.advance(objects)
-        if run.step % 50 == 0:
-            run.log(loss=average)
-        if run.seconds - last_look > 300:
-            last_look = run.seconds
-            report(vae, clips, run, count=12)
-    run.save(objects)
-    report(vae, clips, run, count=60)
+        return loss(output.float(), video, latent.float())
+
+    look = lambda last: report(vae, clips, run, count=60 if last else 12)  # noqa: E731
+    run.train(objects, step_loss, look=look, look_every=300)
 
 
 def report(vae, clips, run, count) -> None:
     value, flicker, rows = evaluate(vae, clips, count)
     run.log(psnr=value, flicker=flicker, held_out=count)
     contact_sheet(rows).save(run.folder / "sheet.png")
-    run.pause()

@@ -125,6 +125,13 @@ pub(crate) struct GenerateArgs {
     /// Rewrite the prompt by a program, from its standard input to its standard output; $KINORA_SEED holds the seed
     #[arg(long, value_name = "PROGRAM", conflicts_with = "expand")]
     pub(crate) expand_with: Option<PathBuf>,
+    /// Rewrite the prompt by a language model behind an OpenAI-compatible API, like http://localhost:11434/v1; $OPENAI_API_KEY holds
+    /// the key where one is needed
+    #[arg(long, value_name = "URL", requires = "expand_model", conflicts_with_all = ["expand", "expand_with"])]
+    pub(crate) expand_at: Option<String>,
+    /// Name of that language model
+    #[arg(long, value_name = "NAME", requires = "expand_at")]
+    pub(crate) expand_model: Option<String>,
     /// What the clip must not show
     #[arg(short, long, value_name = "PROMPT")]
     pub(crate) negative: Option<String>,

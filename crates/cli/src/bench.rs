@@ -1,8 +1,9 @@
 //! `kinora bench`: the adapter's peak, and what share of it each kernel and each part of a model reaches.
 
-use std::fmt::Write as _;
-
-use kinora_runtime::{Device, bench};
+use kinora_runtime::{
+    Device,
+    bench::{self, Batch, Bench, MemoryRow, Row, Spread},
+};
 use serde_json::json;
 
 use crate::{
@@ -20,16 +21,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
     };
     let pipeline = if args.kernels_only { None } else { Some(run::load(&device, &models::find(&args.model)?, args.dtype)?) };
     let result = pollster::block_on(bench::bench(gpu, pipeline.as_ref()))?;
-    let mut text = format!("{}\npeak {:.1} GFLOP/s of multiply-adds\n", device.name(), result.peak_flops / 1e9);
-    for row in &result.rows {
-        let bench::Row { name, dispatches, milliseconds, flops_per_second, fraction_of_peak } = row;
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{name:<36} {milliseconds:>9.2} ms {:>8.1} GFLOP/s {fraction_of_peak:>6.3} {dispatches:>4} dispatches",
-            flops_per_second / 1e9
-        );
-    }
+    let text = table(&device.name(), &result);
     let rows: Vec<_> = result
         .rows
         .iter()
@@ -43,6 +35,53 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
             })
         })
         .collect();
-    let json = json!({ "device": device.name(), "peakGflops": result.peak_flops / 1e9, "rows": rows });
-    Ok(Report { text: text.trim_end().to_owned(), json })
+    let memory_rows: Vec<_> = result
+        .memory_rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "milliseconds": row.milliseconds,
+                "gigabytesPerSecond": row.bytes_per_second / 1e9,
+                "fractionOfCopy": row.fraction_of_copy,
+            })
+        })
+        .collect();
+    let Spread { lowest, median, highest } = result.peak_flops;
+    let json = json!({
+        "device": device.name(),
+        "peakGflops": median / 1e9,
+        "peakGflopsRange": [lowest / 1e9, highest / 1e9],
+        "rows": rows,
+        "copyGigabytesPerSecond": result.copy_bytes.median / 1e9,
+        "memoryRows": memory_rows,
+        "batch": result.batch.map(|batch| json!({
+            "clips": batch.clips,
+            "millisecondsAlone": batch.milliseconds_alone,
+            "millisecondsPacked": batch.milliseconds_packed,
+            "speedup": batch.speedup,
+        })),
+    });
+    Ok(Report { text, json })
+}
+
+fn table(device: &str, result: &Bench) -> String {
+    let Bench { peak_flops: peak, copy_bytes: copy, rows, memory_rows, batch } = result;
+    let mut lines = vec![device.to_owned()];
+    let range = |s: &Spread| format!("{:.1} ({:.1} to {:.1})", s.median / 1e9, s.lowest / 1e9, s.highest / 1e9);
+    lines.push(format!("peak {} GFLOP/s of multiply-adds; shares are of the bursts beside a row", range(peak)));
+    for Row { name, dispatches, milliseconds, flops_per_second, fraction_of_peak } in rows {
+        let gflops = flops_per_second / 1e9;
+        lines.push(format!("{name:<36} {milliseconds:>9.2} ms {gflops:>8.1} GFLOP/s {fraction_of_peak:>6.3} {dispatches:>4} dispatches"));
+    }
+    lines.push(format!("copying {} GB/s, read and written", range(copy)));
+    for MemoryRow { name, milliseconds, bytes_per_second, fraction_of_copy } in memory_rows {
+        lines.push(format!("{name:<36} {milliseconds:>9.2} ms {:>8.1} GB/s    {fraction_of_copy:>6.3}", bytes_per_second / 1e9));
+    }
+    if let Some(Batch { clips, milliseconds_alone, milliseconds_packed, speedup }) = batch {
+        lines.push(format!(
+            "{clips} small clips {milliseconds_alone:.0} ms, packed {milliseconds_packed:.0} ms: {speedup:.2} times as fast"
+        ));
+    }
+    lines.join("\n")
 }

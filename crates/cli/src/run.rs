@@ -120,6 +120,7 @@ fn guidance(args: &GuidanceArgs, default: f32) -> Guidance {
         },
         interval: args.guidance_interval.0,
         channels: args.guidance_channels.map(|channels| channels as usize),
+        rescale: args.guidance_rescale,
     }
 }
 

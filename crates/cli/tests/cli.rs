@@ -4,9 +4,11 @@ mod support;
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread::JoinHandle,
 };
 
 use support::Folder;
@@ -223,6 +225,33 @@ fn the_example_of_the_readme_is_the_one_that_compiles() {
     assert!(readme.contains(&format!("```rust\n{code}```")), "copy examples/first_clip.rs into README.md");
 }
 
+/// A server that gives each request in turn one of the answers, its address, and the requests once all came.
+#[cfg(unix)]
+fn language_model(answers: &[(&'static str, &'static str)]) -> std::io::Result<(String, JoinHandle<std::io::Result<Vec<String>>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/v1/", listener.local_addr()?);
+    let answers = answers.to_vec();
+    let serve = move || answers.into_iter().map(|answer| serve(&listener, answer)).collect();
+    Ok((url, std::thread::spawn(serve)))
+}
+
+#[cfg(unix)]
+fn serve(listener: &TcpListener, (status, body): (&str, &str)) -> std::io::Result<String> {
+    let (mut stream, _) = listener.accept()?;
+    let (mut asked, mut part) = (String::new(), [0; 4096]);
+    let complete = |asked: &str| {
+        let (head, body) = asked.split_once("\r\n\r\n")?;
+        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok())?;
+        Some(body.len() >= length)
+    };
+    while complete(&asked) != Some(true) {
+        let read = stream.read(&mut part)?;
+        asked.push_str(&String::from_utf8_lossy(&part[..read]));
+    }
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())?;
+    Ok(asked)
+}
+
 #[cfg(unix)]
 #[test]
 fn prompts_are_expanded_shown_and_kept() -> Outcome {
@@ -243,6 +272,25 @@ fn prompts_are_expanded_shown_and_kept() -> Outcome {
     assert_eq!(json["originalPrompt"], "a fox; $(touch x)", "what was asked for");
     assert_eq!(json["prompt"], "a FOX; $(touch x)seed 7", "{json}");
     assert!(said.contains("prompt: a FOX") && !folder.0.join("x").exists(), "shown, and not executed: {said}");
+    let (url, server) = language_model(&[("200 OK", r#"{"choices":[{"message":{"content":" a red fox running "}}]}"#)])?;
+    let output = run(&["a fox", "--expand-at", &url, "--expand-model", "tiny"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((json["originalPrompt"].as_str(), json["prompt"].as_str()), (Some("a fox"), Some("a red fox running")), "{json}");
+    let asked = server.join().expect("the server ran")?.remove(0);
+    let (head, body) = asked.split_once("\r\n\r\n").expect("a request");
+    let body: serde_json::Value = serde_json::from_str(body)?;
+    assert!(head.starts_with("POST /v1/chat/completions "), "{head}");
+    assert_eq!(body["messages"][1]["content"], "a fox", "{body}");
+    assert!(body["model"] == "tiny" && body["seed"] == 7, "{body}");
+    let (url, server) = language_model(&[("401 Unauthorized", "no key"), ("200 OK", "no JSON"), ("200 OK", "{}")])?;
+    for problem in ["401", "no JSON", "no text"] {
+        let output = run(&["a fox", "--expand-at", &url, "--expand-model", "tiny"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("expand-failed") && said.contains(problem), "{problem}: {said}");
+    }
+    server.join().expect("the server ran")?;
     for words in [&["a", "--expand"][..], &["a", "--expand-with", "./missing"], &["a", "--expand-with", "/bin/false"]] {
         let output = run(words)?;
         let said = String::from_utf8_lossy(&output.stderr);

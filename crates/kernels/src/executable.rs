@@ -203,12 +203,12 @@ impl Executable {
         }
     }
 
-    /// Runs only the steps of one cadence whose label starts with `scope`, over whatever the buffers hold, and waits: for measurements.
-    /// Returns dispatches and floating-point operations; nothing runs on the CPU.
-    pub async fn run_scope(&self, cadence: Cadence, scope: &str) -> Result<(usize, f64)> {
+    /// Runs only the steps of one cadence whose label starts with `scope`, over whatever the buffers hold, `times` times and
+    /// waits: for measurements. Returns dispatches and floating-point operations of one time; nothing runs on the CPU.
+    pub async fn run_scope(&self, cadence: Cadence, scope: &str, times: usize) -> Result<(usize, f64)> {
         match &self.backend {
             Backend::Cpu { .. } => Ok((0, 0.0)),
-            Backend::Gpu(replay) => replay.run_picked(cadence, &|step| self.graph.steps[step].label.starts_with(scope)).await,
+            Backend::Gpu(replay) => replay.run_picked(cadence, &|step| self.graph.steps[step].label.starts_with(scope), times).await,
         }
     }
 

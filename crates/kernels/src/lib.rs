@@ -43,6 +43,7 @@ pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, adapters};
 pub use kernel::{Access, Kernel};
 pub use lower::Cost;
 pub use ops::{AttentionOptions, Conv3dOptions, PatchOrder, dense_sequences};
+pub use peak::{CopyRate, Peak};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
 pub use shape::{Shape, pad_rows, unpad_rows};
 pub use tensor::Tensor;

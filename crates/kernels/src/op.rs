@@ -210,6 +210,12 @@ pub enum Op {
         /// Channels averaged into one.
         group: usize,
     },
+    /// `1 + rescale[r] · (std(c) / std(u + guidance · (c − u)) − 1)` over the sequence of row r. Inputs: `velocity [Rv, C]`
+    /// (conditional rows first), `unconditional [R]`, `guidance [R]`, `rescale [R]`, `starts [S + 1]`. Output: `[R]`.
+    GuidanceRescale {
+        /// Channels from here on follow c alone.
+        guided_channels: usize,
+    },
     /// `x += dt[r] · (u + guidance[r] · (c − u))` with `u = velocity[unconditional[r]]`, in place. Inputs: `x [R, C]`,
     /// `velocity [Rv, C]` (conditional rows first), `unconditional [R]`, `dt [R]`, `guidance [R]`.
     GuidedEulerStep {
@@ -239,6 +245,7 @@ impl Op {
             Self::Concat => "concat",
             Self::GatherRows => "gather_rows",
             Self::GroupMean { .. } => "group_mean",
+            Self::GuidanceRescale { .. } => "guidance_rescale",
             Self::GuidedEulerStep { .. } => "guided_euler_step",
             Self::Rgba => "rgba",
         }

@@ -190,11 +190,13 @@ impl Replay {
         self.gpu.idle().await
     }
 
-    /// Submits the commands of the steps of one cadence that `wanted` picks, all at once, and waits: for measurements.
-    /// Returns how many there are and their floating-point operations.
-    pub(crate) async fn run_picked(&self, cadence: Cadence, wanted: &dyn Fn(usize) -> bool) -> Result<(usize, f64)> {
+    /// Submits the commands of the steps of one cadence that `wanted` picks, all at once, `times` times and waits: for
+    /// measurements. Returns how many there are and their floating-point operations.
+    pub(crate) async fn run_picked(&self, cadence: Cadence, wanted: &dyn Fn(usize) -> bool, times: usize) -> Result<(usize, f64)> {
         let picked: Vec<&Command> = self.commands(cadence).iter().filter(|c| wanted(c.step)).collect();
-        self.submit(picked.iter().copied());
+        for _ in 0..times {
+            self.submit(picked.iter().copied());
+        }
         self.gpu.idle().await?;
         Ok((picked.len(), picked.iter().map(|c| c.flops).sum()))
     }

@@ -11,7 +11,7 @@ use cases::{Case, cases};
 use kinora_kernels::{Cadence, Executable, Family, Graph, Kernel, Plan, generated};
 use support::{assert_matches_twin, body, devices, run, run_built};
 
-/// Not reached by plans: `Gpu::measure_peak` runs them alone.
+/// Not reached by plans: `Peak` runs them alone.
 const OUTSIDE_PLANS: [&str; 1] = ["peak_fma"];
 
 /// Compares every device with itself when each dispatch holds a single item of work.

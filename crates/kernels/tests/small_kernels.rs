@@ -140,6 +140,25 @@ fn the_guided_step_updates_the_state() {
 }
 
 #[test]
+fn guided_velocities_are_rescaled_by_sequence() {
+    let guided: Vec<u32> = (10..20).collect();
+    let some = [0, 1, 2, 3, 10, 10, 11, 12, 13, 14];
+    for (velocity_rows, unconditional) in [(20, &guided[..]), (15, &some[..])] {
+        for (channels, guided_channels) in [(6, 6), (6, 3), (128, 128)] {
+            for starts in [&[0, 10][..], &[0, 4, 10], &[0, 1, 2, 10]] {
+                let plan = Plan::new();
+                let velocity = plan.input("v", &[velocity_rows, channels], Cadence::EveryStep);
+                let index = plan.index_input("unconditional", 10, Cadence::Once);
+                let [guidance, rescale] = ["guidance", "rescale"].map(|name| plan.input(name, &[10], Cadence::EveryStep));
+                let starts = plan.index_constant(starts);
+                plan.output("y", velocity.guidance_rescale(index, guidance, rescale, starts, guided_channels));
+                assert_matches_twin(&plan.finish().expect("valid"), 2 * channels, unconditional);
+            }
+        }
+    }
+}
+
+#[test]
 fn pixels_become_bytes() {
     let plan = Plan::new();
     let x = plan.input("x", &[2, 3, 5, 3], Cadence::Once);

@@ -346,8 +346,8 @@ impl VideoPipeline {
 
     /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.
     pub fn size_for_aspect(&self, aspect: [usize; 2]) -> [usize; 2] {
-        let unit = |axis: usize| self.compression.latent[axis] * self.compression.packing[axis];
-        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [unit(2), unit(1)])
+        let [_, height, width] = self.compression.token();
+        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [width, height])
     }
 
     /// The largest number of frames up to `most` that a clip can have; at least 1 latent frame.

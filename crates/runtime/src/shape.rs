@@ -11,6 +11,13 @@ pub struct Compression {
     pub packing: [usize; 3],
 }
 
+impl Compression {
+    /// Frames, rows and columns of pixels per token.
+    pub fn token(self) -> [usize; 3] {
+        std::array::from_fn(|axis| self.latent[axis] * self.packing[axis])
+    }
+}
+
 /// A clip as latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatentShape {

@@ -13,7 +13,7 @@ fn load(device: &Device) -> VideoPipeline {
     VideoPipeline::load(device.clone(), &folder, WeightFormat::F32).expect("the tiny model loads")
 }
 
-/// Wide to tall, with and without guidance, with an image, with fewer steps, and a still.
+/// Wide to tall, with and without guidance, one of them rescaled, with an image, with fewer steps, and a still.
 fn mixture(pipeline: &VideoPipeline) -> Vec<GenerateRequest> {
     let shapes = [(64, 32, 5, 1.0), (32, 64, 9, 2.5), (32, 32, 5, 3.0), (64, 64, 1, 1.0), (32, 32, 9, 1.0), (32, 96, 5, 2.0)];
     let mut requests: Vec<GenerateRequest> = shapes
@@ -30,6 +30,7 @@ fn mixture(pipeline: &VideoPipeline) -> Vec<GenerateRequest> {
         .collect();
     let image = vec![vec![(0..32 * 32 * 4).map(|at| at as u8 | 3).collect()]];
     requests[2].conditioning = Conditioning::new(image, image_to_video(2, CLEAN).expect("possible"));
+    requests[2].guidance.rescale = 0.7;
     requests[4].steps = 4;
     requests
 }

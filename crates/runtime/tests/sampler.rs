@@ -33,6 +33,7 @@ fn guidance(run: &Value) -> Guidance {
         },
         interval: serde_json::from_value(run["interval"].clone()).expect("two bounds"),
         channels: serde_json::from_value(run["channels"].clone()).expect("a count or none"),
+        rescale: run["rescale"].as_f64().unwrap_or_default() as f32,
     }
 }
 

@@ -10,6 +10,7 @@ import math
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.ltx.pipeline_ltx import rescale_noise_cfg
 
 from . import ltx_transformer
 from .common import fresh, generator, normal, save_case
@@ -34,6 +35,7 @@ RUNS = {
                         channels=None),
     "guided_in_part": dict(steps=4, guidance=3.0, mu=1.0, noise=[1000] * 3, curve="linear", interval=[0.0, 1.0],
                            channels=3),
+    "rescaled": dict(steps=4, guidance=5.0, mu=1.0, noise=[0, 1000, 1000], rescale=0.7, **CONSTANT),
 }
 
 
@@ -79,6 +81,8 @@ def denoise(model, given: dict, run: dict) -> torch.Tensor:
         w = torch.full((channels,), scale(run, sigma.item()), dtype=torch.float64)
         w[run["channels"] or channels:] = 1
         guided = velocity["negative"] + w * (velocity["prompt"] - velocity["negative"])
+        if run.get("rescale"):
+            guided = rescale_noise_cfg(guided, velocity["prompt"], run["rescale"])
         move = torch.minimum(start, after.double()) - torch.minimum(start, sigma.double())
         x = x + move[None, :, None] * guided
     return x.transpose(1, 2).unflatten(2, GRID)

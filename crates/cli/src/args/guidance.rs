@@ -21,6 +21,9 @@ pub(crate) struct GuidanceArgs {
     /// Guide the first N latent channels alone [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=65_536))]
     pub(crate) guidance_channels: Option<u32>,
+    /// How far guided steps get back the contrast they would have without guidance, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = |text: &str| super::parse_within(text, 0.0, 1.0))]
+    pub(crate) guidance_rescale: f32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

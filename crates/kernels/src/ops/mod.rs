@@ -61,6 +61,7 @@ pub(crate) fn lower(cx: &mut Lowering<'_>) {
         Op::Concat => elementwise::lower_concat(cx),
         Op::GatherRows => elementwise::lower_gather_rows(cx),
         Op::GroupMean { group } => elementwise::lower_group_mean(*group, cx),
+        Op::GuidanceRescale { guided_channels } => sample::lower_guidance_rescale(*guided_channels, cx),
         Op::GuidedEulerStep { guided_channels } => sample::lower_guided_euler_step(*guided_channels, cx),
         Op::Rgba => sample::lower_rgba(cx),
     }

@@ -1,12 +1,38 @@
-//! The guided Euler step of flow matching, and the conversion to pixels.
+//! Guidance and the Euler step of flow matching, and the conversion to pixels.
 
-use crate::generated::{guided_euler_step, rgba};
+use crate::generated::{guidance_rescale, guided_euler_step, rgba};
 use crate::lower::Lowering;
 use crate::op::Op;
 use crate::plan::Elem;
 use crate::tensor::Tensor;
 
 impl<'p> Tensor<'p> {
+    /// What the guided velocity g of each row is multiplied with so that its deviation nears that of the conditional one
+    /// (arXiv 2305.08891 §3.4): `y[r] = 1 + rescale[r] · (std(c) / std(g) − 1)`, `g = u + guidance[r] · (c − u)`, the
+    /// deviations over all rows and channels of the sequence of r. Channels from `guided_channels` on follow c alone.
+    ///
+    /// | tensor          | shape                                                               | access      |
+    /// |-----------------|---------------------------------------------------------------------|-------------|
+    /// | `self`          | `[Rv, C]`, Rv ≥ R, the velocity: conditional rows c first           | read        |
+    /// | `unconditional` | `[R]`: row of the velocity that is u; the row itself for no guidance | read        |
+    /// | `guidance`      | `[R]`                                                               | read        |
+    /// | `rescale`       | `[R]`: 0 keeps g as it is, 1 gives it the deviation of c            | read        |
+    /// | `starts`        | `[S + 1]`: first row of each sequence, then R                       | read        |
+    /// | result          | `[R]`                                                               | write       |
+    #[track_caller]
+    pub fn guidance_rescale(self, unconditional: Self, guidance: Self, rescale: Self, starts: Self, guided_channels: usize) -> Self {
+        self.need_contiguous("guidance_rescale");
+        let rows = guidance.shape().elements();
+        if self.rows() < rows || rescale.shape().elements() != rows {
+            let found = format!("{} and {}", self.shape(), rescale.shape());
+            self.plan().fail("guidance_rescale", format!("at least {rows} rows of velocity and rescale [{rows}]"), found);
+        }
+        unconditional.need_index("guidance_rescale", rows);
+        starts.need_index("guidance_rescale", starts.shape().elements());
+        let inputs = [self, unconditional, guidance, rescale, starts].map(Self::operand).to_vec();
+        self.plan().record(Op::GuidanceRescale { guided_channels }, inputs, crate::Shape::new(&[rows]), Elem::F32)
+    }
+
     /// One Euler step of flow matching with classifier-free guidance, in place on a plan state:
     /// `x[r] += dt[r] · (u + guidance[r] · (c − u))`. Channels from `guided_channels` on follow c alone.
     ///
@@ -51,6 +77,22 @@ impl<'p> Tensor<'p> {
         };
         self.plan().record(Op::Rgba, vec![self.operand()], crate::Shape::new(&[f, h * w]), Elem::U32)
     }
+}
+
+pub(super) fn lower_guidance_rescale(guided_channels: usize, cx: &mut Lowering<'_>) {
+    let (velocity, rows) = (cx.shape(0), cx.output_shape().elements());
+    let params = guidance_rescale::Params {
+        rows: rows as u32,
+        channels: velocity.channels() as u32,
+        channels4: velocity.channels4() as u32,
+        guided: guided_channels as u32,
+        ..Default::default()
+    };
+    let sequences = cx.shape(4).elements() - 1;
+    let bindings = (0..5).map(|i| cx.input(i)).chain([cx.output()]).collect();
+    cx.dispatch(guidance_rescale::KERNEL, sequences, 11.0 * (rows * velocity.channels()) as f64, bindings, |first, end| {
+        guidance_rescale::Params { first, end, ..params }
+    });
 }
 
 pub(super) fn lower_guided_euler_step(guided_channels: usize, cx: &mut Lowering<'_>) {

@@ -1,6 +1,6 @@
 //! Twins of the pointwise, copying and sampling kernels.
 
-use super::{Operands, rows_mut};
+use super::{Operands, Rows, rows_mut};
 use crate::op::{Activation, BinaryOp, Broadcast, Reindex};
 use crate::shape::Shape;
 
@@ -91,12 +91,38 @@ pub(super) fn guided_euler_step(guided_channels: usize, inputs: &Operands<'_>, s
     let [dt, guidance] = [3, 4].map(|i| inputs.rows(i).row(0));
     for (r, out) in rows_mut(y, shape).enumerate() {
         for (c, out) in out.iter_mut().enumerate() {
-            let [conditional, unconditional] = [r, unconditional[r] as usize].map(|row| f64::from(velocity.row(row)[c]));
-            let factor = if c < guided_channels { f64::from(guidance[r]) } else { 1.0 };
-            let guided = unconditional + factor * (conditional - unconditional);
+            let [_, guided] = guided_velocity(velocity, [r, unconditional[r] as usize], c, guidance[r], guided_channels);
             *out = (f64::from(x.row(r)[c]) + f64::from(dt[r]) * guided) as f32;
         }
     }
+}
+
+/// Conditional and guided velocity of one channel, from the rows of the conditional and the unconditional one.
+fn guided_velocity(velocity: Rows<'_>, rows: [usize; 2], channel: usize, guidance: f32, guided_channels: usize) -> [f64; 2] {
+    let [conditional, unconditional] = rows.map(|row| f64::from(velocity.row(row)[channel]));
+    let factor = if channel < guided_channels { f64::from(guidance) } else { 1.0 };
+    [conditional, unconditional + factor * (conditional - unconditional)]
+}
+
+pub(super) fn guidance_rescale(guided_channels: usize, inputs: &Operands<'_>, y: &mut [f32]) {
+    let (velocity, unconditional) = (inputs.rows(0), inputs.indices(1));
+    let [guidance, rescale] = [2, 3].map(|i| inputs.rows(i).row(0));
+    for sequence in inputs.indices(4).windows(2) {
+        let rows = sequence[0] as usize..sequence[1] as usize;
+        let value = |r: usize, c| guided_velocity(velocity, [r, unconditional[r] as usize], c, guidance[r], guided_channels);
+        let values: Vec<[f64; 2]> = rows.clone().flat_map(|r| (0..velocity.channels()).map(move |c| value(r, c))).collect();
+        let [conditional, guided] = [0, 1].map(|i| variance(values.iter().map(|v| v[i])));
+        let ratio = if guided > 0.0 { (conditional / guided).sqrt() } else { 1.0 };
+        for r in rows {
+            y[r] = (1.0 + f64::from(rescale[r]) * (ratio - 1.0)) as f32;
+        }
+    }
+}
+
+fn variance(values: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    values.map(|v| (v - mean).powi(2)).sum::<f64>() / count
 }
 
 pub(super) fn rgba(inputs: &Operands<'_>, shape: Shape) -> Vec<u32> {

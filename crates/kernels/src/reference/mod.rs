@@ -133,6 +133,7 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         Op::Concat => elementwise::concat(inputs, shape, y),
         Op::GatherRows => elementwise::gather_rows(inputs, shape, y),
         Op::GroupMean { group } => elementwise::group_mean(*group, inputs, shape, y),
+        Op::GuidanceRescale { guided_channels } => elementwise::guidance_rescale(*guided_channels, inputs, y),
         Op::GuidedEulerStep { guided_channels } => elementwise::guided_euler_step(*guided_channels, inputs, shape, y),
         Op::Rgba => {}
     }

@@ -134,6 +134,12 @@ fn others(cases: &mut Vec<Case>) {
     cases.push(case(1, |plan| table(plan, 2 * d).gather_rows(index(plan))));
     // Five channels of three leave a ragged last vector, which is zeroed after the copy.
     cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
+    cases.push(case(1, |plan| {
+        let [guidance, rescale] = ["guidance", "rescale"].map(|name| plan.input(name, &[ROWS], Cadence::Once));
+        let velocity = plan.input("v", &[2 * ROWS, d], Cadence::Once);
+        let starts = plan.index_constant(&[0, 5, ROWS as u32]);
+        velocity.guidance_rescale(index(plan), guidance, rescale, starts, d)
+    }));
     cases.push(case(4, |plan| {
         let [dt, guidance] = ["dt", "guidance"].map(|name| plan.input(name, &[ROWS], Cadence::EveryStep));
         let velocity = plan.input("v", &[2 * ROWS, d], Cadence::EveryStep);

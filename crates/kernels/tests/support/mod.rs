@@ -25,12 +25,7 @@ pub(crate) fn devices() -> &'static [Device] {
             Ok("gpu") => Some(Family::Gpu),
             _ => None,
         };
-        // Where Lanes run, Soft is never chosen and takes lavapipe minutes to compile: tested there only when asked for.
-        let unforced = |i: usize| {
-            let adapter = &adapters[i];
-            adapter.families().into_iter().filter(|family| *family != Family::Soft || adapter.family != Family::Lanes).collect()
-        };
-        let families = |i: usize| only.map_or_else(|| unforced(i), |family| vec![family]);
+        let families = |i: usize| only.map_or_else(|| adapters[i].families(), |family| vec![family]);
         (0..adapters.len()).flat_map(|i| families(i).into_iter().map(move |family| open(i, family))).collect()
     })
 }

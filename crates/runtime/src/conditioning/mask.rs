@@ -50,7 +50,7 @@ impl Mask {
             return Err(invalid("mask noise", self.noise.to_string(), expected, "use a strength from 0 to 1"));
         }
         let [frames, rows, columns] = shape.tokens(compression.packing);
-        let unit: [usize; 3] = std::array::from_fn(|i| compression.latent[i] * compression.packing[i]);
+        let unit = compression.token();
         let mut painted = vec![false; frames * rows * columns];
         for t in 0..clip_frames {
             let frame = &self.frames[if self.frames.len() == 1 { 0 } else { t }];

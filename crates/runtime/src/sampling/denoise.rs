@@ -261,8 +261,25 @@ impl Denoise<'_> {
         let dt = plan.input("dt", &[rows], Cadence::EveryStep);
         let guidance = plan.input("guidance", &[rows], Cadence::EveryStep);
         let unconditional = plan.index_constant(&unconditional);
+        let dt = match self.rescale() {
+            None => dt,
+            Some((rescale, starts)) => {
+                let rescale = plan.constant(&[rows], &rescale);
+                dt * velocity.guidance_rescale(unconditional, guidance, rescale, plan.index_constant(&starts), self.guided_channels)
+            }
+        };
         plan.output("latents", tokens.guided_euler_step(velocity, unconditional, dt, guidance, self.guided_channels));
         Ok(plan.finish()?)
+    }
+
+    /// How far the velocity of each token is rescaled, and where each sequence begins and the last ends, if any is rescaled.
+    fn rescale(&self) -> Option<(Vec<f32>, Vec<u32>)> {
+        let (mut rescale, mut starts) = (Vec::new(), vec![0]);
+        for sequence in self.sequences {
+            rescale.resize(rescale.len() + self.length(sequence), sequence.guidance.rescale);
+            starts.push(rescale.len() as u32);
+        }
+        rescale.iter().any(|share| *share > 0.0).then_some((rescale, starts))
     }
 
     /// The rotary table of one sequence, which serves both of its branches, or that of all rows.

@@ -13,6 +13,9 @@ pub struct Guidance {
     pub interval: [f32; 2],
     /// Latent channels that are guided, counted from the first; all if absent.
     pub channels: Option<usize>,
+    /// How far the guided velocity gets the deviation of the conditional one back: 0 not at all, 1 entirely (φ of arXiv
+    /// 2305.08891 §3.4, `guidance_rescale` of `LTXPipeline`). Strong guidance otherwise oversaturates.
+    pub rescale: f32,
 }
 
 /// w over σ, from 1 (noise) to 0 (video).
@@ -31,9 +34,9 @@ pub enum Curve {
 }
 
 impl From<f32> for Guidance {
-    /// The same scale at every σ, on all channels.
+    /// The same scale at every σ, on all channels, not rescaled.
     fn from(scale: f32) -> Self {
-        Self { scale, curve: Curve::Constant, interval: [0.0, 1.0], channels: None }
+        Self { scale, curve: Curve::Constant, interval: [0.0, 1.0], channels: None, rescale: 0.0 }
     }
 }
 
@@ -74,6 +77,9 @@ impl Guidance {
         {
             return wrong("guidance curve", format!("power {power}"), "a power above 0".into());
         }
+        if !(0.0..=1.0).contains(&self.rescale) {
+            return wrong("guidance rescale", self.rescale.to_string(), "a share from 0 to 1".into());
+        }
         if let Some(channels) = self.channels.filter(|n| *n > latent_channels) {
             return wrong("guidance channels", channels.to_string(), format!("at most the model's {latent_channels} latent channels"));
         }
@@ -113,6 +119,8 @@ mod tests {
             Guidance { interval: [0.0, 1.5], ..base },
             Guidance { curve: Curve::PowerCosine { power: 0.0 }, ..base },
             Guidance { channels: Some(33), ..base },
+            Guidance { rescale: 1.5, ..base },
+            Guidance { rescale: f32::NAN, ..base },
         ] {
             assert_eq!(wrong.check(32).map_err(|e| e.code()), Err("invalid-request"), "{wrong:?}");
         }
