@@ -146,7 +146,7 @@ test('elements share one model, report a bad attribute, and free the model with 
     return { failures, said, events, started, ended };
   });
   assert.deepEqual(seen.failures, ['invalid-request', 'invalid-request']);
-  assert.match(seen.said, /invalid seed: found NaN/);
+  assert.match(seen.said, /invalid seed: invalid type.*NaN/);
   assert.deepEqual(seen.events, ['support', 'error']);
   assert.deepEqual([seen.started, seen.ended], [1, 1]);
   assert.deepEqual(page.problems, []);

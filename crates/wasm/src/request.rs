@@ -184,7 +184,10 @@ fn set<T>(value: &mut T, asked: Option<T>) {
 /// A property by itself, so that the error names it.
 fn field<T: DeserializeOwned>(options: &JsValue, name: &str) -> Result<T, Failure> {
     let value = Reflect::get(options, &name.into()).unwrap_or_default();
-    serde_wasm_bindgen::from_value(value).map_err(|error| Failure::new("invalid-request", format!("invalid {name}: {error}")))
+    serde_wasm_bindgen::from_value(value).map_err(|error| {
+        let text = error.to_string();
+        Failure::new("invalid-request", format!("invalid {name}: {}", text.trim_start_matches("Error: ")))
+    })
 }
 
 fn invalid(parameter: &str, found: &str, expected: &str) -> Failure {
