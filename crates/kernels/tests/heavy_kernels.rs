@@ -7,7 +7,8 @@ use kinora_kernels::{
     AdapterSelect, AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Family, Gpu, Graph, Plan, Shape, Tensor, Weight,
     WeightFormat, adapters, dense_sequences,
 };
-use support::{assert_matches_twin, devices, noise};
+use support::body::noise;
+use support::{assert_matches_twin, devices};
 
 const FORMATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
 

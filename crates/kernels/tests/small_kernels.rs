@@ -4,7 +4,8 @@ mod support;
 
 use kinora_kernels::op::ModulationColumns;
 use kinora_kernels::{Cadence, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
-use support::{assert_matches_twin, noise};
+use support::assert_matches_twin;
+use support::body::noise;
 
 fn vector(name: &str, len: usize) -> Weight {
     Weight::from_f32(name, Shape::new(&[len]), &noise(len, 77), WeightFormat::F32)

@@ -49,8 +49,8 @@ pub(crate) async fn compare(device: &Device, graph: &Graph, terms: usize, indice
     if found.len() != expected.len() {
         return Err(format!("{}: {} values, the twin has {}", context(), found.len(), expected.len()));
     }
-    // Written so that NaN is far away too.
-    match found.iter().zip(expected).enumerate().find(|(_, (a, b))| !((*a - *b).abs() <= tolerance)) {
+    let far = |a: f32, b: f32| (a - b).is_nan() || (a - b).abs() > tolerance;
+    match found.iter().zip(expected).enumerate().find(|(_, (a, b))| far(**a, **b)) {
         None => Ok(()),
         Some((i, (a, b))) => Err(format!("{}: value {i} is {a}, the twin says {b} (tolerance {tolerance:e})\n{graph}", context())),
     }

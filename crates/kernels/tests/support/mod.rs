@@ -4,7 +4,6 @@ pub(crate) mod body;
 
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use body::noise;
 use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, Graph, adapters};
 
 /// Every adapter of this machine with every kernel family it runs. Panics without an adapter: these tests never skip.
