@@ -31,7 +31,9 @@ impl Tester {
     pub async fn open(family: String) -> Result<Self, String> {
         let family = if family == "gpu" { Family::Gpu } else { Family::Soft };
         let gpu = Gpu::open(&AdapterSelect::Auto, Some(family)).await.map_err(|error| error.to_string())?;
-        Ok(Self(Device::Gpu(Arc::new(gpu.with_guards()))))
+        #[expect(clippy::arc_with_non_send_sync, reason = "a device is shared between threads everywhere but in browsers")]
+        let gpu = Arc::new(gpu.with_guards());
+        Ok(Self(Device::Gpu(gpu)))
     }
 
     /// Compares every kernel with its twin; returns how many cases there were.
