@@ -16,7 +16,7 @@ ROWS = {
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.3g} %"
 
 
 def last(work: Path, stage: str) -> dict:
@@ -48,7 +48,7 @@ def card(work: Path, out: Path) -> str:
     vocabulary = json.loads((out / "vocabulary.json").read_text())
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     things = [f"{o['name']} ({', '.join(o['motions'])})" for o in vocabulary["objects"]]
-    shapes = " | ".join(f"{width}x{height}" for height, width in SHAPES.values())
+    shapes = ", ".join(f"{width}x{height}" for height, width in SHAPES.values())
     lengths = ", ".join(map(str, LENGTHS))
     image, vae = evaluation["image_to_video_held_out"], evaluation["vae"]
     ends, both = evaluation["first_and_last"], evaluation["prefix_and_suffix"]

@@ -17,7 +17,7 @@ from .captions import OBJECTS
 from .config import COLORS, TEXT_LAYERS, TEXT_TOKENS
 from .prepare import emoji_list
 
-FREQUENT = 2200  # BERT's vocabulary is sorted by frequency
+FREQUENT = 50  # BERT's vocabulary is sorted by frequency
 NEIGHBOURS = 16
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
