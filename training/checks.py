@@ -45,7 +45,8 @@ def clip(args, text: str, *words) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         command = [args.kinora.resolve(), "generate", text, "-m", args.model.resolve(), "-q"]
         pattern = Path(folder) / "frame-%03d.png"
-        subprocess.run([*command, "-o", pattern, *map(str, words)], check=True)
+        words = [*command, "-o", pattern, *map(str, words)]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         files = sorted(Path(folder).glob("frame-*.png"))
         pictures = [np.asarray(Image.open(f).convert("RGB"), np.float32) / 255 for f in files]
     return np.stack(pictures)
