@@ -76,7 +76,8 @@ Synonyms it was trained with are in `vocabulary.json`.
 | frames | {lengths} |
 | given | any first, last or single latent frames, or none |
 
-Other shapes work as far as they resemble these; six that were never trained, first seeds:
+Three clips of four it saw were square and one in twenty each of the other shapes, in which objects
+are rough and often incomplete. Shapes it never saw are no better; six of them, first seeds:
 
 ![Six shapes that were not trained](../../docs/flipbook-shapes.webp)
 

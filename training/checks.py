@@ -76,7 +76,7 @@ def windows(args) -> bool:
         drifts.append(float((last - first) / first))
         print(f"{100 * drifts[-1]:+5.1f} %  {text}", flush=True)
     within = sum(abs(drift) <= MOST_DRIFT for drift in drifts)
-    print(f"within {100 * MOST_DRIFT:.0f} %: {within} of {len(drifts)}")
+    print(f"within {100 * MOST_DRIFT:.0f} %: {within} of {len(drifts)}; mean {np.mean(drifts):+.1%}")
     return within == len(drifts)
 
 
