@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 pub(crate) use fixture::nmse;
 
-use kinora_kernels::{AdapterSelect, Device, Family, WeightFormat, adapters};
+use kinora_kernels::{AdapterSelect, Device, WeightFormat, adapters};
 use kinora_runtime::eval::{Output, eval};
 use kinora_runtime::models::Model;
 use kinora_runtime::weights::Checkpoint;
@@ -27,10 +27,7 @@ pub(crate) fn devices() -> &'static [(String, Device, f64)] {
         let adapters = pollster::block_on(adapters());
         assert!(!adapters.is_empty(), "these tests need a Vulkan adapter; `cargo xtask test` installs one");
         let on_adapter = |i: usize| {
-            // Where Lanes run, Soft is never chosen and takes lavapipe minutes to compile.
-            let slow = |family: &Family| *family == Family::Soft && adapters[i].family == Family::Lanes;
-            let families: Vec<_> = adapters[i].families().into_iter().filter(|family| !slow(family)).collect();
-            families.into_iter().map(move |family| {
+            adapters[i].families().into_iter().map(move |family| {
                 let device = pollster::block_on(Device::gpu(&AdapterSelect::Index(i), Some(family))).expect("a listed adapter opens");
                 (device.name(), device, 1e-7)
             })
