@@ -47,4 +47,4 @@ pub use peak::{CopyRate, Peak};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
 pub use shape::{Shape, pad_rows, unpad_rows};
 pub use tensor::Tensor;
-pub use weight::{DiskType, PANEL, SharedBytes, Weight, WeightFormat};
+pub use weight::{DiskType, PANEL, Q8_BLOCK, SharedBytes, Weight, WeightFormat};

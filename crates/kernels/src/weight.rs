@@ -32,14 +32,25 @@ pub enum DiskType {
     F16,
     /// bfloat16.
     Bf16,
+    /// Signed bytes, each run of [`Q8_BLOCK`] values of a row times one f16 scale (GGML's `q8_0`, scales apart).
+    Q8 {
+        /// Where the scales begin in the same bytes, row after row.
+        scales: usize,
+        /// Values in a row: the extents behind the first. Its last block may be shorter.
+        row: usize,
+    },
 }
 
+/// Values of a row that share a scale in [`DiskType::Q8`].
+pub const Q8_BLOCK: usize = 32;
+
 impl DiskType {
-    /// Bytes per value.
+    /// Bytes per value, scales not counted.
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::Q8 { .. } => 1,
         }
     }
 }
@@ -52,6 +63,39 @@ struct Part {
     bytes: SharedBytes,
     range: Range<usize>,
     disk: DiskType,
+}
+
+impl Part {
+    /// Whether the bytes hold `elements` values, and their scales.
+    fn holds(&self, elements: usize) -> bool {
+        let len = (*self.bytes).as_ref().len();
+        let scales = match self.disk {
+            DiskType::Q8 { scales, row } if row > 0 => Some(scales + elements / row * row.div_ceil(Q8_BLOCK) * 2),
+            DiskType::Q8 { .. } => None,
+            _ => Some(0),
+        };
+        self.range.len() == elements * self.disk.bytes() && self.range.end <= len && scales.is_some_and(|end| end <= len)
+    }
+
+    /// Appends `count` values from number `first` on, in f32. For quantised values both are whole rows.
+    fn extend(&self, out: &mut Vec<f32>, first: usize, count: usize) {
+        let file = (*self.bytes).as_ref();
+        let size = self.disk.bytes();
+        let bytes = &file[self.range.clone()][first * size..][..count * size];
+        match self.disk {
+            DiskType::F32 => out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+            DiskType::F16 => out.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
+            DiskType::Bf16 => out.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+            DiskType::Q8 { scales, row } => {
+                let scales = file[scales + first / row * row.div_ceil(Q8_BLOCK) * 2..].chunks_exact(2);
+                let blocks = bytes.chunks_exact(row).flat_map(|row| row.chunks(Q8_BLOCK));
+                for (block, scale) in blocks.zip(scales) {
+                    let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
+                    out.extend(block.iter().map(|&b| f32::from(b.cast_signed()) * scale));
+                }
+            }
+        }
+    }
 }
 
 /// A constant tensor of a model. Cloning is cheap.
@@ -67,7 +111,8 @@ struct Inner {
 }
 
 impl Weight {
-    /// A weight over little-endian values at `range` of `bytes`; `None` if the range does not hold `shape`.
+    /// A weight over little-endian values at `range` of `bytes`; `None` if the range does not hold `shape`, or the bytes
+    /// its scales.
     pub fn from_bytes(
         name: impl Into<String>,
         shape: Shape,
@@ -76,8 +121,8 @@ impl Weight {
         range: Range<usize>,
         format: WeightFormat,
     ) -> Option<Self> {
-        let fits = range.len() == shape.elements() * disk.bytes() && range.end <= (*bytes).as_ref().len();
-        fits.then(|| Self::build(name.into(), shape, format, vec![Part { bytes, range, disk }]))
+        let part = Part { bytes, range, disk };
+        part.holds(shape.elements()).then(|| Self::build(name.into(), shape, format, vec![part]))
     }
 
     /// A weight computed by the host.
@@ -139,17 +184,24 @@ impl Weight {
     pub fn values(&self) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.shape().elements());
         for part in &self.0.parts {
-            let bytes = &(*part.bytes).as_ref()[part.range.clone()];
-            match part.disk {
-                DiskType::F32 => out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-                DiskType::F16 => out.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
-                DiskType::Bf16 => out.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
-            }
+            part.extend(&mut out, 0, part.range.len() / part.disk.bytes());
         }
         if self.format() == WeightFormat::F16 && self.shape().rank() > 1 {
             out.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
         }
         out
+    }
+
+    /// Row `index` of a table as it is in the file, without reading the others; `None` beyond the last.
+    ///
+    /// # Panics
+    /// If the weight is a [`stack`](Self::stack): tables are not stacked.
+    pub fn row(&self, index: usize) -> Option<Vec<f32>> {
+        let [part] = self.0.parts.as_slice() else { panic!("row of the stacked weight {self:?}") };
+        let (rows, width) = (self.shape().dims()[0], self.shape().elements() / self.shape().dims()[0].max(1));
+        let mut out = Vec::with_capacity(width);
+        (index < rows).then(|| part.extend(&mut out, index * width, width))?;
+        Some(out)
     }
 
     /// Bytes of a vector as stored: f32, zero-padded to a multiple of four values.
@@ -211,6 +263,25 @@ mod tests {
         // w[row 1, channel 2, tap 1] = 6 + 2·2 + 1
         assert_eq!(packed[(4 + 2) * PANEL + 1], 11.0, "row is the column of the panel");
         assert_eq!(packed[3 * PANEL], 0.0, "padding channel");
+    }
+
+    #[test]
+    fn quantised_rows_end_with_a_shorter_block() {
+        // Two rows of 33 values: 1, 2, …, 33 and their negatives, in blocks of 32 and 1 with a scale each.
+        let values: Vec<u8> = (1..=33i8).chain((1..=33).map(|v: i8| -v)).map(i8::cast_unsigned).collect();
+        let scales = [0.5, 2.0, 1.0, 4.0].map(|s| f16::from_f32(s).to_le_bytes());
+        let file: SharedBytes = Arc::new([values, scales.concat()].concat());
+        let load = |range, scales, row| {
+            let disk = DiskType::Q8 { scales, row };
+            Weight::from_bytes("q", Shape::new(&[2, 33]), disk, Arc::clone(&file), range, WeightFormat::F32)
+        };
+        assert!(load(0..65, 66, 33).is_none(), "too few values");
+        assert!(load(0..66, 67, 33).is_none(), "the last scale is cut off");
+        assert!(load(0..66, 66, 0).is_none(), "no row length");
+        let weight = load(0..66, 66, 33).expect("fits");
+        let all = weight.values();
+        assert_eq!((all[0], all[31], all[32], all[33], all[65]), (0.5, 16.0, 66.0, -1.0, -132.0), "value times scale of its block");
+        assert_eq!((weight.row(1).as_deref(), weight.row(2)), (Some(&all[33..]), None), "one row alone");
     }
 
     #[test]

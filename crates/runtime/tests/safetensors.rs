@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kinora_runtime::Error;
+use kinora_runtime::nn::Weights;
 use kinora_runtime::weights::{Checkpoint, DType, Header, NewTensor, Values, to_bytes, write_file};
+use kinora_runtime::{Error, WeightFormat};
 use proptest::prelude::*;
 
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
@@ -237,4 +238,35 @@ proptest! {
             }
         }
     }
+}
+
+/// A matrix of two rows of 33 values in I8, with `scale` of this type and shape for it.
+fn quantised(scale: &str, shape: &str, scale_bytes: usize) -> Checkpoint {
+    let end = 66 + scale_bytes;
+    let header = format!(
+        r#"{{"m":{{"dtype":"I8","shape":[2,33],"data_offsets":[0,66]}},"m.scale":{{"dtype":"{scale}","shape":{shape},"data_offsets":[66,{end}]}}}}"#
+    );
+    let values = (1..=33i8).chain((1..=33).map(|v: i8| -v)).map(i8::cast_unsigned);
+    let scales = [0.5, 2.0, 1.0, 4.0].map(|s| half::f16::from_f32(s).to_le_bytes()).concat();
+    open(file(&header, &values.chain(scales).chain([0; 8]).take(end).collect::<Vec<_>>())).unwrap()
+}
+
+#[test]
+fn quantised_matrices_are_read_with_their_scales() {
+    let checkpoint = quantised("F16", "[2,2]", 8);
+    let w = Weights::new(&checkpoint, WeightFormat::F32);
+    let values = w.tensor("m", &[2, 33]).unwrap().values();
+    assert_eq!((values[0], values[32], values[33], values[65]), (0.5, 66.0, -1.0, -132.0), "value times scale of its block");
+    assert_eq!(w.embedding("m", 2, 33).unwrap().rows(&[1]).unwrap(), values[33..], "a row of a table alone");
+    assert_eq!(w.values("m", &[2, 33]).unwrap(), values, "on the host");
+    w.finish().expect("the scales belong to the matrix");
+
+    let fail = |checkpoint: &Checkpoint| Weights::new(checkpoint, WeightFormat::F32).tensor("m", &[2, 33]).unwrap_err().to_string();
+    assert_eq!(fail(&quantised("F16", "[2,1]", 4)), "tensor `m.scale` has shape [2, 1], expected [2, 2]");
+    assert!(fail(&quantised("F32", "[2,2]", 16)).contains("must be F16"), "scales of another type");
+    let bare = open(file(r#"{"m":{"dtype":"I8","shape":[2,33],"data_offsets":[0,66]}}"#, &[0; 66])).unwrap();
+    assert_eq!(fail(&bare), "tensor `m.scale` is missing from test, which holds 1 tensors");
+    let vector = open(file(r#"{"m":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}}"#, &[0; 2])).unwrap();
+    let error = Weights::new(&vector, WeightFormat::F32).tensor("m", &[2]).unwrap_err();
+    assert_eq!(error.code(), "wrong-dtype", "a vector is never quantised: {error}");
 }

@@ -1,12 +1,9 @@
 //! Embeddings: sinusoidal timestep features and rows of token tables, both computed on the host.
 
-use std::ops::Range;
-
-use kinora_kernels::{SharedBytes, Tensor};
+use kinora_kernels::{Tensor, Weight};
 
 use super::{Linear, Weights};
 use crate::error::{Error, Result};
-use crate::weights::{DType, TensorView};
 
 /// Number of sinusoidal features of a timestep.
 pub const TIMESTEP_FEATURES: usize = 256;
@@ -51,13 +48,7 @@ impl TimestepEmbedder {
 }
 
 /// A table of rows looked up by id on the host, straight from the file: the device never holds a vocabulary.
-pub struct Embedding {
-    name: String,
-    width: usize,
-    dtype: DType,
-    bytes: SharedBytes,
-    range: Range<usize>,
-}
+pub struct Embedding(Weight);
 
 impl Weights<'_> {
     /// The table `name [rows, width]`.
@@ -65,8 +56,7 @@ impl Weights<'_> {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDType`].
     pub fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
-        let (view, bytes, range) = self.stored(name, &[rows, width])?;
-        Ok(Embedding { name: view.name.into(), width, dtype: view.dtype, bytes, range })
+        Ok(Embedding(self.tensor(name, &[rows, width])?))
     }
 }
 
@@ -76,17 +66,13 @@ impl Embedding {
     /// # Errors
     /// [`Error::InvalidRequest`] for an id beyond the table.
     pub fn rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
-        let row_bytes = self.width * self.dtype.size_bytes();
-        let table = (*self.bytes).as_ref().get(self.range.clone()).unwrap_or_default();
-        let mut out = Vec::with_capacity(ids.len() * self.width);
+        let mut out = Vec::new();
         for &id in ids {
-            let start = id as usize * row_bytes;
-            let bytes = table.get(start..start + row_bytes).ok_or_else(|| Error::InvalidRequest {
-                parameter: format!("token id for `{}`", self.name),
+            out.extend(self.0.row(id as usize).ok_or_else(|| Error::InvalidRequest {
+                parameter: format!("token id for `{}`", self.0.name()),
                 found: id.to_string(),
-                expected: format!("an id below {}", table.len() / row_bytes.max(1)),
-            })?;
-            out.extend(TensorView { name: &self.name, dtype: self.dtype, shape: &[self.width], bytes }.to_f32());
+                expected: format!("an id below {}", self.0.shape().dims()[0]),
+            })?);
         }
         Ok(out)
     }

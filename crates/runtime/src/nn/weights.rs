@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use kinora_kernels::{DiskType, Shape, SharedBytes, Weight, WeightFormat};
+use kinora_kernels::{DiskType, Q8_BLOCK, Shape, SharedBytes, Weight, WeightFormat};
 
 use crate::error::{Error, Result};
 use crate::weights::{Checkpoint, DType, TensorView};
@@ -62,20 +62,44 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDType`].
     pub fn tensor(&self, name: &str, dims: &[usize]) -> Result<Weight> {
-        let (view, bytes, range) = self.stored(name, dims)?;
-        let disk = disk_type(&view)?;
-        Weight::from_bytes(view.name, Shape::new(dims), disk, bytes, range, self.format).ok_or_else(|| Error::CorruptWeights {
+        self.stored(name, dims, self.format)
+    }
+
+    fn stored(&self, name: &str, dims: &[usize], format: WeightFormat) -> Result<Weight> {
+        let view = self.view(name, dims)?;
+        let (bytes, range) = self.checkpoint.shared_bytes(view.name)?;
+        let disk = self.disk_type(&view, &bytes)?;
+        Weight::from_bytes(view.name, Shape::new(dims), disk, bytes, range, format).ok_or_else(|| Error::CorruptWeights {
             file: self.label().into(),
             problem: format!("`{}` does not lie within its file", view.name),
         })
     }
 
-    /// A float tensor with the file that holds it.
-    pub(super) fn stored(&self, name: &str, dims: &[usize]) -> Result<(TensorView<'a>, SharedBytes, Range<usize>)> {
-        let view = self.view(name, dims)?;
-        disk_type(&view)?;
-        let (bytes, range) = self.checkpoint.shared_bytes(view.name)?;
-        Ok((view, bytes, range))
+    /// How a float tensor lies in its file. A tensor of I8 is quantised; `{name}.scale` [rows, blocks] in F16 belongs to it.
+    fn disk_type(&self, view: &TensorView<'_>, file: &SharedBytes) -> Result<DiskType> {
+        match view.dtype {
+            DType::F32 => Ok(DiskType::F32),
+            DType::F16 => Ok(DiskType::F16),
+            DType::BF16 => Ok(DiskType::Bf16),
+            DType::I8 if view.shape.len() > 1 && !view.is_empty() => {
+                let (name, row) = (format!("{}.scale", view.name), view.shape[1..].iter().product::<usize>());
+                let scale = self.checkpoint.get(&name)?;
+                scale.expect_shape(&[view.shape[0], row.div_ceil(Q8_BLOCK)])?;
+                let (bytes, range) = self.checkpoint.shared_bytes(&name)?;
+                if scale.dtype != DType::F16 || !Arc::ptr_eq(&bytes, file) {
+                    return Err(Error::CorruptWeights {
+                        file: self.label().into(),
+                        problem: format!("`{name}` must be F16 and in the same file as `{}`", view.name),
+                    });
+                }
+                self.taken.borrow_mut().insert(name);
+                Ok(DiskType::Q8 { scales: range.start, row })
+            }
+            other => {
+                let expected = "F32, F16, BF16, or a matrix of I8 with scales".into();
+                Err(Error::WrongDType { name: view.name.into(), expected, found: other.to_string() })
+            }
+        }
     }
 
     /// The values of tensor `name`, for what is computed on the host.
@@ -83,9 +107,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub fn values(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
-        let view = self.view(name, dims)?;
-        disk_type(&view)?;
-        Ok(view.to_f32())
+        Ok(self.stored(name, dims, WeightFormat::F32)?.values())
     }
 
     /// The extents of tensor `name`.
@@ -114,18 +136,6 @@ impl<'a> Weights<'a> {
         match left.first() {
             None => Ok(()),
             Some(first) => Err(Error::UnexpectedTensors { first: (*first).into(), count: left.len(), file: self.label().into() }),
-        }
-    }
-}
-
-fn disk_type(view: &TensorView<'_>) -> Result<DiskType> {
-    match view.dtype {
-        DType::F32 => Ok(DiskType::F32),
-        DType::F16 => Ok(DiskType::F16),
-        DType::BF16 => Ok(DiskType::Bf16),
-        other => {
-            let expected = "F32, F16 or BF16".into();
-            Err(Error::WrongDType { name: view.name.into(), expected, found: other.to_string() })
         }
     }
 }
