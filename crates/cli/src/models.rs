@@ -99,7 +99,9 @@ fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "safetensors")) {
         let header = read_header(file).map_err(|error| broken(file, error))?;
-        for tensor in header.iter().filter(|(name, _)| *name != "__metadata__").map(|(_, tensor)| tensor) {
+        // The scales of a quantised matrix are no parameters.
+        let is_scale = |name: &str| name.strip_suffix(".scale").and_then(|matrix| header.get(matrix)).is_some_and(|m| m["dtype"] == "I8");
+        for (_, tensor) in header.iter().filter(|(name, _)| *name != "__metadata__" && !is_scale(name)) {
             let shape: Option<Vec<u64>> = tensor["shape"].as_array().map(|dims| dims.iter().filter_map(Value::as_u64).collect());
             parameters += shape.unwrap_or_default().iter().try_fold(1u64, |n, &dim| n.checked_mul(dim)).unwrap_or(0);
             tensors += 1;

@@ -39,13 +39,16 @@ fn stdout_json(output: &Output) -> Result<serde_json::Value, serde_json::Error> 
     serde_json::from_slice(&output.stdout)
 }
 
-/// A safetensors file with one tensor `weight` of f32 ones.
+/// A safetensors file: a matrix of this shape in f32 and a quantised one of 8 values.
 fn safetensors(shape: &[usize]) -> Vec<u8> {
     let bytes = 4 * shape.iter().product::<usize>();
-    let header = format!(r#"{{"weight":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
+    let (scales, end) = (bytes + 8, bytes + 12);
+    let header = format!(
+        r#"{{"weight":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,{bytes}]}},"q":{{"dtype":"I8","shape":[2,4],"data_offsets":[{bytes},{scales}]}},"q.scale":{{"dtype":"F16","shape":[2,1],"data_offsets":[{scales},{end}]}}}}"#
+    );
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.bytes());
-    file.extend(1f32.to_le_bytes().repeat(bytes / 4));
+    file.extend(1f32.to_le_bytes().repeat(bytes / 4 + 3));
     file
 }
 
@@ -164,7 +167,7 @@ fn a_model_is_described_from_its_headers() -> Outcome {
         assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
     }
     let json = stdout_json(&kinora(&folder.0, &["models", "info", "tiny", "--json"])?)?;
-    assert_eq!(json["parameters"], 300_000, "{json}");
+    assert_eq!(json["parameters"], 300_008, "scales are no parameters: {json}");
     assert_eq!(json["components"]["transformer"]["config"]["num_layers"], 2, "{json}");
     let list = stdout_json(&kinora(&folder.0, &["models", "list", "--json"])?)?;
     assert!(list.as_array().is_some_and(|models| models.iter().any(|model| model["name"] == "tiny")), "{list}");

@@ -218,6 +218,18 @@ fn memory_plans() -> Result<Vec<(&'static str, f64, Graph)>> {
         ("pixel_unshuffle/1x2x2/8x32x32x512", 2.0 * tensor, {
             plan(|plan| input(plan, "x", &[1, 8, 32, 32, 512]).pixel_unshuffle_3d([1, 2, 2], PatchOrder::TimeHeightWidth))?
         }),
+        ("pixel_shuffle/2x2x2/8x16x16x1024", 2.0 * (8 * 16 * 16 * 1024 * 4) as f64, {
+            plan(|plan| input(plan, "x", &[1, 8, 16, 16, 1024]).pixel_shuffle_3d([2, 2, 2], PatchOrder::TimeHeightWidth))?
+        }),
+        ("guidance_rescale/8192x512", tensor, {
+            let rows = DIMS[0] as u32 / 2;
+            let unconditional: Vec<u32> = (rows..2 * rows).collect();
+            plan(|plan| {
+                let [guidance, rescale] = ["guidance", "rescale"].map(|name| input(plan, name, &[rows as usize]));
+                let (unconditional, starts) = (plan.index_constant(&unconditional), plan.index_constant(&[0, rows]));
+                input(plan, "x", &DIMS).guidance_rescale(unconditional, guidance, rescale, starts, DIMS[1])
+            })?
+        }),
     ])
 }
 

@@ -87,10 +87,10 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
     let inputs = [cx.input(0), cx.input(1), cx.input(2), Binding::Data(tiles)];
     let bindings = inputs.into_iter().chain(extra).chain([cx.output()]).collect();
     let bias = op.bias.then(|| 3 + usize::from(op.mask));
-    match cx.family {
-        Family::Soft | Family::Quads | Family::Lanes => {
-            let params = flash_soft::Params {
-                heads: op.heads as u32,
+    // The fields that both kernels have.
+    macro_rules! params {
+        ($kernel:ident) => {
+            $kernel::Params {
                 head4: (head / 4) as u32,
                 q_row_stride4: cx.stride4(0),
                 q_base4: cx.base4(0),
@@ -103,7 +103,12 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
                 bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
                 scale: op.scale,
                 ..Default::default()
-            };
+            }
+        };
+    }
+    match cx.family {
+        Family::Soft | Family::Quads | Family::Lanes => {
+            let params = flash_soft::Params { heads: op.heads as u32, ..params!(flash_soft) };
             let sharing = match cx.family {
                 Family::Lanes => Sharing::Lanes,
                 Family::Quads => Sharing::Quads,
@@ -113,21 +118,7 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
             cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
         }
         Family::Gpu => {
-            let params = flash_gpu::Params {
-                tiles: (items / op.heads) as u32,
-                head4: (head / 4) as u32,
-                q_row_stride4: cx.stride4(0),
-                q_base4: cx.base4(0),
-                k_row_stride4: cx.stride4(1),
-                k_base4: cx.base4(1),
-                v_row_stride4: cx.stride4(2),
-                v_base4: cx.base4(2),
-                o_row_stride4: shape.channels4() as u32,
-                bias_rows: bias.map_or(0, |i| cx.shape(i).dims()[1] as u32),
-                bias_row_stride4: bias.map_or(0, |i| cx.stride4(i)),
-                scale: op.scale,
-                ..Default::default()
-            };
+            let params = flash_gpu::Params { tiles: (items / op.heads) as u32, ..params!(flash_gpu) };
             let width = if head <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
             let kernel = flash_gpu::Variant { head: width, mask: op.mask, bias: op.bias }.kernel();
             cx.dispatch(kernel, items, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });

@@ -1,6 +1,7 @@
 //! Operators that only move values: patches, pixel shuffles, repeats, slices. All are one strided copy.
 
 use crate::generated::{reindex, zero_padding};
+use crate::gpu::Family;
 use crate::lower::Lowering;
 use crate::op::{Axis, Op, Reindex};
 use crate::plan::Elem;
@@ -186,9 +187,14 @@ pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
         cx.dispatch(zero_padding::KERNEL, items, shape.rows() as f64, bindings, |first, end| zero_padding::Params { first, end, ..params });
     }
     let scalars: usize = op.axes.iter().map(|a| a.extent).product();
-    let unused = Axis { extent: 1, input_stride: 0, output_stride: 0 };
+    let one = Axis { extent: 1, input_stride: 0, output_stride: 0 };
+    // The order of the loops is free. Software adapters pay for each division and copy the longest loop as a run.
+    let mut axes = op.axes.clone();
+    let longest = (0..axes.len()).max_by_key(|&k| axes[k].extent);
+    let run = longest.filter(|_| cx.family != Family::Gpu).map_or(one, |k| axes.remove(k));
+    let runs = scalars / run.extent;
     // Loop 7 of the kernel is the innermost.
-    let axis = |k: usize| (k + op.axes.len()).checked_sub(8).map_or(unused, |i| op.axes[i]);
+    let axis = |k: usize| (k + axes.len()).checked_sub(8).map_or(one, |i| axes[i]);
     let four = |start: usize, field: fn(Axis) -> usize| std::array::from_fn(|k| field(axis(start + k)) as u32);
     let params = reindex::Params {
         extents_outer: four(0, |a| a.extent),
@@ -197,15 +203,14 @@ pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
         in_inner: four(4, |a| a.input_stride),
         out_outer: four(0, |a| a.output_stride),
         out_inner: four(4, |a| a.output_stride),
-        scalars: scalars as u32,
+        runs: runs as u32,
+        run: run.extent as u32,
+        in_run: run.input_stride as u32,
+        out_run: run.output_stride as u32,
         base: op.input_base as u32,
-        first: 0,
-        end: 0,
+        ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.output()];
-    cx.dispatch(reindex::KERNEL, scalars.div_ceil(64), 8.0 * scalars as f64, bindings, |first, end| reindex::Params {
-        first,
-        end,
-        ..params
-    });
+    let items = runs.div_ceil(64);
+    cx.dispatch(reindex::KERNEL, items, 8.0 * scalars as f64, bindings, |first, end| reindex::Params { first, end, ..params });
 }
