@@ -239,7 +239,7 @@ test('scenes are lines, long clips are made of windows, and the browser words th
   await stateIs(page, 'ready');
   const scenes = 'an owl blinking on a pink background\nan owl turning its head on a pink background';
   assert.equal(await page.inputValue('#prompt'), scenes, 'the new wording can be edited');
-  assert.equal(await page.inputValue('[name=expand]:checked'), '');
+  assert.equal(await page.inputValue('[name=expand]:checked'), 'written');
   assert.equal(await page.textContent('#notice'), '“owl” became “an owl blinking on a pink background”. Edit it and generate again.');
   const made = await summary(page);
   assert.deepEqual([made.frames, made.given], [9 + 4, { then: ['an owl turning its head on a pink background'] }]);

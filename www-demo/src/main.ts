@@ -41,7 +41,7 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
     else clip.removeAttribute(name);
   }
   clip.given = then.length > 0 ? { ...given, then } : given;
-  clip.expand = wording.value === 'browser' ? 'browser' : wording.value !== '';
+  clip.expand = wording.value === 'browser' ? 'browser' : wording.value === 'words';
   clip.removeAttribute('alt');
   notice.textContent = '';
   closeRegion();
@@ -126,7 +126,7 @@ clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }
   caption(captionOf(scenes));
   // Where it can be edited, and is not worded anew again.
   prompt.value = scenes.join('\n');
-  wording.value = '';
+  wording.value = 'written';
   notice.textContent = `“${originalPrompt}” became “${expanded}”. Edit it and generate again.`;
 });
 clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
