@@ -7,6 +7,8 @@ import { Video } from './video.js';
 
 /** What the engine reads by itself; untyped files may be anything, also what it does not read. */
 const READABLE = /^(image\/(gif|a?png))?$/;
+/** Pages in the background may never hear of a picture. */
+const UNSEEN_MS = 1000;
 /** As browsers show pictures of an animation that claim to last no time at all. */
 const INSTANT_S = 0.1;
 
@@ -117,11 +119,19 @@ async function* element(video: HTMLVideoElement, fps: number): AsyncGenerator<Dr
   video.pause();
   if (video.readyState < 2) await happens(video, 'loadeddata');
   for (const time of times(video.duration, fps)) {
+    const shown = nextPicture(video);
     video.currentTime = time;
-    await happens(video, 'seeked');
+    await Promise.all([happens(video, 'seeked'), shown]);
     yield [video, video.videoWidth, video.videoHeight];
   }
   video.currentTime = currentTime;
+}
+
+/** On busy machines a seek is over before its picture is there. */
+async function nextPicture(video: HTMLVideoElement): Promise<unknown> {
+  if (!('requestVideoFrameCallback' in video)) return undefined;
+  const shown = new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+  return Promise.race([shown, new Promise((resolve) => setTimeout(resolve, UNSEEN_MS))]);
 }
 
 function happens(target: EventTarget, type: string): Promise<Event> {
