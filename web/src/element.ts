@@ -1,13 +1,14 @@
 /** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
 
+import { OBSERVED, optionsOf } from './element-attributes.js';
 import type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState } from './element-events.js';
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
 import { View } from './element-view.js';
-import { KinoraError, type ErrorCode } from './errors.js';
+import { KinoraError, kinoraError } from './errors.js';
 import type { GenerateOptions, GenerationEvent, LoadProgress, PromptParts } from './options.js';
 import { Player } from './player.js';
 import { leaseModel, type Lease } from './shared-model.js';
-import { checkSupport, type SupportReport } from './support.js';
+import { checkSupport, supportError, type SupportReport } from './support.js';
 import type { Video } from './video.js';
 
 export type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState, PreviewDetail } from './element-events.js';
@@ -19,7 +20,6 @@ const LOADING = 0.25;
 const NEAR = '200px';
 /** After these the model is unusable, also for others. */
 const FATAL: ReadonlySet<string> = new Set(['internal', 'worker', 'disposed']);
-const NUMBERS = ['width', 'height', 'frames', 'fps', 'steps', 'seed'] as const;
 
 // Node has no elements; importing there must not fail, so that servers can render pages that use one.
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
@@ -27,7 +27,7 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
 /**
  * Generates a clip from its attributes and plays it.
  *
- * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `fps`, `steps` as in {@link GenerateOptions};
+ * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `window`, `fps`, `steps` as in {@link GenerateOptions};
  * `autoplay` begins unasked; `loading` is `lazy` (default: `autoplay` waits until the element is near the viewport) or `eager`
  * (loads the model at once); `loop`; `controls`; `alt` (default: the prompt); `poster`, the address of a picture.
  *
@@ -41,12 +41,14 @@ export class KinoraVideo extends Base {
   /** The value of the element is submitted with its form. */
   static readonly formAssociated = true;
   /** @internal */
-  static readonly observedAttributes = ['prompt', 'model', 'alt', 'poster', 'width', 'height', 'controls', 'loop', 'autoplay', 'loading'];
+  static readonly observedAttributes = OBSERVED;
   /** The texts of all elements. Assign before the first element is made. */
   static labels: KinoraVideoLabels = ENGLISH;
 
   /** What the next clip is made from besides the `prompt` attribute: images, clips and what becomes of them. */
   given: PromptParts = {};
+  /** How the `prompt` attribute is expanded, as in {@link GenerateOptions}. */
+  expand: NonNullable<GenerateOptions['expand']> = false;
   readonly #view: View;
   readonly #player: Player;
   readonly #internals = this.attachInternals();
@@ -217,7 +219,7 @@ export class KinoraVideo extends Base {
       const { model } = await this.#acquire(signal);
       this.#setState('generating');
       this.#view.progress(from, labels.preparing);
-      const generation = model.generate({ ...this.given, text: this.getAttribute('prompt') ?? '' }, { ...this.#options(), signal });
+      const generation = model.generate({ ...this.given, text: this.getAttribute('prompt') ?? '' }, { ...optionsOf(this), expand: this.expand, signal });
       for await (const event of generation) {
         if (signal.aborted) {
           if (event.type === 'step') event.preview?.close();
@@ -262,7 +264,9 @@ export class KinoraVideo extends Base {
     signal.throwIfAborted();
     this.#send('support', report);
     this.#help = report.ok ? [] : report.help;
-    if (!report.ok) throw new KinoraError(errorCode(report), report.message);
+    const error = supportError(report);
+    // The help is shown as links.
+    if (error) throw new KinoraError(error.code, error.message);
     const onProgress = (progress: LoadProgress) => {
       if (this.#state === 'loading') this.#view.progress(LOADING * progress.fraction, this.#view.labels.loading(progress));
       this.#send('load-progress', progress);
@@ -277,11 +281,6 @@ export class KinoraVideo extends Base {
     this.#preload?.abort();
     this.#lease?.release();
     this.#lease = undefined;
-  }
-
-  #options(): GenerateOptions {
-    const given = NUMBERS.flatMap((name) => (this.hasAttribute(name) ? [[name, Number(this.getAttribute(name))]] : []));
-    return Object.fromEntries(given);
   }
 
   #onEvent(event: GenerationEvent, from: number): void {
@@ -406,15 +405,6 @@ declare global {
 
 function cancelled(): DOMException {
   return new DOMException('the generation was cancelled', 'AbortError');
-}
-
-function kinoraError(thrown: unknown): KinoraError {
-  return thrown instanceof KinoraError ? thrown : new KinoraError('internal', String(thrown), { cause: thrown });
-}
-
-function errorCode(report: SupportReport): ErrorCode {
-  const { code } = report;
-  return code === 'no-webgpu' || code === 'no-adapter' || code === 'insecure-context' ? code : 'limit';
 }
 
 if (globalThis.customElements && !customElements.get('kinora-video')) customElements.define('kinora-video', KinoraVideo);

@@ -98,6 +98,11 @@ export class KinoraError extends Error {
   }
 }
 
+/** Anything that was thrown as an error of this package. */
+export function kinoraError(thrown: unknown): KinoraError {
+  return thrown instanceof KinoraError ? thrown : new KinoraError('internal', String(thrown), { cause: thrown });
+}
+
 /** What to send of anything that was thrown. */
 export function errorData(thrown: unknown): ErrorData {
   if (thrown instanceof KinoraError) return { code: thrown.code, message: thrown.message, hint: thrown.hint ?? null };

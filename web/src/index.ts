@@ -2,6 +2,7 @@
 
 export type { EncodeOptions, VideoType } from './encode.js';
 export { KinoraError, type ErrorCode } from './errors.js';
+export type { ExpandFunction, LanguageModelAvailability } from './expand.js';
 export { Generation } from './generation.js';
 export { generateVideo, loadModel, VideoModel } from './model.js';
 export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';

@@ -2,15 +2,16 @@
 
 import { Client } from './client.js';
 import { KinoraError, errorFromData } from './errors.js';
+import { expandPrompt } from './expand.js';
 import { Generation } from './generation.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
 import type {
   Estimate, GenerateOptions, GenerationEvent, GenerationMetadata, ImageSource, LoadOptions, ModelInfo, Prompt, PromptParts, VideoSource,
 } from './options.js';
-import type { GenerateCall, SourceCall } from './protocol.js';
+import type { Calls, GenerateCall, SourceCall } from './protocol.js';
 import { readSource } from './sources.js';
-import { checkSupport } from './support.js';
+import { checkSupport, supportError } from './support.js';
 import { Video, type EncoderSetup } from './video.js';
 
 /** The parts of a prompt that are one image or clip. */
@@ -24,7 +25,9 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
   oneOf('kernels', kernels, ['auto', 'gpu', 'soft']);
   oneOf('cache', cache, ['auto', 'opfs', 'none']);
   signal?.throwIfAborted();
-  if (device !== 'cpu') await requireGpu();
+  // Nothing is downloaded for nothing.
+  const unsupported = device === 'cpu' ? undefined : supportError(await checkSupport());
+  if (unsupported) throw unsupported;
   const source = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none');
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && source !== flipbook);
@@ -32,19 +35,12 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
   const client = await Client.start(worker);
   try {
     const parameters = { wasm, source, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
-    const info = await client.call('load', parameters, { signal, onEvent: onProgress });
-    return new VideoModel(client, info, { worker, wasm });
+    const loaded = await client.call('load', parameters, { signal, onEvent: onProgress });
+    return new VideoModel(client, loaded, { worker, wasm });
   } catch (error) {
     client.close(new KinoraError('disposed', 'the model could not be loaded'));
     throw error;
   }
-}
-
-/** Fails before anything is downloaded for nothing. */
-async function requireGpu(): Promise<void> {
-  const { ok, code, message, help } = await checkSupport();
-  if (ok || code === 'ok' || code === 'software-adapter') return;
-  throw new KinoraError(code === 'limits-too-small' ? 'limit' : code, message, { hint: help.map(({ text, url }) => `${text}: ${url}`).join('; ') });
 }
 
 /** A loaded model. Generations run one after another. */
@@ -52,12 +48,14 @@ export class VideoModel implements AsyncDisposable {
   /** What the model is and does by default. */
   readonly info: ModelInfo;
   readonly #client: Client;
+  readonly #expansionTask: string;
   readonly #setup: EncoderSetup;
 
   /** @internal */
-  constructor(client: Client, info: ModelInfo, setup: EncoderSetup) {
+  constructor(client: Client, { info, expansionTask }: Calls['load']['result'], setup: EncoderSetup) {
     this.#client = client;
     this.info = info;
+    this.#expansionTask = expansionTask;
     this.#setup = setup;
   }
 
@@ -67,8 +65,8 @@ export class VideoModel implements AsyncDisposable {
   }
 
   /**
-   * Several generations side by side, of any shapes: quicker than one after another, and each what it would be alone. There are
-   * no previews. Cancelling one cancels all.
+   * Several generations side by side, of any shapes: quicker than one after another, and each what it would be alone. Those of
+   * windows come last; only they have previews. Cancelling one cancels all.
    */
   generateMany(jobs: readonly (GenerateOptions & { prompt: Prompt })[]): Generation[] {
     const abort = new AbortController();
@@ -76,7 +74,7 @@ export class VideoModel implements AsyncDisposable {
     const seeds = jobs.map(({ seed }) => seed ?? randomSeed());
     const listeners: ((event: GenerationEvent) => void)[] = [];
     const call = async () => {
-      const read = await Promise.all(jobs.map((job, index) => this.#request(job, seeds[index]!)));
+      const read = await Promise.all(jobs.map((job, index) => this.#expanded(job, seeds[index]!, signal, (text) => listeners[index]?.({ type: 'note', text }))));
       const parameters = { requests: read.map(([request]) => request), arrays: read.flatMap(([, arrays]) => arrays) };
       return this.#client.call('generate', parameters, { signal, onEvent: ([index, event]) => listeners[index]?.(event) });
     };
@@ -102,9 +100,10 @@ export class VideoModel implements AsyncDisposable {
     );
   }
 
-  /** What a generation with these options will take here, measured by one step of it. */
-  async estimate(options: GenerateOptions = {}): Promise<Estimate> {
-    const [request] = await this.#request({ ...options, prompt: '' }, 0);
+  /** What a generation will take here, measured by one step of it. Of the prompt only the number of texts counts. */
+  async estimate({ expand, prompt, ...options }: GenerateOptions & { prompt?: Prompt } = {}): Promise<Estimate> {
+    const then = typeof prompt === 'object' ? prompt.then : undefined;
+    const [request] = await this.#request({ ...options, prompt: { text: '', ...defined({ then }) } }, 0);
     return this.#client.call('estimate', request, { signal: options.signal });
   }
 
@@ -118,11 +117,24 @@ export class VideoModel implements AsyncDisposable {
     return this.dispose();
   }
 
+  /** {@link #request}, with the text that another writes instead of the model's vocabulary. */
+  async #expanded(job: GenerateOptions & { prompt: Prompt }, seed: number, signal: AbortSignal, note: (text: string) => void) {
+    const { prompt, expand, ...options } = job;
+    if (expand !== 'browser' && typeof expand !== 'function') return this.#request(job, seed);
+    const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : prompt;
+    const original = parts.text ?? '';
+    const text = await expandPrompt(expand, [original, seed], this.#expansionTask, signal, note);
+    const [request, arrays] = await this.#request({ ...options, prompt: { ...parts, text } }, seed);
+    return [{ ...request, original }, arrays] as const;
+  }
+
   /** What is asked for, and the bytes of its images and clips. */
   async #request({ prompt, preview, ...options }: GenerateOptions & { prompt: Prompt }, seed: number): Promise<[GenerateCall, Uint8Array<ArrayBuffer>[]]> {
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : { ...prompt };
-    const { text, negative, extend, loop, strength, overlap, keyframes } = parts;
-    const { width, height, frames, durationSeconds, fps, steps, guidance, expand } = options;
+    const { text, negative, extend, loop, strength, overlap, then, keyframes } = parts;
+    const { width, height, frames, window, durationSeconds, fps, steps, guidance } = options;
+    // What is neither the engine refuses.
+    const expand = options.expand as boolean | undefined;
     const sources: SourceCall[] = [];
     const arrays: Uint8Array<ArrayBuffer>[] = [];
     const add = async (part: string, source: ImageSource | VideoSource, isClip: boolean, frame?: number) => {
@@ -132,7 +144,7 @@ export class VideoModel implements AsyncDisposable {
     };
     for (const part of PARTS) if (parts[part]) await add(part, parts[part], !/image/i.test(part));
     for (const [frame, image] of Object.entries(keyframes ?? {})) await add('keyframes', image, false, Number(frame));
-    const plain = { text, negative, extend, loop, strength, overlap, width, height, frames, durationSeconds, fps, steps, guidance, expand };
+    const plain = { text, negative, extend, loop, strength, overlap, then, width, height, frames, window, durationSeconds, fps, steps, guidance, expand };
     return [{ ...defined(plain), seed, sources, previewEvery: preview === false ? 0 : (preview?.everySteps ?? 2) }, arrays];
   }
 }
@@ -141,7 +153,7 @@ export class VideoModel implements AsyncDisposable {
 function describe(prompt: Prompt): Record<string, unknown> | undefined {
   if (typeof prompt === 'string') return undefined;
   const { text, negative, ...given } = prompt;
-  const plain = JSON.stringify(given, (key, value) => (key && typeof value === 'object' && key !== 'keyframes' ? (value.name ?? 'pixels') : value));
+  const plain = JSON.stringify(given, (key, value) => (key && typeof value === 'object' && key !== 'keyframes' && key !== 'then' ? (value.name ?? 'pixels') : value));
   return plain === '{}' ? undefined : JSON.parse(plain);
 }
 

@@ -1,5 +1,6 @@
 /** What callers pass in and get told: options, prompts, events and progress, with units. */
 
+import type { ExpandFunction } from './expand.js';
 import type { Video } from './video.js';
 
 /** Storage of weights on the GPU: `auto` is `f16`, which needs no GPU feature. Everything is computed in f32. */
@@ -103,6 +104,8 @@ export interface PromptParts {
   strength?: number;
   /** Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames. Default: 5. */
   overlap?: number;
+  /** What happens next, in order: texts that go on where the one before ends. */
+  then?: readonly string[];
 }
 
 /** What to generate. Whatever is absent gets the model's default. */
@@ -111,8 +114,11 @@ export interface GenerateOptions {
   width?: number;
   /** Pixels. */
   height?: number;
+  /** With `window` those of the whole clip, which then may be any number. */
   frames?: number;
-  /** Seconds; chooses the nearest number of frames that the model can make. Ignored if `frames` is given. */
+  /** Makes a long clip from windows of so many frames, each going on where the last one ended. */
+  window?: number;
+  /** Seconds; chooses the nearest number of frames that can be made. Ignored if `frames` is given. */
   durationSeconds?: number;
   /** Frames per second of the finished clip; the motion is the model's own. */
   fps?: number;
@@ -122,8 +128,11 @@ export interface GenerateOptions {
   guidance?: number;
   /** 0 to 2^53 − 1; the same seed gives the same clip. Default: random. */
   seed?: number;
-  /** Adds the article, motion and background that the text lacks, from the model's vocabulary; the seed chooses. */
-  expand?: boolean;
+  /**
+   * Writes the text anew: `true` adds the article, motion and background that it lacks, from the model's vocabulary; `'browser'` asks
+   * the browser's own language model, see `languageModel` of the support report; a function does as it likes.
+   */
+  expand?: boolean | 'browser' | ExpandFunction;
   /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
   preview?: false | { everySteps?: number };
   signal?: AbortSignal;
@@ -166,8 +175,11 @@ export interface GenerationMetadata {
   model: string;
   width: number;
   height: number;
-  /** That were generated; a clip that continues another has more. */
+  /** That were generated, in all windows; a clip that continues another has more. */
   frames: number;
+  /** Frames of each window, and how many there are, where the clip is made of windows. */
+  window?: number;
+  windows?: number;
   fps: number;
   steps: number;
   guidance: number;

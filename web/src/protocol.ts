@@ -19,8 +19,12 @@ export interface SourceCall {
 }
 
 /** A request to generate as the caller put it; the engine checks it. */
-export interface GenerateCall extends Omit<PromptParts, 'image' | 'lastImage' | 'keyframes' | 'video' | 'connect' | 'mask'>, Omit<GenerateOptions, 'preview' | 'signal' | 'onEvent'> {
+export interface GenerateCall extends Omit<PromptParts, 'image' | 'lastImage' | 'keyframes' | 'video' | 'connect' | 'mask'>, Omit<GenerateOptions, 'preview' | 'signal' | 'onEvent' | 'expand'> {
   seed: number;
+  /** By the model's vocabulary; everything else is done before. */
+  expand?: boolean;
+  /** The text before it was expanded on the page. */
+  original?: string;
   /** 0 for none. */
   previewEvery: number;
   sources: SourceCall[];
@@ -50,7 +54,8 @@ export interface EncodeCall {
 export interface Calls {
   load: {
     parameters: { wasm: string; source: ModelSource; device: 'auto' | 'gpu' | 'soft' | 'cpu'; f32: boolean; cache: boolean };
-    result: ModelInfo;
+    /** And what to tell language models that expand prompts. */
+    result: { info: ModelInfo; expansionTask: string };
     event: LoadProgress;
   };
   /** Clips side by side; events say which one they are about. */

@@ -129,7 +129,7 @@ class Session {
       report({ ...progress, phase: 'compile', fraction, message: `compiling ${total} kernels` });
     });
     report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
-    return model.info();
+    return { info: model.info(), expansionTask: model.expansionTask() };
   }
 
   async #compile(model: Model, signal: AbortSignal, onCompiled?: (done: number, total: number) => void): Promise<void> {
@@ -143,21 +143,25 @@ class Session {
   async #generate(id: number, { requests, arrays }: Calls['generate']['parameters'], signal: AbortSignal): Promise<Calls['generate']['result']> {
     const begun = performance.now();
     let denoisingFrom = begun;
-    let width = 0;
+    const starts: Extract<GenerationEvent, { type: 'start' }>[] = [];
     let events = Promise.resolve();
     const onEvent = (index: number, event: EngineEvent) => {
       const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event: [index, event] }, transfer);
-      if (event.type === 'start') width = event.width;
+      if (event.type === 'start') starts[index] = event;
       if (event.type === 'text') denoisingFrom = performance.now();
+      const { width = 0, windows = 1 } = starts[index] ?? {};
       if (event.type === 'decode') {
-        events = events.then(() => send({ ...event, fraction: DENOISING }));
+        events = events.then(() => send({ ...event, fraction: (windows - 1 + DENOISING) / windows }));
       } else if (event.type !== 'step') {
         send(event);
       } else {
         const { step, steps, preview } = event;
-        const done = step / steps;
+        // Windows that are done were decoded too.
+        const each = steps / windows;
+        const window = Math.ceil(step / each) - 1;
+        const fraction = (window + DENOISING * (step / each - window)) / windows;
         const elapsed = performance.now() - denoisingFrom;
-        const plain = { type: 'step' as const, step, steps, fraction: DENOISING * done, etaMs: elapsed / (DENOISING * done) - elapsed };
+        const plain = { type: 'step' as const, step, steps, fraction, etaMs: elapsed / fraction - elapsed };
         const picture = preview && this.#bitmap(preview, width);
         // Still in order: each event waits for those before it.
         events = events.then(async () => {

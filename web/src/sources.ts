@@ -5,8 +5,12 @@ import type { ImageSource, VideoSource } from './options.js';
 import type { SourceCall } from './protocol.js';
 import { Video } from './video.js';
 
-/** What the engine reads by itself; untyped files may be anything. */
-const READABLE = /^(image\/(gif|a?png|webp))?$/;
+/** What the engine reads by itself; untyped files may be anything, also what it does not read. */
+const READABLE = /^(image\/(gif|a?png))?$/;
+/** Pages in the background may never hear of a picture. */
+const UNSEEN_MS = 1000;
+/** As browsers show pictures of an animation that claim to last no time at all. */
+const INSTANT_S = 0.1;
 
 /** A canvas, a picture of a film, or whatever else can be drawn, with its size. */
 type Drawable = [CanvasImageSource, number, number];
@@ -20,7 +24,11 @@ export async function readSource(
     const frames = Array.from({ length: source.frameCount }, (_, index) => new Uint8Array(source.rgba(index)));
     return [{ arrays: frames.length, width: source.width, height: source.height, fps: source.fps }, frames];
   }
-  if (source instanceof Blob && READABLE.test(source.type)) return [{ arrays: 1 }, [new Uint8Array(await source.arrayBuffer())]];
+  if (source instanceof Blob) {
+    const bare = typeof createImageBitmap === 'undefined';
+    // Platforms without pictures, such as Node, are told by the engine which formats it reads.
+    if (bare || (READABLE.test(source.type) && !(await isWebp(source)))) return [{ arrays: 1 }, [new Uint8Array(await source.arrayBuffer())]];
+  }
   try {
     const frames: Uint8Array<ArrayBuffer>[] = [];
     let canvas: OffscreenCanvas | undefined;
@@ -45,13 +53,48 @@ async function* pictures(source: ImageSource | VideoSource, fps: number): AsyncG
     for (const picture of source) yield* pictures(picture, fps);
   } else if (fps && source instanceof Blob && source.type.startsWith('video/')) {
     yield* film(source, fps);
+  } else if (source instanceof Blob && (await isWebp(source))) {
+    yield* webp(source, fps);
   } else if (fps && globalThis.HTMLVideoElement && source instanceof HTMLVideoElement) {
     yield* element(source, fps);
   } else {
-    const bitmap = await createImageBitmap(source as ImageSource);
-    yield [bitmap, bitmap.width, bitmap.height];
-    bitmap.close();
+    yield* picture(source as ImageSource);
   }
+}
+
+async function* picture(source: ImageSource): AsyncGenerator<Drawable> {
+  const bitmap = await createImageBitmap(source);
+  yield [bitmap, bitmap.width, bitmap.height];
+  bitmap.close();
+}
+
+/** By its first bytes, since types are what file names say. */
+async function isWebp(file: Blob): Promise<boolean> {
+  const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+  return start.startsWith('RIFF') && start.endsWith('WEBP');
+}
+
+/** A WebP: an image, or at each moment the picture on screen. Without decoders of animations browsers see the first one only. */
+async function* webp(file: Blob, fps: number): AsyncGenerator<Drawable> {
+  const data = new Uint8Array(await file.arrayBuffer());
+  // An extended file has its flags in byte 20 (developers.google.com/speed/webp/docs/riff_container).
+  if (String.fromCharCode(...data.subarray(12, 16)) !== 'VP8X' || !(data[20]! & 2)) return yield* picture(file);
+  if (typeof ImageDecoder === 'undefined') throw new Error('this browser reads no animated WebP; give it as GIF, APNG, MP4 or WebM');
+  const decoder = new ImageDecoder({ data, type: 'image/webp' });
+  await Promise.all([decoder.tracks.ready, decoder.completed]);
+  const { frameCount } = decoder.tracks.selectedTrack!;
+  // Where an image is needed the engine says how many it found.
+  const rate = fps || 1 / INSTANT_S;
+  let end = 0;
+  let shown = 0;
+  for (let index = 0; index < frameCount; index++) {
+    const { image } = await decoder.decode({ frameIndex: index });
+    end += (image.duration ?? 0) / 1e6 || INSTANT_S;
+    const until = index + 1 < frameCount ? Math.ceil(end * rate - 0.5) : Math.max(1, Math.round(end * rate));
+    for (; shown < until; shown++) yield [image, image.displayWidth, image.displayHeight];
+    image.close();
+  }
+  decoder.close();
 }
 
 /** The middle of each interval. */
@@ -76,11 +119,19 @@ async function* element(video: HTMLVideoElement, fps: number): AsyncGenerator<Dr
   video.pause();
   if (video.readyState < 2) await happens(video, 'loadeddata');
   for (const time of times(video.duration, fps)) {
+    const shown = nextPicture(video);
     video.currentTime = time;
-    await happens(video, 'seeked');
+    await Promise.all([happens(video, 'seeked'), shown]);
     yield [video, video.videoWidth, video.videoHeight];
   }
   video.currentTime = currentTime;
+}
+
+/** On busy machines a seek is over before its picture is there. */
+async function nextPicture(video: HTMLVideoElement): Promise<unknown> {
+  if (!('requestVideoFrameCallback' in video)) return undefined;
+  const shown = new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+  return Promise.race([shown, new Promise((resolve) => setTimeout(resolve, UNSEEN_MS))]);
 }
 
 function happens(target: EventTarget, type: string): Promise<Event> {

@@ -1,5 +1,8 @@
 /** What this browser and machine can do, as data. */
 
+import { KinoraError } from './errors.js';
+import { languageModelAvailability, type LanguageModelAvailability } from './expand.js';
+
 /** Why generation works or does not. */
 export type SupportCode = 'ok' | 'software-adapter' | 'insecure-context' | 'no-webgpu' | 'no-adapter' | 'limits-too-small';
 
@@ -17,6 +20,8 @@ export interface SupportReport {
   features: string[];
   /** Video codecs that this browser encodes; without any, MP4 is written uncompressed. */
   encoders: string[];
+  /** The browser's own language model, for `expand: 'browser'`. */
+  languageModel: LanguageModelAvailability;
   storage?: { quota: number; usage: number; persisted: boolean };
 }
 
@@ -34,9 +39,9 @@ const CODECS = { avc: 'avc1.42001f', vp9: 'vp09.00.10.08', av1: 'av01.0.04M.08',
 
 /** Looks at this browser. Never throws and downloads nothing. */
 export async function checkSupport(): Promise<SupportReport> {
-  const encoders = await usableEncoders();
+  const [encoders, languageModel] = await Promise.all([usableEncoders(), languageModelAvailability()]);
   const report = (code: SupportCode, message: string, help: SupportReport['help'] = []): SupportReport =>
-    ({ ok: code === 'ok' || code === 'software-adapter', code, message, help, features: [], encoders });
+    ({ ok: code === 'ok' || code === 'software-adapter', code, message, help, features: [], encoders, languageModel });
   if (globalThis.isSecureContext === false) {
     return report('insecure-context', 'WebGPU needs a page served over HTTPS or from localhost.', [HELP.secure]);
   }
@@ -65,6 +70,12 @@ export async function checkSupport(): Promise<SupportReport> {
     features: [...adapter.features],
     ...(storage && { storage }),
   };
+}
+
+/** Why nothing can be generated here, where that is so. */
+export function supportError({ ok, code, message, help }: SupportReport): KinoraError | undefined {
+  if (ok || code === 'ok' || code === 'software-adapter') return undefined;
+  return new KinoraError(code === 'limits-too-small' ? 'limit' : code, message, { hint: help.map(({ text, url }) => `${text}: ${url}`).join('; ') });
 }
 
 async function usableEncoders(): Promise<string[]> {

@@ -24,8 +24,10 @@ after(async () => {
 });
 
 /** A first visit in a browser profile of its own. */
-async function visit({ hash = '', from = browser, ...options } = {}) {
+async function visit({ hash = '', from = browser, languageModel, ...options } = {}) {
   const context = await from.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const stub = (answer) => (globalThis.LanguageModel = { availability: async () => (answer ? 'available' : 'unavailable'), create: async () => ({ prompt: async () => answer, destroy() {} }) });
+  await context.addInitScript(stub, languageModel);
   const page = await context.newPage();
   page.problems = [];
   page.on('pageerror', (error) => page.problems.push(String(error)));
@@ -203,6 +205,57 @@ test('a dropped picture begins the clip, which is then extended, changed in part
   assert.deepEqual((await summary(page)).given, { video: 'pixels', loop: true });
   assert.equal(await page.locator('#gallery li').count(), 4);
   await assertAccessible(page, 'worked on');
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test('scenes are lines, long clips are made of windows, and the browser words the sentence if it can', { timeout: 300_000 }, async () => {
+  const plain = await visit();
+  await plain.click('#options summary');
+  const choices = (name) => plain.locator(`[name=${name}] + span`).filter({ visible: true }).allTextContents();
+  assert.deepEqual([await choices('expand'), await choices('frames')], [['As written', 'Add what it lacks'], ['0.8 s', '1.4 s', '2.8 s', '5.4 s']]);
+  assert.equal(await plain.textContent('#learned'), '1.4 s');
+  await assertAccessible(plain, 'options');
+  await plain.focus('#prompt');
+  await plain.keyboard.press('ControlOrMeta+A');
+  await plain.keyboard.type('an owl');
+  await plain.keyboard.press('Shift+Enter');
+  await plain.keyboard.type('a fox');
+  assert.equal(await plain.inputValue('#prompt'), 'an owl\na fox');
+  await plain.locator('[name=frames][value="33"]').focus();
+  await plain.keyboard.press('Space');
+  await plain.keyboard.press('Enter');
+  await plain.waitForFunction(() => /^Step \d+ of 24/.test(document.querySelector('kinora-video').shadowRoot.querySelector('.status').textContent), null, { timeout: 120_000 });
+  assert.deepEqual(await plain.evaluate(() => ['prompt', 'frames', 'window'].map((name) => document.querySelector('kinora-video').getAttribute(name))), ['an owl', '33', '17']);
+  await plain.keyboard.press('Escape');
+  await stateIs(plain, 'empty');
+  assert.deepEqual(plain.problems, []);
+  await plain.context().close();
+
+  const page = await visit({ hash: `${SMALL.replace(/prompt=[^&]*/, 'prompt=owl%0Aan+owl+turning+its+head+on+a+pink+background')}`, languageModel: 'an owl blinking on a pink background' });
+  assert.match(await page.textContent('#report'), /Language modelin this browser/);
+  await page.click('[name=expand][value=browser]');
+  await page.click('#generate');
+  await stateIs(page, 'ready');
+  const scenes = 'an owl blinking on a pink background\nan owl turning its head on a pink background';
+  assert.equal(await page.inputValue('#prompt'), scenes, 'the new wording can be edited');
+  assert.equal(await page.inputValue('[name=expand]:checked'), 'written');
+  assert.equal(await page.textContent('#notice'), '“owl” became “an owl blinking on a pink background”. Edit it and generate again.');
+  const made = await summary(page);
+  assert.deepEqual([made.frames, made.given], [9 + 4, { then: ['an owl turning its head on a pink background'] }]);
+  assert.equal(await page.textContent('#caption'), scenes.replace('\n', ', then '));
+  assert.match(await page.textContent('#details'), /^Seed 7, made in [\d.]+ s$/);
+  assert.match(await page.textContent('#api-code'), /then: \["an owl turning.*\n.*frames: 13, window: 9, steps: 4/);
+  assert.ok(await page.isVisible('#share'));
+  await assertAccessible(page, 'two scenes');
+  const link = page.url();
+  await nextClip(page, () => page.click('#extend'));
+  const extended = await summary(page);
+  assert.deepEqual([extended.frames, extended.given], [13 - 5 + 17, { video: 'pixels', extend: 'forward' }], 'it goes on with the last scene');
+  assert.equal(await page.textContent('#caption'), 'an owl turning its head on a pink background');
+  await page.goto(link);
+  await page.reload();
+  assert.deepEqual([await page.inputValue('#prompt'), await page.inputValue('[name=frames]:checked')], [scenes, '9'], 'a link carries them');
   assert.deepEqual(page.problems, []);
   await page.context().close();
 });

@@ -38,7 +38,7 @@ test('the element of the README knows the attributes that the README lists', asy
   const html = readme.match(/```html\n.*\n(<kinora-video[\s\S]*?)```/)?.[1];
   const page = await pageWithElement(html ?? '');
   const listed = [...readme.match(/\| attributes \|(.*)/)[1].matchAll(/`([a-z]+)/g)].map(([, name]) => name);
-  const source = readFileSync(join(web, 'src/element.ts'), 'utf8');
+  const source = ['element', 'element-attributes'].map((name) => readFileSync(join(web, `src/${name}.ts`), 'utf8')).join();
   assert.deepEqual(listed.filter((name) => !source.includes(`'${name}'`)), []);
   assert.deepEqual(
     await page.evaluate(() => {

@@ -148,17 +148,25 @@ test('a given picture is where the clip begins', { timeout: 180_000 }, async () 
 });
 
 test('the estimate is of the size of what a clip takes', { timeout: 180_000 }, async () => {
-  const { estimate, larger, ms, refused } = await page.evaluate(async () => {
+  const { estimate, larger, long, scenes, ms, refused } = await page.evaluate(async () => {
     const options = { frames: 9, steps: 4, seed: 2, preview: false };
     const estimate = await globalThis.model.estimate(options);
     const larger = await globalThis.model.estimate({ ...options, width: 160 });
+    const long = await globalThis.model.estimate({ ...options, window: 9, frames: 9 + 3 * 4 });
+    const scenes = await globalThis.model.estimate({ ...options, prompt: { then: ['b', 'c', 'd'] } });
     let ms;
     await globalThis.model.generate('a taxi', { ...options, onEvent: (event) => event.type === 'done' && (ms = event.ms) });
-    return { estimate, larger, ms, refused: await globalThis.model.estimate({ width: 33 }).catch(({ code }) => code) };
+    return { estimate, larger, long, scenes, ms, refused: await globalThis.model.estimate({ width: 33 }).catch(({ code }) => code) };
   });
   console.log(`estimated ${Math.round(estimate.ms)} ms and ${(estimate.gpuBytes / 1e6).toFixed(0)} MB, took ${Math.round(ms)} ms`);
   // Other work on the machine comes and goes between the two.
   assert.ok(estimate.ms > ms / 4 && estimate.ms < ms * 4, `${estimate.ms} ms estimated, ${ms} ms taken`);
   assert.ok(estimate.gpuBytes > 40e6 && larger.gpuBytes > estimate.gpuBytes, `${estimate.gpuBytes} and ${larger.gpuBytes} bytes`);
+  // Four windows, each with what it shares with the one before; each estimate measures a step of its own.
+  console.log(`four windows: ${(long.ms / estimate.ms).toFixed(2)} and ${(scenes.ms / estimate.ms).toFixed(2)} times as long, ${long.gpuBytes - estimate.gpuBytes} bytes more`);
+  for (const { ms, gpuBytes } of [long, scenes]) {
+    assert.ok(ms > 2 * estimate.ms && ms < 20 * estimate.ms, `${ms} ms, ${estimate.ms} ms for one window`);
+    assert.ok(gpuBytes >= estimate.gpuBytes && gpuBytes < 2 * estimate.gpuBytes, `${gpuBytes} bytes, ${estimate.gpuBytes} for one window`);
+  }
   assert.equal(refused, 'invalid-request');
 });

@@ -8,12 +8,25 @@ import { test } from 'node:test';
 import { web } from './harness.mjs';
 
 const SCRIPT = `
-import { generateVideo, saveVideo, checkSupport } from 'kinora/node';
+import { generateVideo, loadModel, saveVideo, checkSupport } from 'kinora/node';
 const support = await checkSupport();
 const events = [];
 const { video } = await generateVideo({ prompt: 'a taxi on a green background', seed: 3, steps: 2, frames: 5, onEvent: ({ type }) => events.push(type) });
 await saveVideo(video, process.argv[1]);
-console.log(JSON.stringify({ support, events, frames: video.frameCount }));
+const model = await loadModel();
+const small = { width: 64, height: 64, frames: 5, steps: 1, seed: 3 };
+const failure = (prompt, options) => model.generate(prompt, { ...small, ...options }).then(() => 'none', ({ code, message }) => [code, message]);
+const failures = {
+  webp: await failure({ image: new Blob(['RIFF\\0\\0\\0\\0WEBPVP8 '], { type: 'image/webp' }) }),
+  jpeg: await failure({ image: new Blob([new Uint8Array([255, 216, 255, 224])], { type: 'image/jpeg' }) }),
+  expand: await failure('taxi', { expand: 'browser' }),
+};
+const own = await model.generate({ text: 'taxi', then: ['a fox'], overlap: 1 }, { ...small, expand: (text, seed) => \`a \${text} \${seed}\` });
+globalThis.LanguageModel = { availability: async () => 'available', create: async () => ({ prompt: async (text) => \`a yellow \${text}\`, destroy() {} }) };
+const { metadata } = await model.generate('taxi', { ...small, expand: 'browser' });
+const prompts = [own.metadata, metadata].map(({ prompt, originalPrompt }) => [prompt, originalPrompt]);
+await model.dispose();
+console.log(JSON.stringify({ support, events, frames: video.frameCount, failures, prompts, long: own.frameCount }));
 `;
 
 test('a script makes a clip and a file', { timeout: 180_000 }, () => {
@@ -23,6 +36,12 @@ test('a script makes a clip and a file', { timeout: 180_000 }, () => {
   const seen = JSON.parse(printed.toString());
   assert.ok(seen.support.ok, JSON.stringify(seen.support));
   assert.deepEqual([seen.frames, seen.events[0], seen.events.at(-1)], [5, 'start', 'done']);
+  for (const name of ['webp', 'jpeg']) {
+    assert.equal(seen.failures[name][0], 'unknown-input');
+    assert.match(seen.failures[name][1], /`image`: expected png, apng, gif or y4m/, 'only what Node reads');
+  }
+  assert.deepEqual([seen.support.languageModel, seen.failures.expand[0]], ['unavailable', 'expand-failed']);
+  assert.deepEqual([seen.prompts, seen.long], [[['a taxi 3', 'taxi'], ['a yellow taxi', 'taxi']], 9]);
   assert.equal(readFileSync(file).subarray(4, 8).toString(), 'ftyp');
   rmSync(folder, { recursive: true });
 });

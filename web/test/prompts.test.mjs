@@ -170,22 +170,18 @@ test('generations side by side are what they are alone', { timeout: 300_000 }, a
   assert.equal(seen.none, 0);
 });
 
-test('a clip that was given makes the same frames as with the command', { timeout: 300_000 }, async () => {
+/** Luma PSNR of each of our frames against those the command makes from `words`; nothing else is compared. */
+function psnrToCommand(words, own, files = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'kinora-'));
   try {
-    const [bytes, own] = await page.evaluate(async () => {
-      const made = await model.generate({ text: 'a taxi', video: gif, extend: 'forward' }, small);
-      return [Array.from(new Uint8Array(await gif.arrayBuffer())), Array.from({ length: made.frameCount }, (_, at) => Array.from(made.rgba(at)))];
-    });
-    writeFileSync(join(folder, 'clip.gif'), new Uint8Array(bytes));
-    const words = ['--video', 'clip.gif', '--extend', 'forward', '--size', `${SIDE}x${SIDE}`, '--frames', `${FRAMES}`, '--steps', '2', '--seed', '7', '-o', 'made.y4m'];
-    const model = join(web, '../models/flipbook');
-    execFileSync(process.env.KINORA_BIN, ['generate', 'a taxi', '--model', model, ...words], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, KINORA_KERNELS: 'soft' } });
-    // Only the luma is compared: 4:4:4, BT.601, limited range.
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), new Uint8Array(bytes));
+    const common = ['--model', join(web, '../models/flipbook'), '--size', `${SIDE}x${SIDE}`, '--steps', '2', '--seed', '7', '-o', 'made.y4m'];
+    execFileSync(process.env.KINORA_BIN, ['generate', ...words, ...common], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, KINORA_KERNELS: 'soft' } });
+    // 4:4:4, BT.601, limited range.
     const file = readFileSync(join(folder, 'made.y4m'));
     const area = SIDE * SIDE;
     let at = file.indexOf('\n') + 1;
-    const worst = own.map((rgba) => {
+    const quality = own.map((rgba) => {
       at = file.indexOf('\n', at) + 1;
       let squares = 0;
       for (let pixel = 0; pixel < area; pixel++) {
@@ -195,13 +191,197 @@ test('a clip that was given makes the same frames as with the command', { timeou
       at += 3 * area;
       return 10 * Math.log10((255 ** 2 * area) / squares);
     });
-    console.log(`luma PSNR of ${own.length} frames: worst ${Math.min(...worst).toFixed(1)} dB`);
     assert.equal(at, file.length, 'as many frames');
+    console.log(`luma PSNR of ${own.length} frames: worst ${Math.min(...quality).toFixed(1)} dB`);
     // Rounding to whole numbers alone leaves 59 dB.
-    assert.ok(worst.every((db) => db >= 50), worst.map((db) => db.toFixed(1)).join(' '));
+    assert.ok(quality.every((db) => db >= 50), quality.map((db) => db.toFixed(1)).join(' '));
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+test('a clip that was given makes the same frames as with the command', { timeout: 300_000 }, async () => {
+  const [bytes, own] = await page.evaluate(async () => {
+    const made = await model.generate({ text: 'a taxi', video: gif, extend: 'forward' }, small);
+    return [Array.from(new Uint8Array(await gif.arrayBuffer())), Array.from({ length: made.frameCount }, (_, at) => Array.from(made.rgba(at)))];
+  });
+  psnrToCommand(['a taxi', '--video', 'clip.gif', '--extend', 'forward', '--frames', `${FRAMES}`], own, { 'clip.gif': bytes });
+});
+
+test('long clips are made window by window, with the frames of the command', { timeout: 300_000 }, async () => {
+  const seen = await page.evaluate(async () => {
+    const events = [];
+    const prompt = { text: 'a taxi', then: ['a fox on a red background'], overlap: 1 };
+    const options = { ...small, window: 9, frames: 14, preview: { everySteps: 1 } };
+    const onEvent = ({ preview, ...event }) => (events.push({ ...event, pictured: preview?.width }), preview?.close());
+    const made = await model.generate(prompt, { ...options, onEvent });
+    const first = await model.generate('a taxi', small);
+    const same = Array.from({ length: 8 }, (_, at) => difference(made.rgba(at), first.rgba(at)));
+    const scenes = await model.generate({ ...prompt, then: ['a fox', 'an owl'] }, { ...small, steps: 1 });
+    const timed = await model.generate({ text: 'a taxi', overlap: 1 }, { ...small, steps: 1, window: 9, frames: undefined, durationSeconds: 1 });
+    const beside = await Promise.all(model.generateMany([{ prompt, ...options }, { prompt: 'a taxi', ...small }]));
+    const together = [difference(beside[0].rgba(13), made.rgba(13)), difference(beside[1].rgba(8), first.rgba(8))];
+    const frames = Array.from({ length: made.frameCount }, (_, at) => Array.from(made.rgba(at)));
+    return { events, metadata: made.metadata, same, scenes: [scenes.frameCount, scenes.metadata], timed: timed.metadata, together, frames };
+  });
+  const { prompt, given, frames, window, windows } = seen.metadata;
+  assert.deepEqual([prompt, given, frames, window, windows], ['a taxi', { then: ['a fox on a red background'], overlap: 1 }, 14, 9, 2]);
+  assert.deepEqual(seen.same, Array(8).fill(0), 'the first window is the clip alone, up to the frame that the second draws anew');
+  assert.equal(seen.events[0].frames, 14);
+  const steps = seen.events.filter(({ type }) => type === 'step');
+  assert.deepEqual(steps.map(({ step, steps, pictured }) => [step, steps, pictured ?? 0]), [[1, 4, SIDE], [2, 4, 0], [3, 4, SIDE], [4, 4, 0]]);
+  const fractions = seen.events.flatMap(({ fraction }) => fraction ?? []);
+  assert.deepEqual(fractions.map((fraction) => Math.round(fraction * 1e3) / 1e3), [0.175, 0.35, 0.675, 0.85, 0.85], 'each window has its share, decoding included');
+  assert.ok(steps.every(({ etaMs }) => etaMs > 0));
+  assert.deepEqual([seen.scenes[0], seen.scenes[1].windows, seen.scenes[1].frames], [9 + 8 + 8, 3, 25], 'a window for each text');
+  assert.deepEqual([seen.timed.frames, seen.timed.windows], [12, 2], 'a second at 12 frames');
+  assert.deepEqual(seen.together, [0, 0], 'beside others as alone');
+  psnrToCommand(['a taxi', '--then', 'a fox on a red background', '--overlap', '1', '--window', '9', '--frames', '14'], seen.frames);
+});
+
+test('impossible windows have the codes of the command', { timeout: 120_000 }, async () => {
+  const cases = [
+    ['{ text: "x", then: ["y", "z"], overlap: 1 }', { window: 9, frames: 14 }, 'invalid-conditioning', /3 scenes for 2 windows/],
+    ['"x"', { window: 17, frames: 9 }, 'invalid-conditioning', /window.*17 frames for a clip of 9/],
+    ['"x"', { window: 8, frames: 24 }, 'invalid-request', /frames.*8.*e\.g\. 9/],
+    ['{ text: "x", overlap: 9 }', { window: 9, frames: 24 }, 'invalid-conditioning', /overlap/],
+    ['{ text: "x", then: "y" }', {}, 'invalid-request', /then/],
+    ['"x"', { window: -9, frames: 24 }, 'invalid-request', /window/],
+    ['{ video, loop: true, overlap: 1, then: ["y"] }', {}, 'invalid-conditioning', /windows/],
+  ];
+  for (const [prompt, options, code, pattern] of cases) {
+    const failed = await page.evaluate(([prompt, options]) => failure(model.generate(new Function('video', `return (${prompt})`)(video), { ...small, ...options })), [prompt, options]);
+    assert.equal(failed.code, code, `${prompt}: ${JSON.stringify(failed)}`);
+    assert.match(failed.message, pattern, prompt);
+  }
+});
+
+/** A browser's language model of which everything can be decided; it remembers what it was asked. */
+function stubLanguageModel(available, answer) {
+  globalThis.asked = [];
+  globalThis.LanguageModel = {
+    availability: async (options) => (asked.push(['availability', options.expectedInputs[0].languages.join()]), available),
+    create: async ({ initialPrompts, signal }) => {
+      asked.push(['create', initialPrompts[0].role, initialPrompts[0].content, signal instanceof AbortSignal]);
+      return { prompt: async (text, { signal }) => (asked.push(['prompt', text, signal instanceof AbortSignal]), answer(signal)), destroy: () => asked.push(['destroy']) };
+    },
+  };
+}
+
+test("the browser's own language model expands prompts", { timeout: 300_000 }, async () => {
+  await page.evaluate(`globalThis.stubLanguageModel = ${stubLanguageModel}`);
+  for (const [available, notes] of [['available', []], ['downloadable', ['the browser downloads its language model first']]]) {
+    const seen = await page.evaluate(async (available) => {
+      stubLanguageModel(available, () => ' a rocket flying on a blue background\n');
+      const notes = [];
+      const onEvent = (event) => event.type === 'note' && notes.push(event.text);
+      const { metadata } = await model.generate('rocket', { ...small, steps: 1, expand: 'browser', onEvent });
+      return { metadata, notes, asked, report: (await kinora.checkSupport()).languageModel };
+    }, available);
+    assert.deepEqual([seen.metadata.prompt, seen.metadata.originalPrompt], ['a rocket flying on a blue background', 'rocket']);
+    assert.deepEqual([seen.notes, seen.report], [notes, available]);
+    assert.deepEqual(seen.asked.map(([call]) => call), ['availability', 'create', 'prompt', 'destroy', 'availability']);
+    const [, [, role, task, signalled], prompted] = seen.asked;
+    assert.deepEqual([role, signalled, prompted], ['system', true, ['prompt', 'rocket', true]]);
+    assert.match(task, /text-to-video.*backgrounds: white.*\n[^]*rocket: /, 'it is told the words of the model');
+    assert.ok(task.length < 16_000, `${task.length} characters`);
+  }
+  const seen = await page.evaluate(async () => {
+    const own = await model.generate({ text: 'rocket', overlap: 1 }, { ...small, steps: 1, expand: (text, seed) => `a red ${text}, seed ${seed}` });
+    const many = await Promise.all(model.generateMany([1, 2].map((seed) => ({ prompt: 'a fox', ...small, steps: 1, seed, expand: async (text, seed) => `${text} ${seed}` }))));
+    return [own, ...many].map(({ metadata: { prompt, originalPrompt } }) => [prompt, originalPrompt]);
+  });
+  assert.deepEqual(seen, [['a red rocket, seed 7', 'rocket'], ['a fox 1', 'a fox'], ['a fox 2', 'a fox']]);
+});
+
+test('what a language model cannot do is an error, never another prompt', { timeout: 120_000 }, async () => {
+  const cases = [
+    ['unavailable', '() => "a rocket"', /language model of this browser.*there is none/],
+    ['available', '() => { throw new DOMException("too long", "QuotaExceededError") }', /too long/],
+    ['available', '() => " \\n"', /answer is empty/],
+    ['available', '() => "one\\ntwo"', /2 lines, expected one/],
+    ['available', '() => "x".repeat(1001)', /1001 characters/],
+    ['available', '() => undefined', /type undefined/],
+  ];
+  for (const [available, answer, pattern] of cases) {
+    const [failed, destroyed] = await page.evaluate(async ([available, answer]) => {
+      stubLanguageModel(available, new Function(`return ${answer}`)());
+      const failed = await failure(model.generate('rocket', { ...small, expand: 'browser' }));
+      return [failed, asked.some(([call]) => call === 'create') === asked.some(([call]) => call === 'destroy')];
+    }, [available, answer]);
+    assert.equal(failed.code, 'expand-failed', JSON.stringify(failed));
+    assert.match(failed.message, pattern);
+    assert.match(failed.hint, /checkSupport.*expand: true/);
+    assert.ok(destroyed, 'no session is left behind');
+  }
+  const seen = await page.evaluate(async () => {
+    delete globalThis.LanguageModel;
+    const absent = await failure(model.generate('rocket', { ...small, expand: 'browser' }));
+    const report = (await kinora.checkSupport()).languageModel;
+    const thrown = await failure(model.generate('rocket', { ...small, expand: () => { throw new Error('no idea'); } }));
+    const wrong = await failure(model.generate('rocket', { ...small, expand: 'always' }));
+    stubLanguageModel('available', (signal) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))));
+    const waiting = model.generate('rocket', { ...small, expand: 'browser' });
+    setTimeout(() => waiting.cancel(new Error('enough')), 50);
+    const deaf = model.generate('rocket', { ...small, expand: () => new Promise(() => undefined) });
+    setTimeout(() => deaf.cancel(new Error('enough of that')), 50);
+    const cancelled = [await failure(waiting), await failure(deaf)].map(({ message }) => message);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return { absent, report, thrown, wrong, cancelled, calls: asked.map(([call]) => call) };
+  });
+  assert.deepEqual([seen.absent.code, seen.report], ['expand-failed', 'unavailable']);
+  assert.match(seen.absent.message, /there is none/);
+  assert.deepEqual([seen.thrown.code, seen.thrown.message], ['expand-failed', 'the function `expand` cannot expand the prompt: no idea']);
+  assert.deepEqual([seen.wrong.code, /expand/.test(seen.wrong.message)], ['invalid-request', true]);
+  assert.deepEqual(seen.cancelled, ['enough', 'enough of that']);
+  assert.deepEqual(seen.calls, ['availability', 'create', 'prompt', 'destroy']);
+});
+
+/** Chunks of a RIFF file: a name of four letters, the length, and the bytes, of which there is an even number. */
+function riff(name, ...parts) {
+  const bytes = Buffer.concat(parts);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(bytes.length);
+  return Buffer.concat([Buffer.from(name), length, bytes, Buffer.alloc(bytes.length % 2)]);
+}
+
+/** The picture in a WebP file, without its size and colour profile. */
+function pictureOf(webp) {
+  let at = 12;
+  while (!/VP8[ L]/.test(webp.toString('latin1', at, at + 4))) at += 8 + webp.readUInt32LE(at + 4);
+  return webp.subarray(at);
+}
+
+test('an animated WebP is a clip, a still one an image', { timeout: 120_000 }, async () => {
+  const stills = await page.evaluate(async (side) => {
+    const webp = (colour) => halves(colour, colour).convertToBlob({ type: 'image/webp', quality: 1 });
+    const files = await Promise.all(['red', 'blue'].map(webp));
+    return Promise.all(files.map(async (file) => Array.from(new Uint8Array(await file.arrayBuffer()))));
+  }, SIDE);
+  const u24 = (value) => Buffer.from([value & 255, (value >> 8) & 255, value >> 16]);
+  const size = Buffer.concat([u24(SIDE - 1), u24(SIDE - 1)]);
+  // Red for 250 ms, blue for 500 ms: nine frames at the model's twelve per second.
+  const frames = stills.map((bytes, index) => riff('ANMF', u24(0), u24(0), size, u24(index === 0 ? 250 : 500), Buffer.from([2]), pictureOf(Buffer.from(bytes))));
+  const animated = riff('RIFF', Buffer.from('WEBP'), riff('VP8X', Buffer.from([2, 0, 0, 0]), size), riff('ANIM', Buffer.alloc(6)), ...frames);
+  const seen = await page.evaluate(async ([animated, still]) => {
+    const files = [new Blob([new Uint8Array(animated)], { type: 'image/webp' }), new Blob([new Uint8Array(animated)])];
+    const clips = await Promise.all(files.map((video) => model.generate({ text: 'a taxi', video, strength: 1 }, { ...small, frames: undefined })));
+    const colour = (clip, at) => Array.from(clip.rgba(at).subarray(0, 3));
+    const image = new Blob([new Uint8Array(still)], { type: 'image/webp' });
+    const pictured = await model.generate({ text: 'a taxi', image }, small);
+    const { ImageDecoder } = globalThis;
+    const refused = await failure(model.generate({ text: 'a taxi', image: files[0] }, small));
+    delete globalThis.ImageDecoder;
+    const bare = await failure(model.generate({ text: 'a taxi', video: files[0] }, small));
+    globalThis.ImageDecoder = ImageDecoder;
+    return { lengths: clips.map(({ frameCount }) => frameCount), colours: clips.map((clip) => [colour(clip, 0), colour(clip, 8)]), first: colour(pictured, 0), refused, bare };
+  }, [Array.from(animated), stills[0]]);
+  const near = (found, wanted) => found.every((value, channel) => Math.abs(value - wanted[channel]) < 90);
+  assert.deepEqual(seen.lengths, [9, 9]);
+  for (const [first, last] of seen.colours) assert.ok(near(first, [255, 0, 0]) && near(last, [0, 0, 255]), `${first} and ${last}`);
+  assert.ok(near(seen.first, [255, 0, 0]), `${seen.first}`);
+  assert.equal(seen.refused.code, 'not-an-image');
+  assert.deepEqual([seen.bare.code, /GIF, APNG, MP4 or WebM/.test(seen.bare.message)], ['input-unreadable', true]);
 });
 
 test('nothing was left unhandled', () => assert.deepEqual(page.problems, []));

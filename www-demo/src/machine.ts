@@ -4,6 +4,14 @@ import { checkSupport, models, type SupportReport } from 'kinora';
 import { byId, make, megabytes } from './dom.js';
 import { isStored } from './offline.js';
 
+/** Of the browser's own, which can word prompts. */
+const LANGUAGE_MODEL: Record<SupportReport['languageModel'], string> = {
+  available: 'in this browser',
+  downloading: 'in this browser, being downloaded',
+  downloadable: 'in this browser, downloaded when it is first used',
+  unavailable: 'none in this browser',
+};
+
 /** Fills the section about this machine and returns the report. */
 export async function showMachine(): Promise<SupportReport> {
   const [report, plan] = await Promise.all([checkSupport(), models.plan('flipbook')]);
@@ -24,6 +32,7 @@ export async function showMachine(): Promise<SupportReport> {
   const binding = report.limits?.maxStorageBufferBindingSize;
   if (binding) rows.push(['Largest buffer', megabytes(binding)]);
   rows.push(['Model', `flipbook, ${megabytes(plan.totalBytes)}, ${stored ? 'stored on this device' : 'not stored here yet'}`]);
+  rows.push(['Language model', LANGUAGE_MODEL[report.languageModel]]);
   if (report.storage) rows.push(['Storage', `${megabytes(report.storage.usage)} used of ${megabytes(report.storage.quota)}`]);
   byId('report', HTMLElement).replaceChildren(...rows.flatMap(([name, value]) => [make('dt', name), make('dd', value)]));
   byId('forget', HTMLButtonElement).hidden = !stored;

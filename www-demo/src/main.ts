@@ -6,6 +6,7 @@ import sample from './assets/sample.webp';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
 import { givenParts, watchFiles } from './given.js';
+import { DEFAULT_FRAMES, lengthOf, piecesOf, showLengths } from './lengths.js';
 import { showMachine } from './machine.js';
 import { forget, watched, workOffline } from './offline.js';
 import { fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
@@ -23,6 +24,7 @@ const SAMPLE_PROMPT = 'a rocket flying on a blue background';
 const clip = byId('clip', KinoraVideo);
 const form = byId('form', HTMLFormElement);
 const prompt = byId('prompt', HTMLTextAreaElement);
+const wording = form.elements.namedItem('expand') as RadioNodeList;
 const notice = byId('notice', HTMLElement);
 const actions = byId('actions', HTMLElement);
 
@@ -32,26 +34,41 @@ let begun = 0;
 async function generate(given: PromptParts, own: Partial<Recipe> = given.video ? { frames: '' } : {}): Promise<void> {
   const recipe = { ...readForm(form), ...own };
   const [width = '', height = ''] = recipe.shape.split('x');
-  for (const [name, value] of Object.entries({ ...recipe, width, height })) {
+  const [first = '', ...then] = scenesOf(recipe.prompt);
+  const pieces = own.frames === undefined ? piecesOf(recipe.frames, 1 + then.length) : { frames: own.frames, window: '' };
+  for (const [name, value] of Object.entries({ ...recipe, ...pieces, prompt: first, width, height })) {
     if (value && name !== 'shape') clip.setAttribute(name, value);
     else clip.removeAttribute(name);
   }
-  clip.given = given;
+  clip.given = then.length > 0 ? { ...given, then } : given;
+  clip.expand = wording.value === 'browser' ? 'browser' : wording.value === 'words';
   clip.removeAttribute('alt');
   notice.textContent = '';
   closeRegion();
-  caption(recipe.prompt);
+  caption(captionOf([first, ...then]));
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
   await watched();
   await clip.generate();
 }
 
+/** A prompt has a line for each scene. */
+function scenesOf(prompt: string): string[] {
+  return prompt.split('\n').map((line) => line.trim()).filter(Boolean);
+}
+
+/** For example “an owl blinking, then an owl turning its head”. */
+function captionOf(scenes: string[]): string {
+  return scenes.join(', then ');
+}
+
 /** Works on with the clip on show. */
 function workOn(parts: (video: Video) => PromptParts, frames = ''): void {
   const { video } = clip;
+  // A clip of several scenes is in the last one now.
+  const prompt = scenesOf(readForm(form).prompt).at(-1) ?? '';
   // The element shows what went wrong.
-  if (video) generate({ video, ...parts(video) }, { frames, shape: `${video.width}x${video.height}` }).catch(() => undefined);
+  if (video) generate({ video, ...parts(video) }, { prompt, frames, shape: `${video.width}x${video.height}` }).catch(() => undefined);
 }
 
 function caption(prompt: string, details = ''): void {
@@ -65,8 +82,10 @@ function presentSample(): void {
   caption(SAMPLE_PROMPT, 'A sample: the first frame');
 }
 
-function recipeOfVideo({ metadata: { prompt, seed, width, height, frames, steps } }: Video): Recipe {
-  return { prompt, seed: String(seed), shape: `${width}x${height}`, frames: String(frames), steps: String(steps) };
+function recipeOfVideo({ metadata }: Video): Recipe {
+  const { prompt, seed, width, height, steps, given } = metadata;
+  const scenes = [prompt, ...((given?.then as string[] | undefined) ?? [])];
+  return { prompt: scenes.join('\n'), seed: String(seed), shape: `${width}x${height}`, frames: lengthOf(metadata), steps: String(steps) };
 }
 
 /** As many frames of a clip as the model can make. */
@@ -77,14 +96,16 @@ function framesOf(video?: Video): number {
 /** Everything around the clip says what it was made from. */
 function present(video: Video, ms?: number): void {
   const recipe = recipeOfVideo(video);
-  const { prompt, seed } = recipe;
-  const { given } = video.metadata;
-  const origin = given ? ['from a picture or clip, which a link cannot carry'] : [];
-  caption(prompt, [`Seed ${seed}`, ...(ms === undefined ? [] : [`made in ${(ms / 1e3).toFixed(1)} s`]), ...origin].join(', '));
-  byId('share', HTMLButtonElement).hidden = given !== undefined;
+  const { prompt, seed, given = {}, window } = video.metadata;
+  const { then, ...files } = given;
+  const brought = Object.keys(files).length > 0;
+  const origin = brought ? ['from a picture or clip, which a link cannot carry'] : [];
+  caption(captionOf(scenesOf(recipe.prompt)), [`Seed ${seed}`, ...(ms === undefined ? [] : [`made in ${(ms / 1e3).toFixed(1)} s`]), ...origin].join(', '));
+  byId('share', HTMLButtonElement).hidden = brought;
   clip.setAttribute('prompt', prompt);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
-  showSnippets(recipe, given);
+  const frames = video.metadata.frames === Number(DEFAULT_FRAMES) ? '' : String(video.metadata.frames);
+  showSnippets({ ...recipe, prompt, frames }, given, window === undefined ? '' : String(window));
   actions.hidden = false;
   const [red, green, blue] = video.rgba(0);
   clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
@@ -98,6 +119,15 @@ clip.addEventListener('cancel', () => {
   presentSample();
   // The button that has the focus goes away, and without a clip there is none to take its place.
   if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
+});
+clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }) => {
+  if (originalPrompt === undefined) return;
+  const scenes = [expanded, ...(clip.given.then ?? [])];
+  caption(captionOf(scenes));
+  // Where it can be edited, and is not worded anew again.
+  prompt.value = scenes.join('\n');
+  wording.value = 'written';
+  notice.textContent = `“${originalPrompt}” became “${expanded}”. Edit it and generate again.`;
 });
 clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
 clip.addEventListener('error', () => (document.title = `Failed – Kinora`));
@@ -238,11 +268,13 @@ function readAddress(): void {
 window.addEventListener('hashchange', readAddress);
 
 workOffline();
+showLengths();
 presentSample();
 readAddress();
 showExamples();
 showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });
 const support = await showMachine();
+byId('expand-browser', HTMLElement).hidden = support.languageModel === 'unavailable';
 if (!support.ok) {
   byId('generate', HTMLButtonElement).disabled = true;
   byId('cost', HTMLElement).replaceChildren(`${support.message} `, make('a', 'What to do', { href: '#machine' }));

@@ -1,7 +1,10 @@
 /** What a clip is made from, as the form holds it and as the address after `#` carries it. */
 
+import { DEFAULT_FRAMES } from './lengths.js';
+
 /** Empty texts stand for the model's default, an empty seed for a random one. */
 export interface Recipe {
+  /** A line for each scene. */
   prompt: string;
   seed: string;
   /** For example `128x128`. */
@@ -11,8 +14,10 @@ export interface Recipe {
 }
 
 const KEYS = ['prompt', 'seed', 'shape', 'frames', 'steps'] as const;
+/** As the form allows. */
+const MAX_CHARS = 400;
 /** What the model does by itself. */
-export const DEFAULTS: { shape: string; frames: string; steps: string } & Partial<Recipe> = { shape: '128x128', frames: '17', steps: '8' };
+export const DEFAULTS: { shape: string; frames: string; steps: string } & Partial<Recipe> = { shape: '128x128', frames: DEFAULT_FRAMES, steps: '8' };
 
 /** What the form says. */
 export function readForm(form: HTMLFormElement): Recipe {
@@ -48,7 +53,7 @@ export function recipeOf(hash: string): Partial<Recipe> | undefined {
   const recipe: Partial<Recipe> = { ...DEFAULTS, seed: '' };
   for (const key of KEYS) {
     const value = parameters.get(key);
-    if (value !== null) recipe[key] = value.slice(0, 200);
+    if (value !== null) recipe[key] = value.slice(0, MAX_CHARS);
   }
   if (!/^\d{0,15}$/.test(recipe.seed ?? '')) recipe.seed = '';
   return recipe;

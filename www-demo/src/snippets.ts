@@ -4,12 +4,12 @@ import { byId } from './dom.js';
 import { DEFAULTS, type Recipe } from './recipe.js';
 
 /** Parts of a prompt that are words or numbers; the others are variables in code. */
-const PLAIN = ['extend', 'loop', 'strength', 'overlap'];
+const PLAIN = ['extend', 'loop', 'strength', 'overlap', 'then'];
 
-/** Writes both snippets; `given` is what the clip was made from besides text. */
-export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe, given: Record<string, unknown> = {}): void {
+/** Writes both snippets; `given` is what the clip was made from besides text, `window` the frames of each window. */
+export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe, given: Record<string, unknown> = {}, window = ''): void {
   const [width, height] = shape === DEFAULTS.shape ? [] : shape.split('x');
-  const asked = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, steps: steps === DEFAULTS.steps ? '' : steps };
+  const asked = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, window, steps: steps === DEFAULTS.steps ? '' : steps };
   const options = Object.entries(asked).filter(([, value]) => value);
   const attributes = options.map(([name, value]) => `${name}="${value}"`).join(' ');
   const properties = options.map(([name, value]) => `${name}: ${value}`).join(', ');

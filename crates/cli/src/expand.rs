@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use kinora_runtime::text::Vocabulary;
+use kinora_runtime::text::{Vocabulary, expansion_task};
 
 use crate::{
     args::GenerateArgs,
@@ -32,15 +32,16 @@ pub(crate) fn expand(args: &GenerateArgs, prompt: &str, seed: u64, folder: &Path
     if !args.expand && args.expand_at.is_none() {
         return Ok(None);
     }
-    let vocabulary = models::vocabulary(folder)?;
+    let words = models::vocabulary(folder)?;
+    let vocabulary = words.map(|words| Vocabulary::parse(&words.to_string(), "vocabulary")).transpose()?;
     if let (Some(url), Some(model)) = (&args.expand_at, &args.expand_model) {
-        return endpoint::ask(url, model, prompt, seed, vocabulary.as_ref()).map(Some);
+        return endpoint::ask(url, model, prompt, seed, &expansion_task(vocabulary.as_ref())).map(Some);
     }
     let vocabulary = vocabulary.ok_or_else(|| {
         let message = format!("the model in `{}` lists no vocabulary to expand prompts with", folder.display());
         Failure::new(Exit::Usage, "expand-failed", message).hint("give --expand-with PROGRAM, or write a longer prompt")
     })?;
-    Ok(Some(Vocabulary::parse(&vocabulary.to_string(), "vocabulary")?.expand(prompt, seed)))
+    Ok(Some(vocabulary.expand(prompt, seed)))
 }
 
 /// The prompt goes through standard input, so that nothing in it is read as a command.

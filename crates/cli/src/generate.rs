@@ -19,7 +19,7 @@ use crate::{
     given::Given,
     interrupt, models,
     progress::{Event, Renderer},
-    run::{self, GenerateRequest, Generated, VideoPipeline},
+    run::{self, GenerateRequest, Generated},
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
@@ -56,7 +56,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         let request =
             run::request(&task.args, &task.given, &task.prompt, task.seed, &pipeline, &mut |text| renderer.show(&Event::Note { text }))?;
         let fps = task.args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
-        let (seed, width, height, frames) = (task.seed, request.width, request.height, request.frames);
+        let (seed, width, height, frames) = (task.seed, request.width, request.height, run::clip_frames(&request));
         renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
         requests.push(request);
         rates.push(fps);
@@ -64,7 +64,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
 
     let generating = Instant::now();
     let finished = interrupt::polite(|| {
-        let made = make(&tasks, &requests, &pipeline, &mut |event| renderer.show(&event))?;
+        let made = run::generate(&pipeline, &requests, &mut |event| renderer.show(&event))?;
         let generate_ms = millis(generating);
         let writing = Instant::now();
         let clips = made.into_iter().zip(tasks.iter().zip(&requests).zip(rates));
@@ -93,27 +93,6 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     };
     merge(&mut json, json!({ "device": device.name(), "timingsMs": timings }));
     Ok(Report { text, json })
-}
-
-/// The clips of windows one after another, the others side by side.
-fn make(
-    tasks: &[Task],
-    requests: &[GenerateRequest],
-    pipeline: &VideoPipeline,
-    show: &mut dyn FnMut(Event),
-) -> Result<Vec<Result<Generated, Failure>>, Failure> {
-    let mut long = Vec::with_capacity(tasks.len());
-    for (task, request) in tasks.iter().zip(requests) {
-        long.push(task.given.windows(request, task.args.frames, pipeline)?);
-    }
-    let short: Vec<GenerateRequest> =
-        requests.iter().zip(&long).filter(|(_, long)| long.is_none()).map(|(request, _)| request.clone()).collect();
-    let mut short = run::generate(pipeline, &short, show)?.into_iter();
-    let each = requests.iter().zip(&long).filter_map(|(request, long)| match long {
-        None => short.next(),
-        Some(long) => Some(run::generate_windows(pipeline, request, long, show)),
-    });
-    Ok(each.collect())
 }
 
 /// One clip to make, with its inputs read and its output checked.
@@ -152,7 +131,7 @@ impl Task {
         renderer: &mut Renderer<io::Stderr>,
     ) -> Result<Value, Failure> {
         let mut json = run::describe(request, model, fps.as_f64());
-        merge(&mut json, self.given.describe().map_or(Value::Null, |given| json!({ "given": given })));
+        merge(&mut json, self.given.describe(request).map_or(Value::Null, |given| json!({ "given": given })));
         merge(&mut json, self.original.as_ref().map_or(Value::Null, |prompt| json!({ "originalPrompt": prompt })));
         let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
         if let Some(path) = &self.args.latents_out {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kinora_media::{Footage, FrameRate};
 use kinora_runtime::{
     GenerateRequest, VideoPipeline,
-    conditioning::{Conditioning, Direction, ImagePlace, PromptParts, Timeline, Windows},
+    conditioning::{Conditioning, Direction, ImagePlace, Long, PromptParts},
 };
 use serde_json::{Map, Value, json};
 
@@ -18,14 +18,6 @@ use crate::{
 pub(crate) struct Given {
     parts: PromptParts<Source>,
     args: GivenArgs,
-}
-
-/// A clip made of windows.
-pub(crate) struct Long {
-    pub(crate) prompts: Vec<String>,
-    pub(crate) clip_frames: usize,
-    /// Latent frames.
-    pub(crate) overlap: usize,
 }
 
 struct Source {
@@ -64,6 +56,8 @@ impl Given {
             mask: open(&args.mask)?,
             strength: args.strength,
             overlap: args.overlap as usize,
+            window: args.window.map(|frames| frames as usize),
+            scenes: args.scenes.clone(),
         };
         Ok(Self { parts, args: args.clone() })
     }
@@ -87,25 +81,19 @@ impl Given {
             .conditioning(pipeline.timeline(request.frames)?, &mut |source, most| fitted(source, most, request, rate, background, note))
     }
 
-    /// Whether the clip is made of windows, and of which: prompts, frames of the whole clip, overlap. `request` is that of
-    /// one window. Without a whole length there is one window for each prompt.
-    pub(crate) fn windows(&self, request: &GenerateRequest, whole: Option<u32>, pipeline: &VideoPipeline) -> Result<Option<Long>, Failure> {
-        if self.args.window.is_none() && self.args.scenes.is_empty() {
-            return Ok(None);
-        }
-        let timeline = pipeline.timeline(request.frames)?;
-        let overlap = self.parts.overlap(timeline.step);
-        let prompts: Vec<String> = [&request.prompt].into_iter().chain(&self.args.scenes).cloned().collect();
-        let shared = Timeline { frames: overlap, ..timeline }.clip_frames();
-        let each = request.frames + (prompts.len() - 1) * request.frames.saturating_sub(shared);
-        let clip_frames = whole.filter(|_| self.args.window.is_some()).map_or(each, |frames| frames as usize);
-        let long = Long { prompts, clip_frames, overlap };
-        Windows { timeline, overlap, clip_frames }.count()?;
-        Ok(Some(long))
+    /// Whether the clip is made of windows, and of which. `request` is that of one window, `clip_frames` the whole length.
+    pub(crate) fn long(
+        &self,
+        request: &GenerateRequest,
+        clip_frames: Option<u32>,
+        pipeline: &VideoPipeline,
+    ) -> Result<Option<Long>, Failure> {
+        let clip_frames = clip_frames.map(|frames| frames as usize);
+        Ok(self.parts.long(&request.prompt, pipeline.timeline(request.frames)?, clip_frames))
     }
 
-    /// For the description that is stored in the file; nothing if nothing was given.
-    pub(crate) fn describe(&self) -> Option<Value> {
+    /// For the description of `request` that is stored in the file; nothing if nothing was given.
+    pub(crate) fn describe(&self, request: &GenerateRequest) -> Option<Value> {
         let args = &self.args;
         let mut given = Map::new();
         for (name, path) in [("image", &args.image), ("lastImage", &args.last_image), ("video", &args.video), ("connect", &args.connect)] {
@@ -125,7 +113,7 @@ impl Given {
         if !args.scenes.is_empty() {
             given.insert("then".to_owned(), json!(args.scenes));
         }
-        given.extend(args.window.map(|frames| ("window".to_owned(), json!(frames))));
+        given.extend(request.long.as_ref().map(|_| ("window".to_owned(), json!(request.frames))));
         if !given.is_empty() {
             given.extend(args.strength.map(|strength| ("strength".to_owned(), json!(strength))));
         }

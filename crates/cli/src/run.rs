@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     args::{Aspect, CurveName, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, GuidanceArgs, WeightType},
     failure::{Exit, Failure},
-    given::{Given, Long},
+    given::Given,
     interrupt,
     progress::Event,
 };
@@ -106,6 +106,7 @@ pub(crate) fn request(
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
     request.conditioning = given.conditioning(&request, pipeline, note)?;
+    request.long = given.long(&request, args.frames, pipeline)?;
     pipeline.validate(&request)?;
     Ok(request)
 }
@@ -134,24 +135,12 @@ pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Valu
         "seed": request.seed,
         "width": request.width,
         "height": request.height,
-        "frames": request.frames,
+        "frames": clip_frames(request),
         "fps": fps,
         "steps": request.steps,
         "guidance": request.guidance.scale,
         "shift": request.shift,
     })
-}
-
-/// Makes a clip of windows, telling `show` how far it is.
-pub(crate) fn generate_windows(
-    pipeline: &VideoPipeline,
-    request: &GenerateRequest,
-    long: &Long,
-    show: &mut dyn FnMut(Event),
-) -> Result<Generated, Failure> {
-    let on_event = &mut |event| show(event_of(&event));
-    let Long { prompts, clip_frames, overlap } = long;
-    Ok(pollster::block_on(pipeline.generate_windows(request, prompts, *clip_frames, *overlap, interrupt::token(), on_event))?)
 }
 
 fn event_of(event: &kinora_runtime::Event) -> Event {
@@ -160,6 +149,11 @@ fn event_of(event: &kinora_runtime::Event) -> Event {
         kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step, steps },
         kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
     }
+}
+
+/// Frames that are generated, in all windows.
+pub(crate) fn clip_frames(request: &GenerateRequest) -> usize {
+    request.long.as_ref().map_or(request.frames, |long| long.clip_frames)
 }
 
 /// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.

@@ -119,8 +119,9 @@ fn impossible_requests_exit_with_2_and_a_remedy() -> Outcome {
     let folder = filled("refused")?;
     fs::write(folder.0.join("empty.gif"), b"GIF89a\x06\0\x04\0\0\0\0;")?;
     fs::write(folder.0.join("text.png"), b"no image")?;
-    let cases: [(&[&str], &str, &str); 12] = [
+    let cases: [(&[&str], &str, &str); 13] = [
         (&["--window", "5", "--frames", "21", "--overlap", "5"], "invalid-conditioning", "overlap"),
+        (&["--window", "9", "--frames", "5", "--overlap", "1"], "invalid-conditioning", "9 frames for a clip of 5"),
         (&["--then", "b", "--then", "c", "--window", "5", "--frames", "9", "--overlap", "1"], "invalid-conditioning", "3 scenes for 2"),
         (&["--video", "clip.apng", "--loop", "--overlap", "1", "--frames", "9", "--then", "b"], "invalid-conditioning", "windows"),
         (&["--image", "missing.png"], "input-failed", "missing.png"),

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::read::FORMATS;
+
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,7 +98,7 @@ pub enum Error {
         format: &'static str,
     },
     /// A prompt is in no format that can be read.
-    #[error("cannot tell the format of `{}`: expected png, apng, jpeg, webp, gif or y4m", path.display())]
+    #[error("cannot read the format of `{}`: expected {FORMATS}", path.display())]
     UnknownInput {
         /// The file; empty for data in memory.
         path: PathBuf,

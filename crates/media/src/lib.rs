@@ -12,7 +12,7 @@
 //! | [`Format::PngSequence`] | `name-%04d.png`, a folder | lossless sRGB | iTXt | — |
 //! | [`Format::Y4m`] | `.y4m` | 4:4:4, BT.601 limited | none | alpha is dropped |
 //!
-//! Read are PNG, APNG, JPEG, WebP, GIF and Y4M, PNG sequences, and through an installed ffmpeg whatever it knows.
+//! Read are PNG, APNG, GIF and Y4M, with the features of these names JPEG and WebP, PNG sequences, and through an installed ffmpeg whatever it knows.
 //!
 //! ```
 //! use kinora_media::{encode, Clip, Format, FrameRate, Metadata};

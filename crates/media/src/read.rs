@@ -10,7 +10,7 @@ use std::{
 
 use image::{
     AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageFormat, ImageReader, Limits,
-    codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+    codecs::{gif::GifDecoder, png::PngDecoder},
 };
 
 use crate::{
@@ -22,6 +22,13 @@ use crate::{
 
 /// Longest side that is read, in pixels.
 pub(crate) const MAX_SIDE_PX: u32 = 16_384;
+/// What can be read from memory, for errors.
+pub(crate) const FORMATS: &str = match (cfg!(feature = "jpeg"), cfg!(feature = "webp")) {
+    (true, true) => "png, apng, jpeg, webp, gif or y4m",
+    (true, false) => "png, apng, jpeg, gif or y4m",
+    (false, true) => "png, apng, webp, gif or y4m",
+    (false, false) => "png, apng, gif or y4m",
+};
 /// Bytes of all decoded frames together; a prompt is scaled to the size of a clip anyway.
 pub(crate) const MAX_BYTES: usize = 2 << 30;
 
@@ -67,14 +74,16 @@ impl Footage {
                 let size = checked_size(&decoder)?;
                 animation(decoder.into_frames(), size)
             }
+            #[cfg(feature = "webp")]
             Some(ImageFormat::WebP) => {
-                let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(broken)?;
+                let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)).map_err(broken)?;
                 if decoder.has_animation() {
                     let size = checked_size(&decoder)?;
                     return animation(decoder.into_frames(), size);
                 }
                 still(bytes)
             }
+            #[cfg(feature = "jpeg")]
             Some(ImageFormat::Jpeg) => still(bytes),
             _ => Err(Error::UnknownInput { path: PathBuf::new() }),
         }

@@ -1,10 +1,28 @@
 //! Frames to latents: how images and clips enter a generation.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
 
 use crate::error::{Error, Result};
 use crate::models::ltx::{Vae, tokens::channels_first};
 use crate::shape::LatentShape;
+
+/// The plan from `frames [1, F', H', W', 3]` to `moments [1, F, H, W, C + 1]`, for latents of the extents of `shape`.
+///
+/// # Errors
+/// [`Error::Kernels`] for frames the encoder cannot take.
+pub fn encode_plan(vae: &Vae, shape: LatentShape) -> Result<Graph> {
+    let [frames, height, width] = frame_extents(vae, shape);
+    let plan = Plan::new();
+    let x = plan.input("frames", &[1, frames, height, width, vae.config.in_channels], Cadence::Once);
+    plan.output("moments", plan.scope("encoder", || vae.encoder.forward(&plan, x)));
+    Ok(plan.finish()?)
+}
+
+/// Frames, height and width of what is encoded to `shape`.
+fn frame_extents(vae: &Vae, shape: LatentShape) -> [usize; 3] {
+    let space = vae.config.spatial_compression();
+    [1 + (shape.grid[0] - 1) * vae.config.temporal_compression(), shape.grid[1] * space, shape.grid[2] * space]
+}
 
 /// Frames as RGBA bytes, `[height, width, 4]` each and as many as `shape` stands for, to normalised latents
 /// `[1, C, F, H, W]`: the mean of the encoder's distribution, which involves no chance. Alpha is not looked at.
@@ -13,26 +31,21 @@ use crate::shape::LatentShape;
 /// [`Error::InvalidRequest`] for frames of another size or number, [`Error::NonFinite`] naming the layer,
 /// [`Error::Cancelled`], [`Error::Kernels`].
 pub async fn encode_rgba(vae: &Vae, device: &Device, frames: &[&[u8]], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
-    let config = &vae.config;
-    let space = config.spatial_compression();
-    let [count, height, width] = [1 + (shape.grid[0] - 1) * config.temporal_compression(), shape.grid[1] * space, shape.grid[2] * space];
+    let [count, height, width] = frame_extents(vae, shape);
     let bytes = height * width * 4;
     if frames.len() != count || frames.iter().any(|frame| frame.len() != bytes) {
         let sizes: Vec<usize> = frames.iter().map(|frame| frame.len()).collect();
         let expected = format!("{count} frames of {width}x{height} RGBA, {bytes} bytes each");
         return Err(Error::InvalidRequest { parameter: "source frames".into(), found: format!("{sizes:?} bytes"), expected });
     }
-    let plan = Plan::new();
-    let x = plan.input("frames", &[1, count, height, width, config.in_channels], Cadence::Once);
-    plan.output("moments", plan.scope("encoder", || vae.encoder.forward(&plan, x)));
-    let mut exec = Executable::new(device, plan.finish()?)?.with_cancel(cancel.clone());
+    let mut exec = Executable::new(device, encode_plan(vae, shape)?)?.with_cancel(cancel.clone());
     // Bytes 0..=255 become −1..=1, as the decoder's result is turned back.
     let signed = |byte: &u8| f32::from(*byte) / 127.5 - 1.0;
     let rgb: Vec<f32> = frames.iter().flat_map(|frame| frame.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().map(signed))).collect();
     exec.write("frames", &rgb)?;
     exec.run().await?;
     let moments = exec.read("moments").await?;
-    let channels = config.latent_channels;
+    let channels = vae.config.latent_channels;
     let mut means: Vec<f32> = moments.chunks_exact(channels + 1).flat_map(|moment| moment[..channels].iter().copied()).collect();
     let count = means.iter().filter(|v| !v.is_finite()).count();
     if count > 0 {

@@ -13,7 +13,7 @@ use kinora_kernels::{CancelToken, Device, WeightFormat};
 
 use self::job::Job;
 pub use self::outlook::Estimate;
-use crate::conditioning::{Conditioning, Timeline};
+use crate::conditioning::{Conditioning, Long, Timeline};
 use crate::decode::decode_rgba;
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
-use crate::text::{Tokenizer, Vocabulary};
+use crate::text::{Tokenizer, Vocabulary, expansion_task};
 use crate::weights::ModelFiles;
 
 /// What to generate. Sizes are in pixels.
@@ -54,6 +54,8 @@ pub struct GenerateRequest {
     pub latents: Option<Vec<f32>>,
     /// Images and clips to work from, and what becomes of them; nothing for text alone.
     pub conditioning: Conditioning,
+    /// Makes a longer clip, from windows of `frames` frames each.
+    pub long: Option<Long>,
     /// Show the first frame as predicted after every so many steps, in [`Event::Step`]; 0 for never.
     pub preview_every: usize,
 }
@@ -213,6 +215,11 @@ impl VideoPipeline {
         Ok(vocabulary.expand(prompt, seed))
     }
 
+    /// What a language model is told that is to expand prompts for this model.
+    pub fn expansion_task(&self) -> String {
+        expansion_task(self.vocabulary.as_ref())
+    }
+
     /// A request for `prompt` with the model's defaults.
     pub fn request(&self, prompt: impl Into<String>) -> GenerateRequest {
         let m = &self.manifest;
@@ -228,21 +235,25 @@ impl VideoPipeline {
             seed: 0,
             latents: None,
             conditioning: Conditioning::default(),
+            long: None,
             preview_every: 0,
         }
     }
 
-    /// Prompt to frames: encode the text and whatever is given, denoise, decode. Ends with [`Error::Cancelled`] soon
-    /// after `cancel` is.
+    /// Prompt to frames: encode the text and whatever is given, denoise, decode; for a clip of windows over and over, with
+    /// events that count over all of them. Ends with [`Error::Cancelled`] soon after `cancel` is.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
     /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        self.continued(request, None, cancel, on_event).await
+        match &request.long {
+            Some(long) => self.generate_windows(request, long, cancel, on_event).await,
+            None => self.continued(request, None, cancel, on_event).await,
+        }
     }
 
-    /// [`generate`](Self::generate), of a clip that may go on with the latents of the one before.
+    /// [`generate`](Self::generate) of one window, which may go on with the latents of the one before.
     async fn continued(
         &self,
         request: &GenerateRequest,
@@ -276,12 +287,16 @@ impl VideoPipeline {
         if let Some(plan) = &request.conditioning.plan {
             plan.outside(self.compression.latent[0], &request.conditioning.lengths())?;
         }
+        if let Some(long) = &request.long {
+            self.windows(request, long)?;
+        }
         Ok(())
     }
 
     /// Several generations at once, of any shapes: those with equal steps are packed and denoised side by side, which
-    /// costs less than one after another and gives each what it would get alone. `on_event` is told which one it is about.
-    /// One that fails does not stop the others. There are no previews.
+    /// costs less than one after another and gives each what it would get alone. Those of windows come last, one after
+    /// another. `on_event` is told which one it is about. One that fails does not stop the others. Only those of windows have
+    /// previews.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Kernels`]; per generation those of [`generate`](Self::generate).
@@ -293,9 +308,10 @@ impl VideoPipeline {
     ) -> Result<Vec<Result<Generated>>> {
         let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
         let mut jobs = Vec::with_capacity(requests.len());
-        let all: Vec<&GenerateRequest> = requests.iter().collect();
-        let texts = self.encode_texts(&all, cancel, on_event).await?;
-        for ((i, request), texts) in requests.iter().enumerate().zip(texts) {
+        let (long, short): (Vec<_>, Vec<_>) = requests.iter().enumerate().partition(|(_, request)| request.long.is_some());
+        let (places, short): (Vec<usize>, Vec<&GenerateRequest>) = short.into_iter().unzip();
+        let texts = self.encode_texts(&short, cancel, &mut |at, event| on_event(places[at], event)).await?;
+        for ((i, request), texts) in places.into_iter().zip(short).zip(texts) {
             match self.prepare(request, None, texts, cancel).await {
                 Ok(job) => jobs.push((i, job)),
                 Err(error) if error.code() == "cancelled" => return Err(error),
@@ -322,6 +338,12 @@ impl VideoPipeline {
                     }
                 });
             }
+        }
+        for (i, request) in long {
+            results[i] = Some(match self.generate(request, cancel, &mut |event| on_event(i, event)).await {
+                Err(error) if error.code() == "cancelled" => return Err(error),
+                made => made,
+            });
         }
         Ok(results.into_iter().flatten().collect())
     }

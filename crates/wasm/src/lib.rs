@@ -150,6 +150,12 @@ impl Model {
         to_js(&kernels.into_iter().map(PlainKernel::from).collect::<Vec<_>>())
     }
 
+    /// What a language model is told that is to expand prompts for this model.
+    #[wasm_bindgen(js_name = expansionTask)]
+    pub fn expansion_task(&self) -> String {
+        self.pipeline.borrow().expansion_task()
+    }
+
     /// Replaces a device that was lost.
     ///
     /// # Errors

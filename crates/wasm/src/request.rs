@@ -4,7 +4,7 @@ use std::path::Path;
 
 use js_sys::{Reflect, Uint8Array};
 use kinora_media::{Clip, Footage, FrameRate};
-use kinora_runtime::conditioning::{Conditioning, ImagePlace, OVERLAP_FRAMES, PromptParts};
+use kinora_runtime::conditioning::{Conditioning, ImagePlace, OVERLAP_FRAMES, PromptParts, Windows};
 use kinora_runtime::{Error, GenerateRequest, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
@@ -57,6 +57,11 @@ pub(crate) struct Start {
     width: usize,
     height: usize,
     frames: usize,
+    /// Frames of each window, and how many there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    windows: Option<usize>,
     fps: f64,
     steps: usize,
     guidance: f32,
@@ -89,16 +94,19 @@ pub(crate) fn resolve(
     if let Some((_, edited)) = parts.edited() {
         request.frames = pipeline.frames_up_to(edited.at_rate(rate).len().min(request.frames));
     }
+    let mut clip_frames: Option<usize> = field(options, "frames")?;
     if let Some(seconds) = field::<Option<f64>>(options, "durationSeconds")? {
         if !(0.0..=MAX_SECONDS).contains(&seconds) {
             return Err(invalid("durationSeconds", &seconds.to_string(), &format!("0 to {MAX_SECONDS}")));
         }
-        request.frames = pipeline.frames_near((seconds * fps).round() as usize);
+        let frames = ((seconds * fps).round() as usize).max(1);
+        // Windows make clips of any length.
+        clip_frames = clip_frames.or_else(|| Some(if parts.window.is_some() { frames } else { pipeline.frames_near(frames) }));
     }
     set(&mut request.negative, field(options, "negative")?);
     set(&mut request.width, field(options, "width")?);
     set(&mut request.height, field(options, "height")?);
-    set(&mut request.frames, field(options, "frames")?);
+    set(&mut request.frames, parts.window.or(clip_frames));
     set(&mut request.steps, field(options, "steps")?);
     set(&mut request.guidance.scale, field(options, "guidance")?);
     request.preview_every = field(options, "previewEvery")?;
@@ -106,16 +114,22 @@ pub(crate) fn resolve(
     pipeline.validate(&request)?;
     let mut notes = Vec::new();
     request.conditioning = conditioning(&parts, &request, rate, pipeline, &mut notes)?;
+    let timeline = pipeline.timeline(request.frames)?;
+    request.long = parts.long(&request.prompt, timeline, clip_frames);
     pipeline.validate(&request)?;
+    let windows = request.long.as_ref().map(|long| Windows { timeline, overlap: long.overlap, clip_frames: long.clip_frames });
+    let original = field::<Option<String>>(options, "original")?.unwrap_or(text);
     let start = Start {
         prompt: request.prompt.clone(),
-        original_prompt: (text != request.prompt).then_some(text),
+        original_prompt: (original != request.prompt).then_some(original),
         negative: request.negative.clone(),
         seed,
         model: manifest.name.clone(),
         width: request.width,
         height: request.height,
-        frames: request.frames,
+        frames: windows.map_or(request.frames, |windows| windows.clip_frames),
+        window: windows.map(|_| request.frames),
+        windows: windows.map(|windows| windows.count()).transpose()?,
         fps,
         steps: request.steps,
         guidance: request.guidance.scale,
@@ -130,6 +144,8 @@ fn parts(options: &JsValue, arrays: &mut dyn Iterator<Item = Uint8Array>, pipeli
         repeat: field::<Option<bool>>(options, "loop")?.unwrap_or_default(),
         strength: field(options, "strength")?,
         overlap: field::<Option<usize>>(options, "overlap")?.unwrap_or(OVERLAP_FRAMES),
+        window: field(options, "window")?,
+        scenes: field::<Option<Vec<String>>>(options, "then")?.unwrap_or_default(),
         ..PromptParts::default()
     };
     for source in field::<Vec<Source>>(options, "sources")? {

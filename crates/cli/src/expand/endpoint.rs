@@ -10,17 +10,12 @@ use crate::failure::{Exit, Failure};
 /// A local model may have to be loaded first.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the language model is told to do.
-const TASK: &str = "You write prompts for a text-to-video model. Rewrite the user's prompt as one short sentence that says what \
-    is seen, how it moves, and what is behind it. Keep everything the user asked for. Answer with the sentence alone.";
-
-/// `prompt` as the language model rewrites it; `vocabulary`, if the video model has one, goes along.
-pub(super) fn ask(url: &str, model: &str, prompt: &str, seed: u64, vocabulary: Option<&Value>) -> Result<String, Failure> {
+/// `prompt` as the language model rewrites it, told what its `task` is.
+pub(super) fn ask(url: &str, model: &str, prompt: &str, seed: u64, task: &str) -> Result<String, Failure> {
     let failed = |problem: String| {
         Failure::new(Exit::Usage, "expand-failed", format!("`{model}` at {url} cannot expand the prompt: {problem}"))
             .hint("--expand-at takes the address before /chat/completions, --expand-model a model served there, $OPENAI_API_KEY its key")
     };
-    let task = vocabulary.map_or_else(|| TASK.to_owned(), |words| format!("{TASK} The model knows these words: {words}"));
     let messages = json!([{ "role": "system", "content": task }, { "role": "user", "content": prompt }]);
     // As far as the service honours them, equal seeds give equal prompts.
     let body = json!({ "model": model, "messages": messages, "temperature": 0, "seed": seed });

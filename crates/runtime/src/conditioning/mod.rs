@@ -20,7 +20,7 @@ pub use mask::Mask;
 pub use parts::{ImagePlace, OVERLAP_FRAMES, PromptParts};
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};
-pub use windows::Windows;
+pub use windows::{Long, Windows};
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! The parts of a prompt besides text, in the words of the command line and of the npm package, and the task they mean.
 
-use super::{CLEAN, Conditioning, Direction, FramePlan, Keyframe, Mask, SourceClip, Timeline, invalid, noise_from_strength, tasks};
+use super::{CLEAN, Conditioning, Direction, FramePlan, Keyframe, Long, Mask, SourceClip, Timeline, invalid, noise_from_strength, tasks};
 use crate::error::{Error, Result};
 
 /// Strength of a clip that is changed, where none is given: its layout stays, its look follows the prompt.
@@ -35,6 +35,10 @@ pub struct PromptParts<S> {
     pub strength: Option<f32>,
     /// Frames that new frames have in common with what they follow or lead to.
     pub overlap: usize,
+    /// Frames of each window that a longer clip is made of.
+    pub window: Option<usize>,
+    /// What happens next, in order: prompts that go on where the one before ends.
+    pub scenes: Vec<String>,
 }
 
 /// [`PromptParts::overlap`] where none is given.
@@ -49,6 +53,21 @@ impl<S> PromptParts<S> {
     /// Latent frames in common with a clip, or with the window before, of `step` frames each.
     pub fn overlap(&self, step: usize) -> usize {
         1 + self.overlap.saturating_sub(1).div_ceil(step)
+    }
+
+    /// Whether the clip is made of windows, and of which; `window` is the timeline of one. `clip_frames` are those of the whole
+    /// clip where windows have a length of their own; else there is one window for each prompt.
+    pub fn long(&self, prompt: &str, window: Timeline, clip_frames: Option<usize>) -> Option<Long> {
+        if self.window.is_none() && self.scenes.is_empty() {
+            return None;
+        }
+        let overlap = self.overlap(window.step);
+        let each = window.clip_frames();
+        let shared = Timeline { frames: overlap, ..window }.clip_frames();
+        let one_for_each = each + self.scenes.len() * each.saturating_sub(shared);
+        let clip_frames = clip_frames.filter(|_| self.window.is_some()).unwrap_or(one_for_each);
+        let scenes = [prompt].into_iter().chain(self.scenes.iter().map(String::as_str)).map(str::to_owned).collect();
+        Some(Long { scenes, clip_frames, overlap })
     }
 
     /// What the runtime is given for a clip of this length. `fit` hands out at most so many frames of a source, as RGBA bytes
@@ -141,6 +160,8 @@ impl<S> Default for PromptParts<S> {
             mask: None,
             strength: None,
             overlap: OVERLAP_FRAMES,
+            window: None,
+            scenes: Vec::new(),
         }
     }
 }
@@ -193,6 +214,19 @@ mod tests {
             assert_eq!(found.mask.map(|mask| (mask.noise, mask.frames)), parts.mask.map(|_| (700, vec![vec![255]])), "{name}");
         }
         assert_eq!(conditioning(&PromptParts::default()).expect("text alone"), Conditioning::default(), "nothing given");
+    }
+
+    #[test]
+    fn windows_are_asked_for_by_their_length_or_by_further_prompts() {
+        let long = |window, scenes: &[&str], clip_frames| {
+            let parts = PromptParts::<usize> { window, scenes: scenes.iter().copied().map(str::to_owned).collect(), ..Default::default() };
+            parts.long("a", TIMELINE, clip_frames).map(|long| (long.scenes.join(" "), long.clip_frames, long.overlap))
+        };
+        assert_eq!(long(None, &[], Some(17)), None, "one window");
+        // 17 frames of which 5, two latent frames, are those of the window before.
+        assert_eq!(long(None, &["b", "c"], Some(17)), Some(("a b c".into(), 17 + 12 + 12, 2)), "one window for each prompt");
+        assert_eq!(long(Some(17), &["b"], Some(64)), Some(("a b".into(), 64, 2)), "as long as asked for");
+        assert_eq!(long(Some(17), &[], None), Some(("a".into(), 17, 2)), "no longer than a window");
     }
 
     #[test]

@@ -4,6 +4,17 @@ use super::{FramePlan, Timeline, invalid, tasks};
 use crate::conditioning::{CLEAN, Direction};
 use crate::error::Result;
 
+/// What a clip made of windows has besides the request of one of them, which it is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Long {
+    /// The prompts in order, each for its share of the windows; without any the request's prompt is that of all.
+    pub scenes: Vec<String>,
+    /// Frames of the whole clip.
+    pub clip_frames: usize,
+    /// Latent frames that a window shares with the one before.
+    pub overlap: usize,
+}
+
 /// A clip made of windows, each of which begins with the last frames of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {

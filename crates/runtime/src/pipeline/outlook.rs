@@ -1,13 +1,15 @@
 //! What is known of a generation before it runs: its plans, its kernels, its time and its memory.
 
-use kinora_kernels::{CancelToken, Graph, Kernel};
+use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 
 use super::job::{Job, Texts};
 use super::{GenerateRequest, VideoPipeline};
 use crate::conditioning::Conditioning;
 use crate::decode::decode_plan;
+use crate::encode::encode_plan;
 use crate::error::Result;
 use crate::sampling::denoise::{Denoise, Sequence, TextStates};
+use crate::shape::LatentShape;
 
 /// Length of a prompt, for plans without one.
 const TYPICAL_TOKENS: usize = 8;
@@ -50,7 +52,8 @@ impl VideoPipeline {
     }
 
     /// What `request` will take here, by one denoising step of it: the rest is in proportion to its floating-point operations,
-    /// which kernels do at unlike speeds. Encoding what is given is left out. `clock` tells seconds.
+    /// which kernels do at unlike speeds. Windows that follow the first also encode and decode what they begin with; encoding
+    /// what the request is given is left out. `clock` tells seconds.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -61,14 +64,26 @@ impl VideoPipeline {
         let sequences = [job.sequence()];
         let denoise = self.typical_denoise(&job, &sequences);
         let step_seconds = denoise.time_step(&self.device, &job.tokens, clock, cancel).await?;
-        let [text, denoise, decode] = [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise.plan()?, decode].map(|plan| plan.cost());
-        let once_flops = text.once_flops + text.step_flops + denoise.once_flops + decode.once_flops + decode.step_flops;
+        let denoise = denoise.plan()?.cost();
+        // What runs besides the steps, and how often.
+        let mut stages = vec![(1, self.text_encoder.plan(&[TYPICAL_TOKENS])?.cost()), (1, decode.cost())];
+        let mut count = 1;
+        if let Some(long) = &request.long {
+            let windows = self.windows(request, long)?;
+            count = windows.count()?;
+            let grid = [windows.overlap, job.shape.grid[1], job.shape.grid[2]];
+            let shared = LatentShape { grid, ..job.shape };
+            stages.iter_mut().for_each(|(times, _)| *times = count);
+            stages.extend([encode_plan(&self.vae, shared)?, decode_plan(&self.vae, shared)?].map(|plan| (count - 1, plan.cost())));
+        }
+        let once = |(times, cost): &(usize, Cost)| *times as f64 * (cost.once_flops + cost.step_flops);
+        let once_flops = count as f64 * denoise.once_flops + stages.iter().map(once).sum::<f64>();
+        // Shared frames, the last stage, are decoded with the weights of all frames.
+        let weight_bytes = denoise.weight_bytes + stages.iter().take(3).map(|(_, cost)| cost.weight_bytes).sum::<u64>();
+        let value_bytes = stages.iter().map(|(_, cost)| cost.value_bytes).fold(denoise.value_bytes, u64::max);
         Ok(Estimate {
-            seconds: step_seconds * (request.steps as f64 + once_flops / denoise.step_flops),
-            gpu_bytes: text.weight_bytes
-                + denoise.weight_bytes
-                + decode.weight_bytes
-                + text.value_bytes.max(denoise.value_bytes).max(decode.value_bytes),
+            seconds: step_seconds * ((count * request.steps) as f64 + once_flops / denoise.step_flops),
+            gpu_bytes: weight_bytes + value_bytes,
         })
     }
 

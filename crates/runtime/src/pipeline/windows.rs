@@ -3,45 +3,46 @@
 use kinora_kernels::CancelToken;
 
 use super::{Event, GenerateRequest, Generated, VideoPipeline};
-use crate::conditioning::{Conditioning, Windows};
+use crate::conditioning::{Conditioning, Long, Windows};
 use crate::error::{Error, Result};
 use crate::sampling::noise;
 
 impl VideoPipeline {
-    /// A clip of `clip_frames` frames from windows of `request.frames`, each beginning with the last `overlap` latent frames
-    /// of the one before. `scenes` are the prompts in order, each for its share of the windows; without any the request's
-    /// prompt is that of all. What the request is given belongs to the first window; the latents returned are the last one's.
-    ///
-    /// # Errors
-    /// Those of [`generate`](Self::generate), and [`Error::InvalidConditioning`] for an impossible overlap, more scenes than
-    /// windows, or a clip that goes on after the first window.
-    pub async fn generate_windows(
+    /// The windows of a clip, if it can be made of them.
+    pub(super) fn windows(&self, request: &GenerateRequest, long: &Long) -> Result<Windows> {
+        let invalid = |parameter: &str, found, expected: &str, remedy| {
+            Err(Error::InvalidConditioning { parameter: parameter.into(), found, expected: expected.into(), remedy })
+        };
+        let Long { scenes, clip_frames, overlap } = long;
+        if *clip_frames < request.frames {
+            let found = format!("{} frames for a clip of {clip_frames}", request.frames);
+            return invalid("window", found, "no more than the clip has", "make a longer clip, or shorter windows");
+        }
+        let windows = Windows { timeline: self.timeline(request.frames)?, overlap: *overlap, clip_frames: *clip_frames };
+        let count = windows.count()?;
+        if scenes.len() > count {
+            let found = format!("{} scenes for {count} windows", scenes.len());
+            return invalid("scenes", found, "at least one window for each", "make a longer clip, shorter windows or fewer scenes");
+        }
+        if request.conditioning.plan.as_ref().is_some_and(|plan| plan.joints.after.is_some()) {
+            let expected = "nothing after it, since other windows follow";
+            return invalid("windows", "a clip that follows the first".into(), expected, "connect, loop and extend backward in one window");
+        }
+        Ok(windows)
+    }
+
+    /// [`generate`](Self::generate), window by window. What the request is given belongs to the first one; the latents
+    /// returned are the last one's.
+    pub(super) async fn generate_windows(
         &self,
         request: &GenerateRequest,
-        scenes: &[String],
-        clip_frames: usize,
-        overlap: usize,
+        long: &Long,
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Generated> {
-        let windows = Windows { timeline: self.timeline(request.frames)?, overlap, clip_frames };
+        let Long { scenes, clip_frames, .. } = long;
+        let windows = self.windows(request, long)?;
         let count = windows.count()?;
-        if scenes.len() > count {
-            return Err(Error::InvalidConditioning {
-                parameter: "scenes".into(),
-                found: format!("{} scenes for {count} windows", scenes.len()),
-                expected: "at least one window for each".into(),
-                remedy: "make a longer clip, shorter windows or fewer scenes",
-            });
-        }
-        if request.conditioning.plan.as_ref().is_some_and(|plan| plan.joints.after.is_some()) {
-            return Err(Error::InvalidConditioning {
-                parameter: "windows".into(),
-                found: "a clip that follows the first".into(),
-                expected: "nothing after it, since other windows follow".into(),
-                remedy: "connect, loop and extend backward in one window",
-            });
-        }
         let mut whole = self.window(request, None, scenes, [0, count], on_event, cancel).await?;
         for window in 1..count {
             let tail = whole.frames[whole.frames.len() - windows.shared_frames()..].to_vec();

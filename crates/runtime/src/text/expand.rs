@@ -15,6 +15,17 @@ pub struct Vocabulary {
     pub objects: Vec<Object>,
 }
 
+/// What a language model is told that is to expand prompts for a model with these words, if it has any.
+pub fn expansion_task(vocabulary: Option<&Vocabulary>) -> String {
+    const TASK: &str = "You write prompts for a text-to-video model. Rewrite the user's prompt as one short sentence that says what \
+        is seen, how it moves, and what is behind it. Keep everything the user asked for. Answer with the sentence alone.";
+    let Some(Vocabulary { colors, objects }) = vocabulary else { return TASK.to_owned() };
+    // Names and motions without synonyms: some language models read a few thousand tokens only.
+    let objects: Vec<String> = objects.iter().map(|object| format!("{}: {}", object.name, object.motions.join(", "))).collect();
+    let colors = colors.join(", ");
+    format!("{TASK} The model knows these backgrounds: {colors}. It knows these objects, each with what it does:\n{}", objects.join("\n"))
+}
+
 /// One thing a model can draw.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Object {
@@ -102,6 +113,18 @@ mod tests {
         assert_eq!(expand("a bear on a red background"), "a bear nodding on a red background", "a motion after the noun");
         assert_eq!(expand("Owl, red wall"), "an Owl looking around, red wall", "an article and the comma's place");
         assert_eq!(expand("a bear nodding."), format!("a bear nodding{background}"), "a full stop does not stay inside");
+    }
+
+    #[test]
+    fn language_models_are_told_the_words() {
+        let plain = expansion_task(None);
+        let task = expansion_task(Some(&vocabulary()));
+        let words = task.strip_prefix(&plain).expect("the same task");
+        assert_eq!(
+            words,
+            " The model knows these backgrounds: blue, red. It knows these objects, each with what it does:\n\
+             bear: nodding\nteddy bear: waving, wiggling\nowl: looking around"
+        );
     }
 
     #[test]

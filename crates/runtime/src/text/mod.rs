@@ -14,5 +14,5 @@ mod tokenizer;
 mod unigram;
 mod wordpiece;
 
-pub use expand::{Object, Vocabulary};
+pub use expand::{Object, Vocabulary, expansion_task};
 pub use tokenizer::{Encoding, Tokenizer};
