@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .config import COLORS, HERE
 
+UNNAMED = "white"  # the background where a prompt names none
 HELD_OUT_PAIRS = 0.08  # share of object x colour pairs never trained, to measure composition
 
 
@@ -51,8 +52,8 @@ def prompt(code: str, color: str, rng: random.Random | None = None) -> str:
     subject = noun if rng.random() < 0.1 else article(noun)
     motion = f" {rng.choice(thing.motions)}" if rng.random() < 0.75 else ""
     place = rng.choices(
-        (f" on a {color} background", f", {color} background", f" in front of a {color} wall"),
-        (8, 1, 1),
+        (f" on a {color} background", f", {color} background", f" in front of a {color} wall", ""),
+        (8, 1, 1, 10 if color == UNNAMED else 0),
     )[0]
     return subject + motion + place
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from .config import FPS, FRAMES, LENGTHS, SHAPES, SIZE
 from .data import Clips
+from .dit import SHARES
 
 ROWS = {
     "real_clips_shifted": "real clips, half a second later",
     "trained_pairs": "trained object x colour",
+    "trained_pairs_in_4_steps": "the same in 4 steps, first seeds",
     "held_out_pairs": "held-out object x colour",
     "unseen_synonyms": 'synonyms never trained, such as "kitten"',
 }
@@ -53,18 +55,20 @@ def card(work: Path, out: Path) -> str:
     image, vae = evaluation["image_to_video_held_out"], evaluation["vae"]
     ends, both = evaluation["first_and_last"], evaluation["prefix_and_suffix"]
     seam = "seam_up_to_1.5x_median_step"
+    square, other = SHARES["square"] + SHARES["later"] + SHARES["others"], 1 - sum(SHARES.values())
     return f"""# flipbook
 
 Kinora's default text-to-video model: clips of {FRAMES} frames, {SIZE}x{SIZE}, {FPS} fps, of one animated
 object on a plain background. An LTX-Video transformer (9.2 M parameters) and autoencoder (7.6 M) in
-diffusers layout, f16, with a two-layer MiniLM text encoder. {megabytes:.1f} MB in all.
+diffusers layout with a MiniLM-L6 text encoder; matrices are stored in 8 bits (q8_0: I8 values and F16
+scales, `training/quantise.py` reads and writes them). {megabytes:.1f} MB in all.
 
 ![First seeds, none left out](../../docs/flipbook-contact-sheet.png)
 
 ## What it draws
 
 `{vocabulary["template"]}`, for example "a rocket flying on a blue background". Backgrounds:
-{", ".join(vocabulary["colors"])}. The {len(things)} objects with their motions:
+{", ".join(vocabulary["colors"])}; white where a prompt names none. The {len(things)} objects with their motions:
 
 {"; ".join(things)}.
 
@@ -76,8 +80,8 @@ Synonyms it was trained with are in `vocabulary.json`.
 | frames | {lengths} |
 | given | any first, last or single latent frames, or none |
 
-Three clips of four it saw were square and one in twenty each of the other shapes, in which objects
-are rough and often incomplete. Shapes it never saw are no better; six of them, first seeds:
+Of the clips it saw {percent(square)} were square; the other shapes share {percent(other)}. Six shapes that it
+never saw, first seeds:
 
 ![Six shapes that were not trained](../../docs/flipbook-shapes.webp)
 
@@ -95,8 +99,8 @@ Data: {len(Clips(work).index)} animated emoji (Microsoft, MIT), decoded at {FPS}
 autoencoder saw all but {vae["held_out_names"]} held-out names, the transformer {len(things)} objects x 8 colours
 without 8 % held-out pairs, and further clips only to continue given frames. No other data. Two CPU
 cores shared with other work, wall-clock time: autoencoder {spent(work, "vae")}; transformer
-{spent(work, "dit")}, started from the weights of an earlier run on 137 objects; decoder alone
-{spent(work, "refine")}. Not distilled: default {evaluation["steps"]} steps with guidance {evaluation["guidance"]:g}.
+{spent(work, "dit")}, started from the weights of an earlier run with another text encoder; decoder
+alone {spent(work, "refine")}. Not distilled: default {evaluation["steps"]} steps with guidance {evaluation["guidance"]:g}.
 Recipe: `training/`.
 
 ## Evaluation

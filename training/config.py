@@ -5,8 +5,17 @@ from pathlib import Path
 SIZE = 128  # pixels, width and height of a clip
 FRAMES = 17  # frames of a clip: one for the first latent frame, then four for each other
 LENGTHS = (1, 9, 17, 25)  # frames the transformer learns to draw
-# Height and width it learns; in tokens of 32 x 32 pixels 4 x 4, 3 x 5 and 5 x 3.
-SHAPES = {"square": (128, 128), "wide": (96, 160), "tall": (160, 96)}
+# Height and width it learns, multiples of a token's 32 x 32 pixels.
+SHAPES = {
+    "square": (128, 128),
+    "wide": (96, 160),
+    "tall": (160, 96),
+    "landscape": (128, 192),
+    "portrait": (192, 128),
+    "upright": (128, 96),
+    "large": (192, 160),
+    "strip": (96, 224),
+}
 FPS = 12  # the sources play at 24 fps; every second frame is kept
 SOURCE_STRIDE = 2
 
@@ -41,7 +50,6 @@ VAE = dict(
     decoder_causal=False,
 )
 
-TEXT_LAYERS = 2  # of MiniLM's 6: deeper layers blur the words the small transformer must read
 TEXT_TOKENS = 24  # prompts are padded to this many tokens; longer ones are cut
 
 PACKING = (1, 2, 2)  # latent frames, rows and columns in one token

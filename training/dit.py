@@ -29,9 +29,10 @@ BATCH, STILL_BATCH = 32, 128
 EMA = 0.995
 NOISIER = 0.3  # shift of the logit-normal: the noisy half decides the shapes
 DROP_TEXT, GIVEN_FRAMES, UNIFORM_TIME = 0.1, 0.2, 0.1
-PHRASINGS = 6
-# How often a batch comes from each set of `latents.pt`, and has each of the lengths.
-SHARES = {"square": 0.76, "wide": 0.05, "tall": 0.05, "others": 0.14}
+PHRASINGS = 8
+# How often a batch comes from each set of `latents.pt`; the other shapes share the rest.
+SHARES = {"square": 0.44, "later": 0.08, "others": 0.06}
+# How often it has each of the lengths.
 LENGTH_SHARES = torch.tensor([0, 0.1, 0.8, 0.1])
 
 SHEET = (
@@ -111,10 +112,13 @@ class Data:
     def batch(self, count: int, still: bool, generator) -> Batch:
         """Clips of one set and length that are trained on, or stills, which are the first latent
         frame because the encoder is causal."""
-        share = torch.tensor([SHARES[name] for name in self.z])
+        rest = (1 - sum(SHARES.values())) / (len(SHAPES) - 1)
+        share = torch.tensor([SHARES.get(name, rest) for name in self.z])
         if still:
             share = share * torch.tensor([name in SHAPES for name in self.z])
         name = list(self.z)[torch.multinomial(share, 1, generator=generator)]
+        area = self.z[name].shape[3] * self.z[name].shape[4]
+        count = count * self.z["square"].shape[3] ** 2 // area  # the same number of tokens
         length = LENGTHS[torch.multinomial(LENGTH_SHARES, 1, generator=generator)]
         frames = 1 if still else 1 + (length - 1) // 4
         known = self.train[name]

@@ -1,4 +1,4 @@
-"""Writes the trained model in diffusers layout, f16, with what Kinora needs in its index file."""
+"""Writes the trained model in diffusers layout, matrices in q8_0 (`quantise.py`), with what Kinora needs in its index file."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from . import quantise
 from .captions import prompt, vocabulary
 from .config import COORDINATE_CHANNELS, FPS, FRAMES, PACKING, SIZE, TEXT_TOKENS
 from .dit import SHEET, averaged
@@ -58,10 +59,14 @@ def main(work: Path, out: Path) -> None:
     content = torch.load(work / "latents.pt", weights_only=False)
     vae.latents_mean.copy_(content["mean"])
     vae.latents_std.copy_(content["std"])
-    model.half().save_pretrained(out / "transformer")
-    vae.half().save_pretrained(out / "vae")
-    for folder in ("text_encoder", "tokenizer"):
-        shutil.copytree(work / folder, out / folder, dirs_exist_ok=True)
+    for part, folder in ((model, "transformer"), (vae, "vae")):
+        part.save_config(out / folder)
+        quantise.save(part.state_dict(), out / folder / "diffusion_pytorch_model.safetensors")
+    shutil.copytree(work / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
+    text = "text_encoder/model.safetensors"
+    (out / text).parent.mkdir(exist_ok=True)
+    shutil.copy(work / "text_encoder/config.json", out / "text_encoder")
+    quantise.save(quantise.load(work / text), out / text)
     _json(
         out / "tokenizer/tokenizer_config.json",
         {

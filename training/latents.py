@@ -1,16 +1,18 @@
 """Encodes the transformer's training sets once.
 
-Three sets hold the vocabulary, one per shape: `square` every object on every background colour,
-`wide` and `tall` on two colours each. `others` holds every further clip the autoencoder trains on,
-once each: without captions of their motion they only serve to learn how given frames go on.
+One set per shape holds the vocabulary: `square` every object on every background colour, the others
+on one colour each. `later` holds every object twice, beginning somewhere in its clip, and `others`
+every further clip the autoencoder trains on: both only serve to learn how given frames go on, the
+former for windows of a longer clip, the latter because nobody wrote down their motion.
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .captions import OBJECTS, clashes
-from .config import COLORS, LENGTHS, SHAPES
+from .config import COLORS, LENGTHS, SEED, SHAPES
 from .data import Clips
 from .vae import encode, load
 
@@ -24,28 +26,30 @@ def pairs(name: str, clips: Clips) -> list[tuple[str, str]]:
         further = [clip for clip in clips.train if clip["code"] not in OBJECTS]
         codes = [clip["code"] for clip in further if not clashes(clip["name"])]
         return [(code, colors[i % len(colors)]) for i, code in enumerate(codes)]
-    every = 1 if name == "square" else 4
+    if name == "square":
+        return [(code, color) for code in OBJECTS for color in colors]
+    n = list(SHAPES).index(name) if name in SHAPES else 0
     return [
-        (code, color)
+        (code, colors[(3 * i + n + 5 * k) % len(colors)])
+        for k in range(2 if name == "later" else 1)
         for i, code in enumerate(OBJECTS)
-        for k, color in enumerate(colors)
-        if (i + k) % every == 0
     ]
 
 
 @torch.no_grad()
-def _encoded(clips: Clips, vae, rows, shape) -> torch.Tensor:
+def _encoded(name: str, clips: Clips, vae, rows) -> torch.Tensor:
     """[N, 32, 7, h, w] of 25 frames: the encoder is causal, so shorter clips are its beginnings."""
-    out = []
+    shape, rng, out = SHAPES.get(name, SHAPES["square"]), np.random.default_rng(SEED), []
     for at in range(0, len(rows), BATCH):
-        batch = [
-            clips.placed(clips.by_code[code], 0, max(LENGTHS), COLORS[color], shape)
-            for code, color in rows[at : at + BATCH]
-        ]
+        batch = []
+        for code, color in rows[at : at + BATCH]:
+            clip = clips.by_code[code]
+            start = rng.integers(clip["frames"]) if name == "later" else 0
+            batch.append(clips.placed(clip, start, max(LENGTHS), COLORS[color], shape))
         with torch.autocast("cpu", torch.bfloat16):
             out.append(encode(vae, torch.stack(batch)).float())
         if at % 200 == 0:
-            print(f"latents {tuple(shape)} {at}/{len(rows)}", flush=True)
+            print(f"latents {name} {at}/{len(rows)}", flush=True)
     return torch.cat(out)
 
 
@@ -57,9 +61,9 @@ def main(work: Path) -> None:
         return
     clips, vae = Clips(work), load(work)
     sets = {}
-    for name in (*SHAPES, "others"):
-        rows, shape = pairs(name, clips), SHAPES.get(name, SHAPES["square"])
-        sets[name] = dict(rows=rows, z=_encoded(clips, vae, rows, shape))
+    for name in (*SHAPES, "later", "others"):
+        rows = pairs(name, clips)
+        sets[name] = dict(rows=rows, z=_encoded(name, clips, vae, rows))
     square = sets["square"]["z"]
     mean, std = square.mean((0, 2, 3, 4)), square.std((0, 2, 3, 4))
     for one in sets.values():

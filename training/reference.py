@@ -18,6 +18,7 @@ from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from .latents import decode
+from .quantise import load_model
 from .sampler import initial_noise, sample
 from .text import TextEncoder
 
@@ -27,9 +28,8 @@ class Reference:
 
     def __init__(self, folder: Path):
         self.defaults = json.loads((folder / "model_index.json").read_text())["kinora"]
-        transformer = LTXVideoTransformer3DModel.from_pretrained(folder / "transformer")
-        self.transformer = transformer.float().eval()
-        self.vae = AutoencoderKLLTXVideo.from_pretrained(folder / "vae").float().eval()
+        self.transformer = load_model(LTXVideoTransformer3DModel, folder / "transformer")
+        self.vae = load_model(AutoencoderKLLTXVideo, folder / "vae")
         self.encoder = TextEncoder(folder)
 
     def __call__(self, prompt, noise, given=None, keep=None, steps=None, guidance=None) -> dict:

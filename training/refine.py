@@ -15,6 +15,8 @@ from .runner import Run
 from .vae import LATENT_NOISE, encode, load, loss, report
 
 STEADINESS = 2.0  # weight of changes from frame to frame; flat backgrounds flicker most visibly
+MOVING = 0.02  # change of a pixel's values from which on it counts as moving
+LIVELINESS = 0.1
 
 
 def batch(clips: Clips, step: int) -> torch.Tensor:
@@ -31,6 +33,15 @@ def batch(clips: Clips, step: int) -> torch.Tensor:
             clips.window(clip, rng.integers(clip["frames"]), frames, random_color(rng), box)
         )
     return torch.stack(out).contiguous(memory_format=torch.channels_last_3d)
+
+
+def liveliness(output, video) -> torch.Tensor:
+    """How far the energy of motion is off where something moves, as |ln(ratio)|. Absolute errors
+    alone favour the median of what might be there, which moves less than anything real."""
+    change = video.diff(dim=2)
+    moving = (change.abs().amax(1, keepdim=True) > MOVING).float()
+    energy = [(step.abs() * moving).mean() + 1e-4 for step in (output.diff(dim=2), change)]
+    return (energy[0] / energy[1]).log().abs()
 
 
 def main(work: Path, minutes: float) -> None:
@@ -57,6 +68,9 @@ def main(work: Path, minutes: float) -> None:
                 latent = encode(vae, video)
                 latent = latent + LATENT_NOISE * latent.std() * torch.randn_like(latent)
             output = vae.decoder(latent)
-        return loss(output.float(), video, latent.float(), STEADINESS)
+        total = loss(output.float(), video, latent.float(), STEADINESS)
+        if video.shape[2] > 1:
+            total = total + LIVELINESS * liveliness(output.float(), video)
+        return total
 
     run.train(objects, step_loss, log_every=25, look=lambda last: report(vae, clips, run, count=60))

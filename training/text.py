@@ -1,9 +1,8 @@
-"""The text encoder: MiniLM-L6's first layers with a vocabulary cut to what prompts need.
+"""The text encoder: MiniLM-L6 without the tokens of other scripts.
 
-The full encoder would be larger than the rest of the model together. Kept are the special
-tokens, all single letters (so that any word can still be spelt), the most frequent words, every
-word of the training prompts, and the nearest neighbours of the objects' names in embedding
-space, which is where unseen synonyms ("puppy") live. Kept tokens keep their weights.
+All six layers stay: the last one was trained to put sentences of like meaning together, which is
+what finds a dog for "puppy" (share of unseen words whose object is among the five nearest by pooled
+state: 0.85; the first two layers alone: 0.72, with a vocabulary of 5,380 tokens: 0.63).
 """
 
 import json
@@ -13,12 +12,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
-from .captions import OBJECTS
-from .config import COLORS, TEXT_LAYERS, TEXT_TOKENS
-from .prepare import emoji_list
+from .config import TEXT_TOKENS
+from .quantise import load
 
-FREQUENT = 50  # BERT's vocabulary is sorted by frequency
-NEIGHBOURS = 16
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -33,22 +29,10 @@ def _load_full(folder: Path) -> BertModel:
     return model
 
 
-def _kept(tokens: dict[str, int], tokenizer: Tokenizer, table: torch.Tensor) -> list[str]:
-    names = [n for o in OBJECTS.values() for n in (o.name, *o.synonyms)]
-    prompts = names + [m for o in OBJECTS.values() for m in o.motions] + list(COLORS)
-    prompts += [name for _, name, _ in emoji_list()]
-    prompts += ["a an the on in with of background wall front"]
-    used = {t for p in prompts for t in tokenizer.encode(p).tokens}
-    subjects = [tokens[t] for n in names for t in tokenizer.encode(n).tokens if t not in SPECIAL]
-    unit = torch.nn.functional.normalize(table, dim=1)
-    near = (unit[sorted(set(subjects))] @ unit.T).topk(NEIGHBOURS, dim=1).indices.flatten().tolist()
-    by_id = {i: t for t, i in tokens.items()}
-    used |= {by_id[i] for i in near}
-    plain = sorted((t for t in tokens if t.isascii() and t not in SPECIAL), key=tokens.get)
-    letters = {t for t in plain if len(t.removeprefix("##")) == 1}
-    words = [t for t in plain if t.isalpha() and len(t) > 1][:FREQUENT]
-    keep = (used | letters | set(words)) - set(SPECIAL)
-    return SPECIAL + sorted((t for t in keep if not t.startswith("[")), key=tokens.get)
+def _kept(tokens: dict[str, int]) -> list[str]:
+    """In their old order, which is by frequency; neither other scripts nor unused entries."""
+    plain = (t for t in tokens if t.isascii() and not t.startswith("[unused") and t not in SPECIAL)
+    return SPECIAL + sorted(plain, key=tokens.get)
 
 
 def build(work: Path) -> None:
@@ -58,11 +42,10 @@ def build(work: Path) -> None:
     spec = json.loads((source / "tokenizer.json").read_text())
     tokens = spec["model"]["vocab"]
     table = full.embeddings.word_embeddings.weight.detach()
-    kept = _kept(tokens, Tokenizer.from_file(str(source / "tokenizer.json")), table)
+    kept = _kept(tokens)
 
     config = BertConfig.from_json_file(source / "config.json")
-    config.vocab_size, config.num_hidden_layers = len(kept), TEXT_LAYERS
-    config.max_position_embeddings = 64
+    config.vocab_size, config.max_position_embeddings = len(kept), 64
     small = BertModel(config, add_pooling_layer=False)
     state = {k: v for k, v in full.state_dict().items() if k in small.state_dict()}
     state["embeddings.word_embeddings.weight"] = table[[tokens[t] for t in kept]]
@@ -85,7 +68,7 @@ def build(work: Path) -> None:
             spec["post_processor"][end] = [word, new_id[word]]
     (work / "tokenizer").mkdir(exist_ok=True)
     (work / "tokenizer/tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False))
-    print(f"text encoder: {len(kept)} tokens, {TEXT_LAYERS} layers")
+    print(f"text encoder: {len(kept)} tokens")
 
 
 class TextEncoder:
@@ -95,8 +78,9 @@ class TextEncoder:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer/tokenizer.json"))
         self.tokenizer.enable_truncation(TEXT_TOKENS)
         self.tokenizer.enable_padding(length=TEXT_TOKENS)
-        self.model = BertModel.from_pretrained(folder / "text_encoder", add_pooling_layer=False)
-        self.model.float().eval().requires_grad_(False)
+        config = BertConfig.from_json_file(folder / "text_encoder/config.json")
+        self.model = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+        self.model.load_state_dict(load(folder / "text_encoder/model.safetensors"))
 
     @torch.no_grad()
     def __call__(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

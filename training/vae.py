@@ -21,6 +21,9 @@ CROP, CROP_FRAMES = 64, 9
 FULL_SIZE_FROM = 0.6  # of the run: until then crops, which are cheaper but whose borders mislead
 LATENT_NOISE = 0.04
 STEADINESS = 0.5
+# Refining trades steadiness for motion. Start, half way and end of it, 20 and 16 clips through the
+# autoencoder: 0.57, 0.81, 1.27 of the real motion energy, flicker 1.3, 1.7, 2.3 of 255.
+REFINED = 0.5
 
 
 def build() -> AutoencoderKLLTXVideo:
@@ -84,11 +87,13 @@ def evaluate(vae, clips: Clips, count: int = 60):
 
 
 def load(work: Path) -> AutoencoderKLLTXVideo:
-    """The trained autoencoder, with the refined decoder if there is one."""
+    """The trained autoencoder; if its decoder was refined, half way to the refined weights."""
     vae, refined = build(), work / "refine/state.pt"
-    file = refined if refined.exists() else work / "vae/state.pt"
-    state = torch.load(file, map_location="cpu", weights_only=False)
-    vae.load_state_dict(state["vae"])
+    state = torch.load(work / "vae/state.pt", map_location="cpu", weights_only=False)["vae"]
+    if refined.exists():
+        end = torch.load(refined, map_location="cpu", weights_only=False)["vae"]
+        state = {name: value.lerp(end[name], REFINED) for name, value in state.items()}
+    vae.load_state_dict(state)
     return vae.eval().requires_grad_(False)
 
 
