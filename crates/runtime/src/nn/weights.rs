@@ -107,7 +107,13 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub fn values(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
-        Ok(self.stored(name, dims, WeightFormat::F32)?.values())
+        let view = self.view(name, dims)?;
+        let (file, _) = self.checkpoint.shared_bytes(view.name)?;
+        match self.disk_type(&view, &file)? {
+            DiskType::Q8 { .. } => Ok(self.stored(name, dims, WeightFormat::F32)?.values()),
+            // Scalars among them, which are no weights of a kernel.
+            DiskType::F32 | DiskType::F16 | DiskType::Bf16 => Ok(view.to_f32()),
+        }
     }
 
     /// The extents of tensor `name`.
