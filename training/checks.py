@@ -29,7 +29,7 @@ from .sampler import initial_noise
 
 CONFORMING_CLIPS, LEAST_DB = 20, 35.0
 DRIFT_CLIPS, DRIFT_FRAMES, MOST_DRIFT = 10, 64, 0.02
-# Width, height, frames; trained were 128x128, 160x96 and 96x160 with 1, 9, 17 and 25 frames.
+# Width, height, frames: none of SHAPES in config.py, lengths in and out of LENGTHS.
 SHAPES = ((96, 96, 17), (160, 128, 17), (128, 160, 17), (192, 96, 17), (160, 160, 13), (128, 96, 33))
 
 

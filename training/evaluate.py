@@ -95,7 +95,7 @@ def text_to_video(pipeline: Pipeline, judge, work: Path, result: dict) -> None:
         print(name, result[name], flush=True)
     prompts = [prompt(*case) for case in seen]
     videos = pipeline(prompts, list(range(len(seen))), steps=FEW_STEPS)
-    result["trained_pairs_in_4_steps"] = measures.summary(judge.cases(seen, videos))
+    result[f"trained_pairs_in_{FEW_STEPS}_steps"] = measures.summary(judge.cases(seen, videos))
 
 
 def synonyms(pipeline: Pipeline, judge, work: Path, result: dict) -> None:
