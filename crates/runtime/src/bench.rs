@@ -12,7 +12,8 @@ use kinora_kernels::{
 };
 
 use crate::error::Result;
-use crate::pipeline::{GenerateRequest, VideoPipeline};
+use crate::pipeline::VideoPipeline;
+use crate::request::GenerateRequest;
 
 /// One measured kernel or part of a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,78 +13,22 @@ use kinora_kernels::{CancelToken, Device, WeightFormat};
 
 use self::job::Job;
 pub use self::outlook::Estimate;
-use crate::conditioning::{Conditioning, Long, Timeline};
+use crate::conditioning::{Conditioning, Timeline};
 use crate::decode::decode_rgba;
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::manifest::Manifest;
 use crate::models::Model;
 use crate::models::ltx;
 use crate::models::text::TextEncoder;
+use crate::request::GenerateRequest;
 use crate::sampling::denoise::StepDone;
-use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::{Tokenizer, Vocabulary, expansion_task};
 use crate::weights::ModelFiles;
-
-/// What to generate. Sizes are in pixels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GenerateRequest {
-    /// What the clip shows.
-    pub prompt: String,
-    /// What it must not show; used with a guidance above 1.
-    pub negative: String,
-    /// Width.
-    pub width: usize,
-    /// Height.
-    pub height: usize,
-    /// Number of frames.
-    pub frames: usize,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Classifier-free guidance; a scale of 1 follows the prompt alone, with half the work.
-    pub guidance: Guidance,
-    /// Replaces the schedule's shift.
-    pub shift: Option<f64>,
-    /// Chooses the noise.
-    pub seed: u64,
-    /// Starting noise `[1, C, F, H, W]`, row-major, instead of the seed's.
-    pub latents: Option<Vec<f32>>,
-    /// Images and clips to work from, and what becomes of them; nothing for text alone.
-    pub conditioning: Conditioning,
-    /// Makes a longer clip, from windows of `frames` frames each.
-    pub long: Option<Long>,
-    /// Show the first frame as predicted after every so many steps, in [`Event::Step`]; 0 for never.
-    pub preview_every: usize,
-}
-
-/// How far a generation is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The prompt was read.
-    Text {
-        /// Its tokens.
-        tokens: usize,
-        /// Whether it was longer than the model reads.
-        truncated: bool,
-    },
-    /// A denoising step is done.
-    Step {
-        /// Which, from 1.
-        step: usize,
-        /// Of how many.
-        steps: usize,
-        /// RGBA bytes of the first frame as the model predicts it now, where [`GenerateRequest::preview_every`] asks for it.
-        preview: Option<Vec<u8>>,
-    },
-    /// The latents are being decoded to this many frames.
-    Decode {
-        /// Frames.
-        frames: usize,
-    },
-}
 
 /// A finished clip.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +51,7 @@ pub struct Generated {
 
 /// More steps than a model has levels of noise are a mistake.
 const MAX_STEPS: usize = 1000;
+
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,

@@ -2,12 +2,14 @@
 
 use kinora_kernels::CancelToken;
 
-use super::{Event, GenerateRequest, Generated, MAX_STEPS, VideoPipeline};
+use super::{Generated, MAX_STEPS, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::decode::{decode_plan, decode_rgba};
 use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::models::ltx::tokens;
+use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Denoise, Sequence, StepDone, TextStates};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::noise;

@@ -2,12 +2,13 @@
 
 use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 
+use super::VideoPipeline;
 use super::job::{Job, Texts};
-use super::{GenerateRequest, VideoPipeline};
 use crate::conditioning::Conditioning;
 use crate::decode::decode_plan;
 use crate::encode::encode_plan;
 use crate::error::Result;
+use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Denoise, Sequence, TextStates};
 use crate::shape::LatentShape;
 

@@ -2,9 +2,11 @@
 
 use kinora_kernels::CancelToken;
 
-use super::{Event, GenerateRequest, Generated, VideoPipeline};
+use super::{Generated, VideoPipeline};
 use crate::conditioning::{Conditioning, Long, Windows};
 use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::request::GenerateRequest;
 use crate::sampling::noise;
 
 impl VideoPipeline {
