@@ -42,7 +42,7 @@ pub use executable::{CancelToken, Device, Executable};
 pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, adapters};
 pub use kernel::{Access, Kernel};
 pub use lower::Cost;
-pub use ops::{AttentionOptions, Conv3dOptions, PatchOrder, dense_sequences};
+pub use ops::{AttentionOptions, Conv3dOptions, HEAD_SIZES, PatchOrder, dense_sequences};
 pub use peak::{CopyRate, Peak};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
 pub use shape::{Shape, pad_rows, unpad_rows};

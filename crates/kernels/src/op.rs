@@ -154,9 +154,9 @@ pub struct Axis {
     pub output_stride: usize,
 }
 
-/// A copy `y[Σ iₖ·outₖ] = x[base + Σ iₖ·inₖ]` over up to eight axes, each output element written once.
+/// A copy `y[Σ iₖ·outₖ] = x[base + Σ iₖ·inₖ]` over up to eight axes, each output element written once and the rest zero.
 ///
-/// Patches, pixel shuffles, slices, transposes and repeats are all this one operation.
+/// Patches, pixel shuffles, slices, transposes, repeats and padding are all this one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reindex {
     /// Name of the method that recorded it.
@@ -165,6 +165,9 @@ pub struct Reindex {
     pub axes: Vec<Axis>,
     /// First scalar of the stored input.
     pub input_base: usize,
+    /// Scalars that the loops write of each group of stored output scalars, which has the next multiple of four: a row, unless
+    /// the operation pads within rows.
+    pub written: usize,
 }
 
 /// One operation of a plan.

@@ -63,19 +63,22 @@ impl<'p> Tensor<'p> {
         Self::new(self.plan, Operand { shape, ..self.operand })
     }
 
-    /// Columns `start..start + len` without a copy; both must be multiples of four unless they end the row.
+    /// Columns `start..start + len`: a view if both are multiples of four, but for a `len` that ends the row, else a copy.
     #[track_caller]
     pub fn columns(self, start: usize, len: usize) -> Self {
         let whole = self.plan.value_shape(self.operand.value).channels();
         let column = self.operand.column + start;
-        if start + len > self.channels() || !column.is_multiple_of(4) || (!len.is_multiple_of(4) && column + len != whole) {
-            self.plan.fail("columns", format!("a range of 0..{} in units of four", self.channels()), format!("{start}..{}", start + len));
+        if start + len > self.channels() {
+            self.plan.fail("columns", format!("a range of 0..{}", self.channels()), format!("{start}..{}", start + len));
             return self;
+        }
+        if !column.is_multiple_of(4) || (!len.is_multiple_of(4) && column + len != whole) {
+            return self.copy_columns(start, len);
         }
         Self::new(self.plan, Operand { shape: self.shape().with_channels(len), column, ..self.operand })
     }
 
-    /// Splits the columns into `N` equal parts without a copy.
+    /// Splits the columns into `N` equal parts, as [`columns`](Self::columns).
     #[track_caller]
     pub fn split<const N: usize>(self) -> [Self; N] {
         let len = self.channels() / N;

@@ -99,7 +99,7 @@ fn an_adapter_opens_with_the_kernels_it_runs_and_no_others() {
 
 #[test]
 fn stacked_gemm_parts_feed_attention_without_a_copy() {
-    for (heads, d) in [(1, 8), (2, 16), (3, 32), (2, 40), (4, 64), (1, 72), (2, 96), (1, 128)] {
+    for (heads, d) in [(1, 8), (2, 16), (3, 32), (2, 40), (4, 64), (1, 72), (2, 96), (1, 128), (2, 160), (1, 384)] {
         let c = heads * d;
         let graph = record(|plan| {
             let [q, k, v] = plan.input("qkv", &[2 * 37, 3 * c], Cadence::Once).split();
@@ -108,6 +108,50 @@ fn stacked_gemm_parts_feed_attention_without_a_copy() {
         });
         assert_eq!(graph.steps.len(), 1, "views need no step");
         assert_matches_twin(&graph, d + 37, &[]);
+    }
+}
+
+/// The definition, over plain rows of `heads · d` values: nothing of it knows of padding or views.
+fn plain_attention(qkv: &[f32], rows: usize, heads: usize, d: usize) -> Vec<f32> {
+    let width = 3 * heads * d;
+    let at = |row: usize, part: usize, head: usize, c: usize| f64::from(qkv[row * width + (part * heads + head) * d + c]);
+    let value = |row: usize, head: usize, c: usize| {
+        let scores = (0..rows).map(|j| (0..d).map(|i| at(row, 0, head, i) * at(j, 1, head, i)).sum::<f64>() / (d as f64).sqrt());
+        let weights: Vec<f64> = scores.map(f64::exp).collect();
+        let sum: f64 = weights.iter().enumerate().map(|(j, w)| w * at(j, 2, head, c)).sum();
+        (sum / weights.iter().sum::<f64>()) as f32
+    };
+    (0..rows).flat_map(|row| (0..heads * d).map(move |c| (row, c))).map(|(row, c)| value(row, c / d, c % d)).collect()
+}
+
+#[test]
+fn attention_takes_every_head_size() {
+    let sizes = (1..=17).chain([30, 40, 80, 100, 127, 128, 129, 160, 192, 256, 257, 384, 511, 512]);
+    for (heads, d) in sizes.map(|d| if d < 100 { (3, d) } else { (1, d) }) {
+        let graph = record(|plan| {
+            let [q, k, v] = plan.input("qkv", &[37, 3 * heads * d], Cadence::Once).split();
+            let sequences = dense_sequences(1, 37, 37);
+            q.flash_attention(k, v, &AttentionOptions { heads, scale: 1.0 / (d as f32).sqrt(), sequences, mask: None, bias: None })
+        });
+        let qkv = noise(37 * 3 * heads * d, 1);
+        let twin = support::run(&Device::cpu(), &graph, &[]);
+        for (i, (a, b)) in twin.iter().zip(plain_attention(&qkv, 37, heads, d)).enumerate() {
+            assert!((a - b).abs() < 1e-6, "{heads} heads of {d}: value {i} is {a}, the definition says {b}");
+        }
+        assert_matches_twin(&graph, d + 37, &[]);
+    }
+}
+
+#[test]
+fn a_head_size_beyond_every_kernel_is_refused() {
+    for (channels, heads) in [(513, 1), (10, 3), (8, 0)] {
+        let plan = Plan::new();
+        let x = plan.input("x", &[4, channels], Cadence::Once);
+        let options = AttentionOptions { heads, scale: 1.0, sequences: dense_sequences(1, 4, 4), mask: None, bias: None };
+        plan.output("y", x.flash_attention(x, x, &options));
+        let error = plan.finish().expect_err("no kernel takes it");
+        assert_eq!(error.code(), "shape");
+        assert!(error.to_string().contains("a head size of 1 to 512"), "{error}");
     }
 }
 

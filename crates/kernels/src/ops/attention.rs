@@ -23,6 +23,10 @@ pub struct AttentionOptions<'p> {
     pub bias: Option<Tensor<'p>>,
 }
 
+/// The head sizes that attention takes, on every device. Sizes that are no multiple of four cost a padded copy of queries,
+/// keys, values and result; above 128 the kernels for GPUs compute the scores once per 128 columns of the values.
+pub const HEAD_SIZES: std::ops::RangeInclusive<usize> = 1..=512;
+
 /// `batch` sequences of equal length, stored one after another.
 pub fn dense_sequences(batch: usize, queries: usize, keys: usize) -> Vec<[u32; 4]> {
     (0..batch).map(|b| [b * queries, queries, b * keys, keys].map(|v| v as u32)).collect()
@@ -37,13 +41,15 @@ impl<'p> Tensor<'p> {
     /// | `k`, `v` | `[Rk.., N·d]`  | read   |
     /// | result   | `[Rq.., N·d]`  | write  |
     ///
-    /// `d` is a multiple of 8 up to 128. Rows of `self` outside every sequence are left undefined.
+    /// `d` is one of [`HEAD_SIZES`]. Rows of `self` outside every sequence are left undefined.
     #[track_caller]
     pub fn flash_attention(self, k: Self, v: Self, options: &AttentionOptions<'p>) -> Self {
         let AttentionOptions { heads, scale, sequences, mask, bias } = options;
         let (plan, c) = (self.plan(), self.channels());
-        if *heads == 0 || c % heads != 0 || (c / heads) % 8 != 0 || c / heads > 128 {
-            plan.fail("flash_attention", "a head size that is a multiple of 8 up to 128", format!("{c} channels in {heads} heads"));
+        if *heads == 0 || c % heads != 0 || !HEAD_SIZES.contains(&(c / heads)) {
+            let expected = format!("a head size of {} to {}", HEAD_SIZES.start(), HEAD_SIZES.end());
+            plan.fail("flash_attention", expected, format!("{c} channels in {heads} heads"));
+            return self;
         }
         if k.channels() != c || v.channels() != c || k.rows() != v.rows() {
             plan.fail("flash_attention", format!("keys and values [Rk, {c}]"), format!("{} and {}", k.shape(), v.shape()));
@@ -53,7 +59,9 @@ impl<'p> Tensor<'p> {
                 plan.fail("flash_attention", format!("sequences within {} query and {} key rows", self.rows(), k.rows()), format!("{s:?}"));
             }
         }
-        let mut inputs = vec![self.operand(), k.operand(), v.operand()];
+        let d = c / heads;
+        let [q, k, v] = if d.is_multiple_of(4) { [self, k, v] } else { [self, k, v].map(|t| t.pad_heads(*heads)) };
+        let mut inputs = vec![q.operand(), k.operand(), v.operand()];
         if let Some(mask) = mask {
             if mask.shape().elements() != k.rows() {
                 plan.fail("flash_attention", format!("a mask of {} entries", k.rows()), mask.shape().to_string());
@@ -69,7 +77,8 @@ impl<'p> Tensor<'p> {
             inputs.push(bias.operand());
         }
         let op = Attention { heads: *heads, scale: *scale, sequences: sequences.clone(), mask: mask.is_some(), bias: bias.is_some() };
-        plan.record(Op::Attention(op), inputs, self.shape(), Elem::F32)
+        let y = plan.record(Op::Attention(op), inputs, q.shape(), Elem::F32);
+        if d.is_multiple_of(4) { y } else { y.unpad_heads(*heads, d) }
     }
 }
 
@@ -81,7 +90,7 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
     let head = shape.channels() / op.heads;
     let tiles = query_tiles(&op.sequences);
     let flops = op.sequences.iter().map(|s| 4.0 * f64::from(s[1]) * f64::from(s[3]) * shape.channels() as f64).sum();
-    let items = tiles.len() / TILE_WORDS * op.heads;
+    let num_tiles = tiles.len() / TILE_WORDS;
     // Mask and bias are inputs 3 and 4, as many as there are.
     let extra = (3..cx.step.inputs.len()).map(|i| cx.input(i));
     let inputs = [cx.input(0), cx.input(1), cx.input(2), Binding::Data(tiles)];
@@ -115,12 +124,14 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
                 Family::Soft | Family::Gpu => Sharing::Alone,
             };
             let kernel = flash_soft::Variant { sharing, mask: op.mask, bias: op.bias }.kernel();
-            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
+            cx.dispatch(kernel, num_tiles * op.heads, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
         }
         Family::Gpu => {
-            let params = flash_gpu::Params { tiles: (items / op.heads) as u32, ..params!(flash_gpu) };
+            let slices = head.div_ceil(128);
+            let params = flash_gpu::Params { tiles: num_tiles as u32, slices: slices as u32, ..params!(flash_gpu) };
             let width = if head <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
             let kernel = flash_gpu::Variant { head: width, mask: op.mask, bias: op.bias }.kernel();
+            let items = num_tiles * slices * op.heads;
             cx.dispatch(kernel, items, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
         }
     }

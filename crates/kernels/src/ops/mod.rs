@@ -9,7 +9,7 @@ mod norm;
 mod reindex;
 mod sample;
 
-pub use attention::{AttentionOptions, dense_sequences};
+pub use attention::{AttentionOptions, HEAD_SIZES, dense_sequences};
 pub use conv3d::Conv3dOptions;
 pub use reindex::PatchOrder;
 

@@ -51,12 +51,51 @@ fn simplify(axes: &[Axis]) -> Vec<Axis> {
 impl<'p> Tensor<'p> {
     #[track_caller]
     fn reindex(self, what: &'static str, shape: Shape, axes: &[Axis]) -> Self {
+        self.reindex_from(what, 0, shape, axes, shape.channels())
+    }
+
+    /// [`reindex`](Self::reindex) from a column on, which writes `written` scalars of each group (see [`Reindex::written`]).
+    #[track_caller]
+    fn reindex_from(self, what: &'static str, column: usize, shape: Shape, axes: &[Axis], written: usize) -> Self {
         let axes = simplify(axes);
         if axes.len() > 8 {
             self.plan().fail(what, "at most eight loops", format!("{}", axes.len()));
         }
-        let op = Reindex { what, axes, input_base: self.operand().column };
+        let op = Reindex { what, axes, input_base: self.operand().column + column, written };
         self.plan().record(Op::Reindex(op), vec![self.operand()], shape, Elem::F32)
+    }
+
+    /// Scalars from one stored row to the next.
+    fn row_stride(self) -> usize {
+        self.plan().value_shape(self.operand().value).channels4() * 4
+    }
+
+    /// A copy of the columns `start..start + len`, wherever they begin.
+    #[track_caller]
+    pub(crate) fn copy_columns(self, start: usize, len: usize) -> Self {
+        let out = self.shape().with_channels(len);
+        let rows = Axis { extent: self.rows(), input_stride: self.row_stride(), output_stride: out.channels4() * 4 };
+        self.reindex_from("columns", start, out, &[rows, Axis { extent: len, input_stride: 1, output_stride: 1 }], len)
+    }
+
+    /// Each of `heads` equal parts of the channels padded with zeros to a multiple of four:
+    /// `[.., N·d]` → `[.., N·4·ceil(d / 4)]`. The inverse of [`unpad_heads`](Self::unpad_heads).
+    #[track_caller]
+    pub(crate) fn pad_heads(self, heads: usize) -> Self {
+        let d = self.channels() / heads;
+        let out = self.shape().with_channels(heads * d.next_multiple_of(4));
+        let rows = Axis { extent: self.rows(), input_stride: self.row_stride(), output_stride: out.channels() };
+        let parts = Axis { extent: heads, input_stride: d, output_stride: d.next_multiple_of(4) };
+        self.reindex_from("pad_heads", 0, out, &[rows, parts, Axis { extent: d, input_stride: 1, output_stride: 1 }], d)
+    }
+
+    /// The first `d` channels of each of `heads` equal parts.
+    #[track_caller]
+    pub(crate) fn unpad_heads(self, heads: usize, d: usize) -> Self {
+        let out = self.shape().with_channels(heads * d);
+        let rows = Axis { extent: self.rows(), input_stride: self.row_stride(), output_stride: out.channels4() * 4 };
+        let parts = Axis { extent: heads, input_stride: self.channels() / heads, output_stride: d };
+        self.reindex("unpad_heads", out, &[rows, parts, Axis { extent: d, input_stride: 1, output_stride: 1 }])
     }
 
     /// The same values with rows stored one after another: turns a view of some columns into a tensor of its own.
@@ -65,8 +104,7 @@ impl<'p> Tensor<'p> {
         if self.is_contiguous() {
             return self;
         }
-        let input_row = self.plan().value_shape(self.operand().value).channels4() * 4;
-        let rows = Axis { extent: self.rows(), input_stride: input_row, output_stride: self.shape().channels4() * 4 };
+        let rows = Axis { extent: self.rows(), input_stride: self.row_stride(), output_stride: self.shape().channels4() * 4 };
         let columns = Axis { extent: self.channels(), input_stride: 1, output_stride: 1 };
         self.reindex("contiguous", self.shape(), &[rows, columns])
     }
@@ -175,16 +213,14 @@ fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [u
 
 pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
     let shape = cx.output_shape();
-    if !shape.channels().is_multiple_of(4) {
-        let params = zero_padding::Params {
-            rows: shape.rows() as u32,
-            channels: shape.channels() as u32,
-            channels4: shape.channels4() as u32,
-            ..Default::default()
-        };
+    if !op.written.is_multiple_of(4) {
+        let channels4 = op.written.div_ceil(4);
+        let rows = shape.rows() * shape.channels4() / channels4;
+        let params =
+            zero_padding::Params { rows: rows as u32, channels: op.written as u32, channels4: channels4 as u32, ..Default::default() };
         let bindings = vec![cx.output()];
-        let items = shape.rows().div_ceil(64);
-        cx.dispatch(zero_padding::KERNEL, items, shape.rows() as f64, bindings, |first, end| zero_padding::Params { first, end, ..params });
+        let items = rows.div_ceil(64);
+        cx.dispatch(zero_padding::KERNEL, items, rows as f64, bindings, |first, end| zero_padding::Params { first, end, ..params });
     }
     let scalars: usize = op.axes.iter().map(|a| a.extent).product();
     let one = Axis { extent: 1, input_stride: 0, output_stride: 0 };

@@ -85,7 +85,8 @@ fn convolutions(cases: &mut Vec<Case>) {
 }
 
 fn attentions(cases: &mut Vec<Case>) {
-    for head in [64, 128] {
+    // With 160 the columns of the values are cut in two.
+    for head in [64, 128, 160] {
         for (mask, bias) in [(false, false), (false, true), (true, false), (true, true)] {
             cases.push(case(head + 80, |plan| {
                 let [q, k, v] = ["q", "k", "v"].map(|name| plan.input(name, &[ROWS, 2 * head], Cadence::Once));
