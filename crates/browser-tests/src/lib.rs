@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use js_sys::Uint8Array;
 use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, WeightFormat};
-use kinora_runtime::models::Model;
+use kinora_runtime::manifest::Index;
+use kinora_runtime::models::component::Component;
 use kinora_runtime::weights::Checkpoint;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -66,7 +67,8 @@ impl Tester {
             let files = files.iter().enumerate().map(|(i, bytes)| (format!("file {i}"), bytes.to_vec())).collect();
             Checkpoint::from_files(case.clone(), files).map_err(|error| error.to_string())
         };
-        let model = Model::load(&config, &case, &read(&weights)?, WeightFormat::F32).map_err(|error| error.to_string())?;
+        let weights = read(&weights)?;
+        let model = Component::load(&config, &case, &weights, WeightFormat::F32, &Index::default()).map_err(|error| error.to_string())?;
         let errors = fixture::errors(&model, &case, &read(&[inputs])?, &read(&[expected])?, &self.0).await?;
         Ok(errors.iter().fold(0.0, |worst, (_, error)| error.max(worst)))
     }

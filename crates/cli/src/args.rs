@@ -251,9 +251,9 @@ pub(crate) struct EvalArgs {
     /// Component, where --model is a whole model: transformer, vae or text_encoder
     #[arg(long, value_name = "NAME")]
     pub(crate) component: Option<String>,
-    /// What to run
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) op: EvalOp,
+    /// What to run of it: forward, or encode and decode of an autoencoder
+    #[arg(long, value_name = "OP", default_value = "forward")]
+    pub(crate) op: String,
     /// Safetensors file with the arguments of the reference class's method, by name
     #[arg(long, value_name = "FILE")]
     pub(crate) inputs: PathBuf,
@@ -265,14 +265,6 @@ pub(crate) struct EvalArgs {
     pub(crate) dtype: WeightType,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EvalOp {
-    #[default]
-    Forward,
-    Encode,
-    Decode,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,7 @@ use std::{env, path::Path};
 
 use kinora_runtime::{
     AdapterInfo, AdapterSelect, Device, Error, Family, WeightFormat,
-    eval::{EvalRequest, Operation},
+    eval::EvalRequest,
     sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, write_file},
 };
@@ -12,7 +12,7 @@ pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated, VideoPi
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Aspect, CurveName, DeviceArgs, EvalArgs, EvalOp, Executor, GenerateArgs, GuidanceArgs, WeightType},
+    args::{Aspect, CurveName, DeviceArgs, EvalArgs, Executor, GenerateArgs, GuidanceArgs, WeightType},
     failure::{Exit, Failure},
     given::Given,
     interrupt,
@@ -198,11 +198,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
     let request = EvalRequest {
         model: args.model.clone(),
         component: args.component.clone(),
-        operation: match args.op {
-            EvalOp::Forward => Operation::Forward,
-            EvalOp::Encode => Operation::Encode,
-            EvalOp::Decode => Operation::Decode,
-        },
+        operation: args.op.clone(),
         inputs: args.inputs.clone(),
         outputs: args.outputs.clone(),
         format: weight_format(args.dtype),

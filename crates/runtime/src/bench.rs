@@ -104,11 +104,12 @@ pub async fn bench(gpu: &std::sync::Arc<Gpu>, pipeline: Option<&VideoPipeline>) 
     }
     if let Some(pipeline) = pipeline {
         let (transformer, decoder) = pipeline.plans()?;
+        let [block, up_block] = pipeline.first_blocks();
         let transformer = Executable::new(&device, transformer)?;
-        rows.push(compute.row("transformer/block0", &transformer, Cadence::EveryStep, "transformer_blocks.0.").await?);
+        rows.push(compute.row("transformer/block0", &transformer, Cadence::EveryStep, &block).await?);
         rows.push(compute.row("transformer/step", &transformer, Cadence::EveryStep, "").await?);
         let decoder = Executable::new(&device, decoder)?;
-        rows.push(compute.row("vae/up_block0", &decoder, Cadence::Once, "decoder.up_blocks.0.").await?);
+        rows.push(compute.row("vae/up_block0", &decoder, Cadence::Once, &up_block).await?);
         rows.push(compute.row("vae/decode", &decoder, Cadence::Once, "").await?);
     }
     let copy = CopyRate::new(gpu, now).await?;

@@ -4,8 +4,6 @@
 
 pub mod bench;
 pub mod conditioning;
-pub mod decode;
-pub mod encode;
 pub mod error;
 pub mod eval;
 pub mod events;

@@ -1,13 +1,72 @@
 //! `model_index.json`: the components of a model folder and, in its `kinora` object, what the pipeline needs beyond them.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::models::FAMILIES;
+use crate::models::family::PipelineClass;
 
-/// What the `kinora` object of `model_index.json` declares; the defaults are those of `LTXPipeline` in diffusers.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
+/// A `model_index.json` as it is written; empty for a component that is run by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    file: String,
+    values: Map<String, Value>,
+}
+
+impl Index {
+    /// Reads the text of a `model_index.json` called `file`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn parse(json: &str, file: &str) -> Result<Self> {
+        let values = serde_json::from_str(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })?;
+        Ok(Self { file: file.into(), values })
+    }
+
+    /// What stands under `key`, which is what diffusers calls a registered parameter of the pipeline; `null` is absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the pipeline has this component: `[library, class]`, which are both `null` where it has none.
+    pub fn has_component(&self, folder: &str) -> bool {
+        self.get(folder).and_then(Value::as_array).is_some_and(|entry| entry.iter().any(|part| !part.is_null()))
+    }
+
+    /// The keys of the `kinora` object that `T` knows; others are left to those who read them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for a value of another type.
+    pub fn kinora<T: DeserializeOwned + Default>(&self) -> Result<T> {
+        let Some(kinora) = self.get("kinora") else { return Ok(T::default()) };
+        serde_json::from_value(kinora.clone()).map_err(|e| self.invalid(format!("`kinora`: {e}")))
+    }
+
+    /// An error in this file.
+    pub fn invalid(&self, problem: String) -> Error {
+        Error::InvalidConfig { file: self.file.clone(), problem }
+    }
+
+    /// The class of the pipeline.
+    ///
+    /// # Errors
+    /// [`Error::UnknownClass`].
+    pub fn pipeline(&self) -> Result<&'static PipelineClass> {
+        let classes = || FAMILIES.iter().flat_map(|family| family.pipelines);
+        let name = self.get("_class_name").and_then(Value::as_str).unwrap_or("none");
+        classes().find(|class| class.name == name).ok_or_else(|| Error::UnknownClass {
+            class: name.into(),
+            file: self.file.clone(),
+            known: classes().map(|class| class.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+/// What the pipeline needs beyond its components: the defaults of its class, as far as the `kinora` object of
+/// `model_index.json` does not replace them.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// Name shown to people.
     pub name: String,
@@ -23,67 +82,50 @@ pub struct Manifest {
     pub default_frames: usize,
     /// Frames per second the model was trained on.
     pub fps: f32,
-    /// Latent frames, rows and columns joined in one token.
-    pub token_packing: [usize; 3],
-    /// Constant position features appended to each token; 0 or 15.
-    pub coordinate_channels: usize,
-    /// Seconds and pixels per token for the rotary embedding; derived from the autoencoder and `fps` if absent.
-    pub rope_interpolation_scale: Option<[f32; 3]>,
     /// Longer prompts are cut to this many tokens.
     pub max_text_tokens: usize,
     /// File with the words the model knows, if it lists them.
     pub vocabulary: Option<String>,
 }
 
-impl Default for Manifest {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            default_steps: 50,
-            default_guidance: 3.0,
-            default_width: 704,
-            default_height: 512,
-            default_frames: 161,
-            fps: 25.0,
-            token_packing: [1; 3],
-            coordinate_channels: 0,
-            rope_interpolation_scale: None,
-            max_text_tokens: 128,
-            vocabulary: None,
-        }
-    }
+/// The keys of the `kinora` object that every family has.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Overrides {
+    name: String,
+    default_steps: Option<usize>,
+    default_guidance: Option<f32>,
+    default_width: Option<usize>,
+    default_height: Option<usize>,
+    default_frames: Option<usize>,
+    fps: Option<f32>,
+    max_text_tokens: Option<usize>,
+    vocabulary: Option<String>,
 }
 
 impl Manifest {
-    /// Reads the text of a `model_index.json` called `file`.
+    /// What `index` says, with the defaults of its pipeline's class.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`], [`Error::UnknownClass`].
-    pub fn parse(json: &str, file: &str) -> Result<Self> {
-        let invalid = |problem: String| Error::InvalidConfig { file: file.into(), problem };
-        let index: Map<String, Value> = serde_json::from_str(json).map_err(|e| invalid(e.to_string()))?;
-        match index.get("_class_name").and_then(Value::as_str) {
-            Some("LTXPipeline" | "LTXImageToVideoPipeline" | "LTXConditionPipeline") => {}
-            class => {
-                let class = class.unwrap_or("none").into();
-                return Err(Error::UnknownClass {
-                    class,
-                    file: file.into(),
-                    known: "LTXPipeline, LTXImageToVideoPipeline, LTXConditionPipeline".into(),
-                });
-            }
-        }
-        let manifest: Self = match index.get("kinora") {
-            None => Self::default(),
-            Some(kinora) => serde_json::from_value(kinora.clone()).map_err(|e| invalid(format!("`kinora`: {e}")))?,
+    pub fn of(index: &Index) -> Result<Self> {
+        let class = index.pipeline()?;
+        let (defaults, own) = (&class.defaults, index.kinora::<Overrides>()?);
+        let manifest = Self {
+            name: own.name,
+            default_steps: own.default_steps.unwrap_or(defaults.steps),
+            default_guidance: own.default_guidance.unwrap_or(defaults.guidance),
+            default_width: own.default_width.unwrap_or(defaults.width),
+            default_height: own.default_height.unwrap_or(defaults.height),
+            default_frames: own.default_frames.unwrap_or(defaults.frames),
+            fps: own.fps.unwrap_or(defaults.fps),
+            max_text_tokens: own.max_text_tokens.unwrap_or(class.text.max_tokens),
+            vocabulary: own.vocabulary,
         };
         let counts =
             [manifest.default_steps, manifest.default_width, manifest.default_height, manifest.default_frames, manifest.max_text_tokens];
-        if ![0, crate::models::ltx::tokens::COORDINATE_CHANNELS].contains(&manifest.coordinate_channels) {
-            return Err(invalid(format!("`kinora.coordinate_channels` is {}, expected 0 or 15", manifest.coordinate_channels)));
-        }
-        if counts.iter().chain(&manifest.token_packing).any(|n| *n == 0) || manifest.fps.is_nan() || manifest.fps <= 0.0 {
-            return Err(invalid("`kinora`: counts and fps must be above 0".into()));
+        if counts.contains(&0) || manifest.fps.is_nan() || manifest.fps <= 0.0 {
+            return Err(index.invalid("`kinora`: counts and fps must be above 0".into()));
         }
         Ok(manifest)
     }
@@ -93,17 +135,37 @@ impl Manifest {
 mod tests {
     use super::*;
 
+    fn manifest(json: &str) -> Result<Manifest> {
+        Manifest::of(&Index::parse(json, "model_index.json")?)
+    }
+
     #[test]
     fn a_plain_ltx_index_gets_the_defaults_of_diffusers() {
-        let manifest = Manifest::parse(r#"{"_class_name": "LTXPipeline"}"#, "model_index.json").expect("valid");
-        assert_eq!(manifest, Manifest::default(), "no `kinora` object");
+        let found = manifest(r#"{"_class_name": "LTXPipeline"}"#).expect("valid");
+        assert_eq!((found.default_width, found.default_height, found.default_frames), (704, 512, 161), "no `kinora` object");
+        assert_eq!((found.default_steps, found.default_guidance, found.fps, found.max_text_tokens), (50, 3.0, 25.0, 128));
+    }
+
+    #[test]
+    fn the_kinora_object_replaces_what_it_names() {
+        let found = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"name": "tiny", "default_steps": 2}}"#).expect("valid");
+        assert_eq!((found.name.as_str(), found.default_steps, found.default_width), ("tiny", 2, 704));
     }
 
     #[test]
     fn impossible_values_are_refused() {
-        let zero = Manifest::parse(r#"{"_class_name": "LTXPipeline", "kinora": {"default_steps": 0}}"#, "m").expect_err("zero steps");
+        let zero = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"default_steps": 0}}"#).expect_err("zero steps");
         assert_eq!(zero.code(), "invalid-config", "{zero}");
-        let class = Manifest::parse(r#"{"_class_name": "WanPipeline"}"#, "m").expect_err("another family");
+        let class = manifest(r#"{"_class_name": "StableAudioPipeline"}"#).expect_err("another family");
         assert_eq!(class.code(), "unknown-class", "{class}");
+        assert!(class.to_string().contains("LTXPipeline, LTXImageToVideoPipeline"), "{class}");
+    }
+
+    #[test]
+    fn components_that_are_null_are_absent() {
+        let json = r#"{"transformer": ["diffusers", "T"], "transformer_2": [null, null], "boundary_ratio": null}"#;
+        let index = Index::parse(json, "model_index.json").expect("valid");
+        assert!(index.has_component("transformer") && !index.has_component("transformer_2") && !index.has_component("vae"));
+        assert!(index.get("boundary_ratio").is_none(), "null");
     }
 }

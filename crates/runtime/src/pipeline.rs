@@ -1,34 +1,32 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
+mod decode;
+mod encode;
 mod job;
+mod load;
 mod outlook;
+mod text;
 mod windows;
 
-use std::cell::RefCell;
 use std::ops::Range;
-#[cfg(not(target_arch = "wasm32"))]
-use std::path::Path;
 
-use kinora_kernels::{CancelToken, Device, WeightFormat};
+use kinora_kernels::{CancelToken, Device};
 
+use self::decode::decode_rgba;
+use self::encode::encode_rgba;
 use self::job::Job;
 pub use self::outlook::Estimate;
 use crate::conditioning::{Conditioning, Timeline};
-use crate::decode::decode_rgba;
-use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::manifest::Manifest;
-use crate::models::Model;
-use crate::models::ltx;
-use crate::models::text::TextEncoder;
+use crate::models::family::{Autoencoder, PipelineClass, TextEncoder};
 use crate::request::GenerateRequest;
-use crate::sampling::denoise::StepDone;
+use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::{Tokenizer, Vocabulary, expansion_task};
-use crate::weights::ModelFiles;
 
 /// A finished clip.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,82 +53,19 @@ const MAX_STEPS: usize = 1000;
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
+    class: &'static PipelineClass,
     manifest: Manifest,
     schedule: ScheduleConfig,
     tokenizer: Tokenizer,
-    text_encoder: TextEncoder,
-    transformer: ltx::Transformer,
-    vae: ltx::Vae,
+    text_encoder: Box<dyn TextEncoder>,
+    /// From high noise to low; at least one.
+    experts: Vec<Expert>,
+    vae: Box<dyn Autoencoder>,
     compression: Compression,
     vocabulary: Option<Vocabulary>,
 }
 
 impl VideoPipeline {
-    /// Loads a model folder in diffusers layout. Matrices and convolutions are stored on the device as `format`.
-    ///
-    /// # Errors
-    /// Those of missing, corrupt or unsupported files; each names the file.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn load(device: Device, folder: &Path, format: WeightFormat) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
-        }
-        let read = &mut |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|e| Error::io("read", path, e))
-        };
-        let open = &mut |component: &str| Model::open(&folder.join(component), format);
-        Self::assemble(device, &|name| folder.join(name).display().to_string(), read, open)
-    }
-
-    /// Loads a model whose files are in memory: what a program without a file system has.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn from_files(device: Device, files: ModelFiles, format: WeightFormat) -> Result<Self> {
-        let files = RefCell::new(files);
-        let path = |name: &str| files.borrow().path(name);
-        let read = &mut |name: &str| files.borrow_mut().take(name);
-        let open = &mut |component: &str| {
-            let config = files.borrow_mut().take(&format!("{component}/config.json"))?;
-            let file = path(&format!("{component}/config.json"));
-            let checkpoint = files.borrow_mut().take_checkpoint(component)?;
-            Model::load(&utf8(config, &file)?, &file, &checkpoint, format)
-        };
-        Self::assemble(device, &path, read, open)
-    }
-
-    /// The pipeline of a folder: `path` names a file in errors, `read` reads one, `open` loads a component.
-    fn assemble(
-        device: Device,
-        path: &dyn Fn(&str) -> String,
-        read: &mut dyn FnMut(&str) -> Result<Vec<u8>>,
-        open: &mut dyn FnMut(&str) -> Result<Model>,
-    ) -> Result<Self> {
-        let index = path("model_index.json");
-        let manifest = Manifest::parse(&utf8(read("model_index.json")?, &index)?, &index)?;
-        let scheduler = "scheduler/scheduler_config.json";
-        let schedule = ScheduleConfig::from_json(&read(scheduler)?, &path(scheduler))?;
-        let wrong = |component: &str, known: &str| Error::UnknownClass {
-            class: "another class".into(),
-            file: path(&format!("{component}/config.json")),
-            known: known.into(),
-        };
-        let Model::LtxTransformer(transformer) = open("transformer")? else {
-            return Err(wrong("transformer", "LTXVideoTransformer3DModel"));
-        };
-        let Model::LtxVae(vae) = open("vae")? else { return Err(wrong("vae", "AutoencoderKLLTXVideo")) };
-        let text_encoder = TextEncoder::new(open("text_encoder")?).ok_or_else(|| wrong("text_encoder", "T5EncoderModel, BertModel"))?;
-        let tokenizer = Tokenizer::from_json(&read("tokenizer/tokenizer.json")?)?;
-        let vocabulary = match manifest.vocabulary.as_deref().map(|name| (path(name), read(name))) {
-            // Only expansion needs it, and lists of a model's files may leave it out.
-            None | Some((_, Err(Error::NotFound { .. }))) => None,
-            Some((file, text)) => Some(Vocabulary::parse(&utf8(text?, &file)?, &file)?),
-        };
-        let compression = Compression { latent: vae.config.compression(), packing: manifest.token_packing };
-        Ok(Self { device, manifest, schedule, tokenizer, text_encoder, transformer, vae, compression, vocabulary })
-    }
-
     /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
     pub fn set_device(&mut self, device: Device) {
         self.device = device;
@@ -228,7 +163,7 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`].
     pub fn validate(&self, request: &GenerateRequest) -> Result<()> {
         let shape = self.check(request)?;
-        request.conditioning.token_noise(shape, self.compression)?;
+        self.token_noise(request, shape)?;
         if let Some(plan) = &request.conditioning.plan {
             plan.outside(self.compression.latent[0], &request.conditioning.lengths())?;
         }
@@ -299,8 +234,8 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`] for a size the model cannot take, [`Error::Cancelled`], [`Error::NonFinite`],
     /// [`Error::Kernels`].
     pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
-        let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.config.latent_channels, self.compression)?;
-        Ok((encode_rgba(&self.vae, &self.device, frames, shape, cancel).await?, shape))
+        let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.latent_channels(), self.compression)?;
+        Ok((encode_rgba(self.vae.as_ref(), &self.device, frames, shape, cancel).await?, shape))
     }
 
     /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
@@ -308,7 +243,7 @@ impl VideoPipeline {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
-        decode_rgba(&self.vae, &self.device, latents, shape, cancel).await
+        decode_rgba(self.vae.as_ref(), &self.device, latents, shape, cancel).await
     }
 
     /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.
@@ -341,8 +276,4 @@ impl VideoPipeline {
         let shape = LatentShape::of_clip(width * pw, height * ph, frames, 1, self.compression)?;
         Ok(Timeline { frames: shape.grid[0], step })
     }
-}
-
-fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
-    String::from_utf8(bytes).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
 }

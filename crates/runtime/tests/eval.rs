@@ -5,8 +5,9 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use kinora_kernels::{Device, WeightFormat};
-use kinora_runtime::eval::{EvalRequest, Operation, eval};
-use kinora_runtime::models::Model;
+use kinora_runtime::eval::{EvalRequest, eval};
+use kinora_runtime::manifest::Index;
+use kinora_runtime::models::component::Component;
 use kinora_runtime::weights::{Checkpoint, DType, NewTensor, Values, to_bytes, write_file};
 use kinora_runtime::{Error, Result};
 use serde_json::Value;
@@ -39,7 +40,7 @@ fn request(model: &Path, component: Option<&str>, inputs: &Path, outputs: &Path)
     EvalRequest {
         model: model.into(),
         component: component.map(String::from),
-        operation: Operation::Forward,
+        operation: "forward".into(),
         inputs: inputs.into(),
         outputs: outputs.into(),
         format: WeightFormat::F32,
@@ -96,13 +97,15 @@ fn what_cannot_be_run_leaves_no_output() {
     assert!(matches!(&class, Error::UnknownClass { class, .. } if class == "UNet3DConditionModel"), "{class}");
     scratch.write("nameless/config.json", "{}");
     assert_eq!(refused(&scratch.0.join("nameless"), &inputs).code(), "invalid-config", "no class");
-    assert_eq!(Operation::from_name("train").expect_err("not an operation").code(), "invalid-request", "an unknown operation");
+    let train = EvalRequest { operation: "train".into(), ..request(&bert, None, &inputs, &outputs) };
+    let operation = run(&train).expect_err("not an operation").to_string();
+    assert!(operation.contains("found train, expected forward"), "{operation}");
     let unwritable = request(&bert, None, &inputs, &scratch.0.join("no/such/folder.safetensors"));
     assert_eq!(run(&unwritable).expect_err("cannot be written").code(), "io", "no folder to write into");
 }
 
 /// The tiny BERT with the tensor `name` replaced.
-fn bert_with(name: &str, replace: impl Fn(&mut Vec<f32>)) -> Result<Model> {
+fn bert_with(name: &str, replace: impl Fn(&mut Vec<f32>)) -> Result<Component> {
     let folder = golden().join("bert/tiny");
     let checkpoint = Checkpoint::open(&folder)?;
     let tensors: Vec<(&str, &[usize], Vec<f32>)> = checkpoint
@@ -119,14 +122,14 @@ fn bert_with(name: &str, replace: impl Fn(&mut Vec<f32>)) -> Result<Model> {
     let tensors: Vec<_> = tensors.iter().map(|(name, shape, values)| NewTensor { name, shape, values: Values::F32(values) }).collect();
     let edited = Checkpoint::from_files("edited", vec![("edited".into(), to_bytes(&tensors)?)])?;
     let config = std::fs::read_to_string(folder.join("config.json")).expect("a fixture");
-    Model::load(&config, "config.json", &edited, WeightFormat::F32)
+    Component::load(&config, "config.json", &edited, WeightFormat::F32, &Index::default())
 }
 
 #[test]
 fn nan_is_reported_with_the_layer_that_made_it() {
     let model = bert_with("encoder.layer.1.intermediate.dense.bias", |values| values[3] = f32::NAN).expect("loads");
     let inputs = Checkpoint::open(golden().join("bert/tiny/inputs_no_types.safetensors")).expect("a fixture");
-    let error = pollster::block_on(eval(&model, Operation::Forward, &inputs, &Device::cpu())).expect_err("NaN");
+    let error = pollster::block_on(eval(&model, "forward", &inputs, &Device::cpu())).expect_err("NaN");
     assert!(error.to_string().contains("encoder.layer.1.intermediate.dense"), "{error}");
 }
 
@@ -135,7 +138,7 @@ fn arguments_that_do_not_fit_are_named() {
     let model = bert_with("", |_| {}).expect("loads");
     let error = |tensors: &[NewTensor<'_>]| {
         let inputs = Checkpoint::from_files("inputs", vec![("inputs".into(), to_bytes(tensors).expect("valid"))]).expect("a file");
-        pollster::block_on(eval(&model, Operation::Forward, &inputs, &Device::cpu())).expect_err("must be refused").to_string()
+        pollster::block_on(eval(&model, "forward", &inputs, &Device::cpu())).expect_err("must be refused").to_string()
     };
     let ids = |values: &'static [i64], shape: &'static [usize]| NewTensor { name: "input_ids", shape, values: Values::I64(values) };
     assert!(error(&[ids(&[5, 70], &[1, 2])]).contains("found 70, expected an id below 70"), "beyond the vocabulary");

@@ -2,25 +2,12 @@
 
 mod support;
 
-use kinora_kernels::{Cadence, Graph, Plan, WeightFormat};
+use kinora_kernels::{Cadence, Graph, Plan};
+use kinora_runtime::Error;
 use kinora_runtime::models::ltx::{TokenLayout, Transformer, TransformerConfig, TransformerInputs};
-use kinora_runtime::nn::Weights;
 use kinora_runtime::nn::embed::TIMESTEP_FEATURES;
 use kinora_runtime::weights::Checkpoint;
-use kinora_runtime::{Error, Result};
-use support::{golden, nmse, snapshot};
-
-fn load(folder: &str, config: impl FnOnce(&mut TransformerConfig)) -> Result<Transformer> {
-    let folder = golden().join("ltx_transformer").join(folder);
-    let json = std::fs::read_to_string(folder.join("config.json")).expect("a fixture");
-    let mut parsed = TransformerConfig::parse(&json, "config.json")?;
-    config(&mut parsed);
-    let checkpoint = Checkpoint::open(&folder)?;
-    let w = Weights::new(&checkpoint, WeightFormat::F32);
-    let model = Transformer::load(&w, &parsed)?;
-    w.finish()?;
-    Ok(model)
-}
+use support::{golden, ltx_transformer, nmse, snapshot};
 
 /// A guided pass: two sequences of six video tokens with four and two text tokens, three timesteps in the whole run.
 fn guided_plan(model: &Transformer) -> Graph {
@@ -45,7 +32,7 @@ fn guided_plan(model: &Transformer) -> Graph {
 
 #[test]
 fn a_block_takes_twelve_steps() {
-    let graph = guided_plan(&load("two_layers", |_| {}).expect("a valid fixture"));
+    let graph = guided_plan(&ltx_transformer("two_layers", |_| {}).expect("a valid fixture"));
     let steps = |prefix: &str| {
         let replayed = graph.steps.iter().filter(|s| graph.cadence(s) == Cadence::EveryStep);
         replayed.filter(|s| s.label.starts_with(prefix)).count()
@@ -59,7 +46,7 @@ fn a_block_takes_twelve_steps() {
 #[test]
 fn rotary_tables_match_the_reference() {
     for (folder, case) in [("two_layers", "batch2"), ("two_layers", "per_token"), ("two_layers", "one_token"), ("head32", "raw_grid")] {
-        let model = load(folder, |_| {}).expect("a valid fixture");
+        let model = ltx_transformer(folder, |_| {}).expect("a valid fixture");
         let file = |kind: &str| {
             let name = format!("ltx_transformer/{folder}/{kind}_{case}_rope.safetensors");
             Checkpoint::open(golden().join(name)).expect("a fixture")
@@ -83,7 +70,7 @@ fn rotary_tables_match_the_reference() {
 
 #[test]
 fn checkpoints_that_do_not_fit_name_the_tensor() {
-    let error = |config: fn(&mut TransformerConfig)| load("two_layers", config).err().expect("must not load");
+    let error = |config: fn(&mut TransformerConfig)| ltx_transformer("two_layers", config).err().expect("must not load");
     let missing = error(|c| c.num_layers = 3);
     assert!(matches!(&missing, Error::MissingTensor { name, .. } if name.starts_with("transformer_blocks.2.")), "{missing}");
     let shape = error(|c| c.caption_channels = 25);

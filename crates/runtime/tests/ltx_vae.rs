@@ -3,24 +3,15 @@
 mod support;
 
 use kinora_kernels::{Cadence, Device, Executable, Plan, WeightFormat};
-use kinora_runtime::eval::{Operation, eval};
-use kinora_runtime::models::Model;
-use kinora_runtime::models::ltx::Vae;
+use kinora_runtime::eval::eval;
+use kinora_runtime::models::component::Component;
 use kinora_runtime::nn::embed::TIMESTEP_FEATURES;
 use kinora_runtime::weights::{Checkpoint, NewTensor, Values, to_bytes};
-use support::{golden, snapshot};
-
-fn vae(folder: &str) -> Vae {
-    match Model::open(&golden().join("ltx_vae").join(folder), WeightFormat::F32) {
-        Ok(Model::LtxVae(vae)) => vae,
-        Ok(_) => panic!("{folder} is an autoencoder"),
-        Err(e) => panic!("{folder}: {e}"),
-    }
-}
+use support::{golden, ltx_vae, snapshot};
 
 #[test]
 fn norms_and_shortcuts_cost_no_step_of_their_own() {
-    let vae = vae("v095");
+    let vae = ltx_vae("v095");
     let plan = Plan::new();
     let z = plan.input("z", &[1, 2, 1, 2, 7], Cadence::Once);
     let features = plan.input("timestep", &[1, TIMESTEP_FEATURES], Cadence::Once);
@@ -35,7 +26,7 @@ fn norms_and_shortcuts_cost_no_step_of_their_own() {
 
 #[test]
 fn denormalised_latents_are_those_that_were_normalised() {
-    let vae = vae("v095");
+    let vae = ltx_vae("v095");
     let z: Vec<f32> = (0..21).map(|i| (i as f32 * 0.37).sin()).collect();
     let mut normalized = z.clone();
     vae.stats.normalize(&mut normalized);
@@ -53,20 +44,20 @@ fn denormalised_latents_are_those_that_were_normalised() {
 #[test]
 fn requests_that_do_not_fit_say_what_does() {
     let message = |folder: &str, operation, name: &str, shape: &[usize]| {
-        let model = Model::open(&golden().join("ltx_vae").join(folder), WeightFormat::F32).expect("a valid fixture");
+        let model = Component::open(&golden().join("ltx_vae").join(folder), WeightFormat::F32).expect("a valid fixture");
         let values = vec![0.0; shape.iter().product()];
         let file = to_bytes(&[NewTensor { name, shape, values: Values::F32(&values) }]).expect("a tensor");
         let inputs = Checkpoint::from_files("inputs", vec![("inputs".into(), file)]).expect("a file");
         pollster::block_on(eval(&model, operation, &inputs, &Device::cpu())).expect_err("cannot be served").to_string()
     };
-    let frames = message("v090", Operation::Encode, "x", &[1, 3, 10, 16, 16]);
+    let frames = message("v090", "encode", "x", &[1, 3, 10, 16, 16]);
     assert!(frames.contains("1 + 4·n frames") && frames.contains("[1, 3, 10, 16, 16]"), "{frames}");
-    let channels = message("v090", Operation::Decode, "z", &[1, 5, 1, 1, 1]);
+    let channels = message("v090", "decode", "z", &[1, 5, 1, 1, 1]);
     assert!(channels.contains("expected [1, 6, 1, 1, 1]"), "{channels}");
-    let noise = message("v095", Operation::Decode, "z", &[1, 7, 1, 1, 1]);
+    let noise = message("v095", "decode", "z", &[1, 7, 1, 1, 1]);
     assert!(noise.contains("invalid temb"), "{noise}");
-    let operation = message("v095", Operation::Forward, "z", &[1, 7, 1, 1, 1]);
+    let operation = message("v095", "forward", "z", &[1, 7, 1, 1, 1]);
     assert!(operation.contains("found forward, expected encode or decode"), "{operation}");
-    let name = message("v095", Operation::Decode, "latents", &[1]);
+    let name = message("v095", "decode", "latents", &[1]);
     assert!(name.contains("found latents, expected z, temb"), "{name}");
 }

@@ -3,26 +3,13 @@
 
 mod support;
 
-use kinora_kernels::{Cadence, Device, Executable, Plan, WeightFormat};
-use kinora_runtime::models::Model;
+use kinora_kernels::{Cadence, Device, Executable, Plan};
 use kinora_runtime::models::ltx::{TokenLayout, Transformer, TransformerInputs, Vae};
 use kinora_runtime::nn::embed::{TIMESTEP_FEATURES, timestep_features};
-use support::{devices, golden, nmse};
+use support::{devices, ltx_transformer, ltx_vae, nmse};
 
 fn transformer() -> Transformer {
-    match Model::open(&golden().join("ltx_transformer/two_layers"), WeightFormat::F32) {
-        Ok(Model::LtxTransformer(model)) => model,
-        Ok(_) => panic!("the fixture is a transformer"),
-        Err(e) => panic!("{e}"),
-    }
-}
-
-fn vae(folder: &str) -> Vae {
-    match Model::open(&golden().join("ltx_vae").join(folder), WeightFormat::F32) {
-        Ok(Model::LtxVae(model)) => model,
-        Ok(_) => panic!("the fixture is an autoencoder"),
-        Err(e) => panic!("{e}"),
-    }
+    ltx_transformer("two_layers", |_| {}).expect("a valid fixture")
 }
 
 /// Values that look random and differ by `seed`.
@@ -105,7 +92,7 @@ fn moments(vae: &Vae, device: &Device, changed: usize) -> Vec<f32> {
 fn a_causal_encoder_does_not_see_the_future() {
     for (name, device, _) in devices() {
         for (folder, causal) in [("v090", true), ("v095", true), ("v090_causal_decoder", false)] {
-            let vae = vae(folder);
+            let vae = ltx_vae(folder);
             assert_eq!(vae.config.encoder_causal, causal, "{folder} is what the test takes it for");
             // Latent 0 is frame 0; the next latent covers at least frames 1 and 2.
             let (before, after) = (moments(&vae, device, 9), moments(&vae, device, 1));

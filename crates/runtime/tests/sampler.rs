@@ -3,23 +3,27 @@
 mod support;
 
 use kinora_kernels::{CancelToken, WeightFormat};
-use kinora_runtime::models::Model;
-use kinora_runtime::models::ltx::tokens::{pack, unpack};
-use kinora_runtime::sampling::denoise::{Denoise, Sequence, TextStates};
+use kinora_runtime::models::component::Component;
+use kinora_runtime::sampling::denoise::{Denoise, Expert, Sequence};
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
 use kinora_runtime::sampling::noise::add_sources;
 use kinora_runtime::sampling::schedule::{Levels, ScheduleConfig};
+use kinora_runtime::sampling::tokens::{pack, unpack};
 use kinora_runtime::weights::Checkpoint;
 use serde_json::Value;
 use support::{devices, golden, nmse};
 
-/// Text states of each clip of a batch.
-fn texts(inputs: &Checkpoint, name: &str) -> Vec<TextStates> {
+/// Text states of each clip of a batch, without those that are masked.
+fn texts(inputs: &Checkpoint, name: &str) -> Vec<Vec<f32>> {
     let states = inputs.get(&format!("{name}_embeds")).expect("embeddings");
     let mask = inputs.get(&format!("{name}_attention_mask")).expect("a mask");
     let (batch, values, mask) = (states.shape[0], states.to_f32(), mask.to_f32());
     let split = |all: &[f32]| all.chunks_exact(all.len() / batch).map(<[f32]>::to_vec).collect::<Vec<_>>();
-    split(&values).into_iter().zip(split(&mask)).map(|(states, mask)| TextStates { states, mask }).collect()
+    let kept = |states: &[f32], mask: &[f32]| {
+        let rows = states.chunks_exact(states.len() / mask.len()).zip(mask);
+        rows.filter(|(_, mask)| **mask == 1.0).flat_map(|(row, _)| row.iter().copied()).collect()
+    };
+    split(&values).iter().zip(split(&mask)).map(|(states, mask)| kept(states, &mask)).collect()
 }
 
 fn guidance(run: &Value) -> Guidance {
@@ -43,9 +47,10 @@ fn denoising_runs_match_the_reference() {
     let json = std::fs::read_to_string(folder.join("runs.json")).expect("the description of the runs");
     let described: Value = serde_json::from_str(&json).expect("JSON");
     let model_folder = golden().join(described["model"].as_str().expect("a folder"));
-    let Model::LtxTransformer(transformer) = Model::open(&model_folder, WeightFormat::F32).expect("a model") else {
+    let Component::Denoiser(denoiser) = Component::open(&model_folder, WeightFormat::F32).expect("a model") else {
         panic!("the sampler fixture runs a transformer");
     };
+    let experts = [Expert { denoiser, lowest_timestep: 0.0 }];
     let config = ScheduleConfig::from_json(described["scheduler"].to_string().as_bytes(), "runs.json").expect("a schedule");
     let scale: Vec<f32> = serde_json::from_value(described["rope_interpolation_scale"].clone()).expect("three factors");
     for (name, run) in described["runs"].as_object().expect("runs") {
@@ -66,21 +71,20 @@ fn denoising_runs_match_the_reference() {
                 add_sources(clip, &image, &noise, schedule.sigmas[0]);
             }
         }
-        let rope = transformer.rope([f, h, w], Some([scale[0], scale[1], scale[2]]));
         let prompts = texts(&inputs, "prompt");
         let sequences: Vec<Sequence<'_>> = (0..batch)
             .map(|i| Sequence {
                 prompt: &prompts[i],
-                negative: negatives.get(i),
+                negative: negatives.get(i).map(Vec::as_slice),
                 guidance,
                 schedule: &schedule,
-                rope: &rope,
-                coordinates: &[],
+                grid: [f, h, w],
                 noise: &noise,
             })
             .collect();
         let guided_channels = guidance.channels.unwrap_or(c);
-        let denoise = Denoise { transformer: &transformer, sequences: &sequences, guided_channels, predict_every: 0 };
+        let spacing = [scale[0], scale[1], scale[2]];
+        let denoise = Denoise { experts: &experts, sequences: &sequences, spacing, guided_channels, predict_every: 0 };
         let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");

@@ -9,7 +9,6 @@ mod linear;
 mod mlp;
 pub mod modulation;
 mod norm;
-pub mod rope;
 mod weights;
 
 pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};

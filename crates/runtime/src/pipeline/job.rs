@@ -2,25 +2,27 @@
 
 use kinora_kernels::CancelToken;
 
+use super::decode::{decode_plan, decode_rgba};
+use super::encode::encode_rgba;
+use super::text::{encode_ids, encoded_ids, padded, tokenize};
 use super::{Generated, MAX_STEPS, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
-use crate::decode::{decode_plan, decode_rgba};
-use crate::encode::encode_rgba;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::ltx::tokens;
+use crate::models::family::NoiseLevels;
 use crate::request::GenerateRequest;
-use crate::sampling::denoise::{Denoise, Sequence, StepDone, TextStates};
+use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
-use crate::sampling::noise;
 use crate::sampling::packing::Item;
-use crate::sampling::schedule::{Levels, Schedule};
+use crate::sampling::schedule::Schedule;
+use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
 
 /// What a generation follows, and what it is guided away from.
 pub(super) struct Texts {
-    pub(super) prompt: TextStates,
-    pub(super) negative: Option<TextStates>,
+    /// Text states `[T, Ct]`.
+    pub(super) prompt: Vec<f32>,
+    pub(super) negative: Option<Vec<f32>>,
 }
 
 /// A generation before denoising.
@@ -29,8 +31,8 @@ pub(super) struct Job {
     schedule: Schedule,
     texts: Texts,
     guidance: Guidance,
-    rope: Vec<f32>,
-    coordinates: Vec<f32>,
+    /// Tokens in time, height and width.
+    grid: [usize; 3],
     /// Thousandths of noise on each token.
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
@@ -50,11 +52,10 @@ impl Job {
     pub(super) fn sequence(&self) -> Sequence<'_> {
         Sequence {
             prompt: &self.texts.prompt,
-            negative: self.texts.negative.as_ref(),
+            negative: self.texts.negative.as_deref(),
             guidance: self.guidance,
             schedule: &self.schedule,
-            rope: &self.rope,
-            coordinates: &self.coordinates,
+            grid: self.grid,
             noise: &self.noise,
         }
     }
@@ -84,7 +85,7 @@ impl VideoPipeline {
     ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
-        self.device.check_limits(&decode_plan(&self.vae, shape)?)?;
+        self.device.check_limits(&decode_plan(self.vae.as_ref(), shape)?)?;
         let mut job = self.job(request, shape, texts)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
@@ -101,16 +102,14 @@ impl VideoPipeline {
 
     /// The job of a request whose text is encoded, with nothing given yet.
     pub(super) fn job(&self, request: &GenerateRequest, shape: LatentShape, texts: Texts) -> Result<Job> {
-        let grid = shape.tokens(self.compression.packing);
         let latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
         Ok(Job {
             shape,
             schedule: self.schedule(request, &shape)?,
             texts,
             guidance: request.guidance,
-            rope: self.transformer.rope(grid, Some(self.rope_scale())),
-            coordinates: if self.manifest.coordinate_channels == 0 { Vec::new() } else { tokens::coordinates(grid) },
-            noise: request.conditioning.token_noise(shape, self.compression)?,
+            grid: shape.tokens(self.compression.packing),
+            noise: self.token_noise(request, shape)?,
             tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
             given: Vec::new(),
         })
@@ -125,7 +124,7 @@ impl VideoPipeline {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
             let frames = segment.lead + segment.latent_frames.len();
             let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
-            let latents = encode_rgba(&self.vae, &self.device, &source, own, cancel).await?;
+            let latents = encode_rgba(self.vae.as_ref(), &self.device, &source, own, cancel).await?;
             given.push(Given { segment, latents, shape: own });
         }
         Ok(given)
@@ -159,7 +158,7 @@ impl VideoPipeline {
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
-        let denoise = Denoise { transformer: &self.transformer, sequences: &sequences, guided_channels, predict_every };
+        let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing: self.spacing(), guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
         let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
@@ -173,13 +172,13 @@ impl VideoPipeline {
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        Ok(decode_rgba(&self.vae, &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
+        Ok(decode_rgba(self.vae.as_ref(), &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
     pub(super) fn guided_channels(&self, job: &Job) -> usize {
         let features = self.compression.packing.iter().product::<usize>();
-        features * job.guidance.channels.unwrap_or(self.vae.config.latent_channels)
+        features * job.guidance.channels.unwrap_or(self.vae.latent_channels())
     }
 
     /// What decides with which others it is denoised.
@@ -206,7 +205,7 @@ impl VideoPipeline {
 
     /// The extents of the latents, if everything in the request is possible.
     pub(super) fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
-        let channels = self.vae.config.latent_channels;
+        let channels = self.vae.latent_channels();
         let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
         request.guidance.check(channels)?;
         if !(1..=MAX_STEPS).contains(&request.steps) {
@@ -220,6 +219,21 @@ impl VideoPipeline {
         Ok(shape)
     }
 
+    /// Thousandths of noise on each token, which the denoisers must be able to tell apart.
+    pub(super) fn token_noise(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Vec<u16>> {
+        let noise = request.conditioning.token_noise(shape, self.compression)?;
+        let uniform = self.experts.iter().any(|expert| expert.denoiser.noise_levels() == NoiseLevels::Uniform);
+        if uniform && noise.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err(Error::InvalidConditioning {
+                parameter: "given frames".into(),
+                found: "frames or regions that are given beside others that are not".into(),
+                expected: "the same noise everywhere, which is all this model can be told".into(),
+                remedy: "give a whole clip with a strength below 1, or use a model of images to video",
+            });
+        }
+        Ok(noise)
+    }
+
     fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<Schedule> {
         let mut config = self.schedule;
         if let Some(shift) = request.shift {
@@ -227,15 +241,13 @@ impl VideoPipeline {
             config.use_dynamic_shifting = false;
         }
         let tokens = shape.tokens(self.compression.packing).iter().product();
-        config.schedule(&Levels::ramp(request.steps), config.mu(tokens))
+        config.schedule(&(self.class.levels)(request.steps), config.mu(tokens))
     }
 
-    /// Seconds and pixels from one token to the next.
-    fn rope_scale(&self) -> [f32; 3] {
-        self.manifest.rope_interpolation_scale.unwrap_or_else(|| {
-            let [t, h, w] = self.compression.latent.map(|n| n as f32);
-            [t / self.manifest.fps, h, w]
-        })
+    /// Seconds and pixels from one latent to the next.
+    pub(super) fn spacing(&self) -> [f32; 3] {
+        let [t, h, w] = self.compression.latent.map(|n| n as f32);
+        [t / self.manifest.fps, h, w]
     }
 
     /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
@@ -257,15 +269,15 @@ impl VideoPipeline {
             .iter()
             .map(|request| (index(&request.prompt), (!request.guidance.is_off()).then(|| index(&request.negative))))
             .collect();
-        let encodings: Vec<_> = distinct.iter().map(|text| self.tokenizer.encode(text, self.manifest.max_text_tokens)).collect();
+        let (rules, max_tokens) = (&self.class.text, self.manifest.max_text_tokens);
+        let encodings: Vec<_> = distinct.iter().map(|text| tokenize(&self.tokenizer, rules, max_tokens, text)).collect();
         for (i, (prompt, _)) in places.iter().enumerate() {
             let encoding = &encodings[*prompt];
             on_event(i, Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
         }
-        let ids: Vec<Vec<u32>> = encodings.into_iter().map(|encoding| encoding.ids).collect();
-        let states = self.text_encoder.encode(&self.device, &ids, cancel).await?;
-        // Without padding there is nothing to mask, here and in the transformer.
-        let text = |at: usize| TextStates { states: states[at].clone(), mask: Vec::new() };
+        let ids: Vec<Vec<u32>> = encodings.into_iter().map(|encoding| encoded_ids(encoding.ids, rules, max_tokens)).collect();
+        let states = encode_ids(self.text_encoder.as_ref(), &self.device, &ids, cancel).await?;
+        let text = |at: usize| padded(states[at].clone(), rules, max_tokens, self.text_encoder.width());
         Ok(places.into_iter().map(|(prompt, negative)| Texts { prompt: text(prompt), negative: negative.map(text) }).collect())
     }
 }

@@ -3,13 +3,14 @@
 use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 
 use super::VideoPipeline;
+use super::decode::decode_plan;
+use super::encode::encode_plan;
 use super::job::{Job, Texts};
+use super::text::{encoded_tokens, padded_rows, text_plan};
 use crate::conditioning::Conditioning;
-use crate::decode::decode_plan;
-use crate::encode::encode_plan;
 use crate::error::Result;
 use crate::request::GenerateRequest;
-use crate::sampling::denoise::{Denoise, Sequence, TextStates};
+use crate::sampling::denoise::{Denoise, Sequence};
 use crate::shape::LatentShape;
 
 /// Length of a prompt, for plans without one.
@@ -32,7 +33,12 @@ impl VideoPipeline {
     pub fn plans(&self) -> Result<(Graph, Graph)> {
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let job = self.typical_job(&request)?;
-        Ok((self.typical_denoise(&job, &[job.sequence()]).plan()?, decode_plan(&self.vae, job.shape)?))
+        Ok((self.typical_denoise(&job, &[job.sequence()]).plan()?, decode_plan(self.vae.as_ref(), job.shape)?))
+    }
+
+    /// Prefixes of the labels of a block's steps in both [`plans`](Self::plans).
+    pub fn first_blocks(&self) -> [String; 2] {
+        [self.experts[0].denoiser.first_block().into(), format!("decoder.{}", self.vae.first_block())]
     }
 
     /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
@@ -45,7 +51,7 @@ impl VideoPipeline {
         let (denoise, decode) = self.plans()?;
         let first = self.check(&self.request(""))?.first_frame();
         let mut kernels: Vec<&'static Kernel> = Vec::new();
-        for graph in [self.text_encoder.plan(&[TYPICAL_TOKENS])?, denoise, decode_plan(&self.vae, first)?, decode] {
+        for graph in [self.typical_text_plan()?, denoise, decode_plan(self.vae.as_ref(), first)?, decode] {
             let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
             kernels.extend(new.collect::<Vec<_>>());
         }
@@ -60,14 +66,15 @@ impl VideoPipeline {
     /// As [`generate`](Self::generate).
     pub async fn estimate(&self, request: &GenerateRequest, clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<Estimate> {
         let job = self.typical_job(request)?;
-        let decode = decode_plan(&self.vae, job.shape)?;
+        let vae = self.vae.as_ref();
+        let decode = decode_plan(vae, job.shape)?;
         self.device.check_limits(&decode)?;
         let sequences = [job.sequence()];
         let denoise = self.typical_denoise(&job, &sequences);
         let step_seconds = denoise.time_step(&self.device, &job.tokens, clock, cancel).await?;
         let denoise = denoise.plan()?.cost();
         // What runs besides the steps, and how often.
-        let mut stages = vec![(1, self.text_encoder.plan(&[TYPICAL_TOKENS])?.cost()), (1, decode.cost())];
+        let mut stages = vec![(1, self.typical_text_plan()?.cost()), (1, decode.cost())];
         let mut count = 1;
         if let Some(long) = &request.long {
             let windows = self.windows(request, long)?;
@@ -75,7 +82,7 @@ impl VideoPipeline {
             let grid = [windows.overlap, job.shape.grid[1], job.shape.grid[2]];
             let shared = LatentShape { grid, ..job.shape };
             stages.iter_mut().for_each(|(times, _)| *times = count);
-            stages.extend([encode_plan(&self.vae, shared)?, decode_plan(&self.vae, shared)?].map(|plan| (count - 1, plan.cost())));
+            stages.extend([encode_plan(vae, shared)?, decode_plan(vae, shared)?].map(|plan| (count - 1, plan.cost())));
         }
         let once = |(times, cost): &(usize, Cost)| *times as f64 * (cost.once_flops + cost.step_flops);
         let once_flops = count as f64 * denoise.once_flops + stages.iter().map(once).sum::<f64>();
@@ -88,17 +95,24 @@ impl VideoPipeline {
         })
     }
 
+    /// The plan of a prompt of typical length.
+    fn typical_text_plan(&self) -> Result<Graph> {
+        let tokens = encoded_tokens(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
+        text_plan(self.text_encoder.as_ref(), &[tokens])
+    }
+
     /// A request for text of typical length.
     fn typical_job(&self, request: &GenerateRequest) -> Result<Job> {
         let shape = self.check(request)?;
-        let states = vec![0.5; TYPICAL_TOKENS * self.transformer.config().caption_channels];
-        let prompt = TextStates { states, mask: Vec::new() };
+        let rows = padded_rows(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
+        let prompt = vec![0.5; rows * self.text_encoder.width()];
         let negative = (!request.guidance.is_off()).then(|| prompt.clone());
         let request = GenerateRequest { conditioning: Conditioning::default(), ..request.clone() };
         self.job(&request, shape, Texts { prompt, negative })
     }
 
     fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
-        Denoise { transformer: &self.transformer, sequences, guided_channels: self.guided_channels(job), predict_every: 0 }
+        let guided_channels = self.guided_channels(job);
+        Denoise { experts: &self.experts, sequences, spacing: self.spacing(), guided_channels, predict_every: 0 }
     }
 }

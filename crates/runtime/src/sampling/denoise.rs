@@ -1,4 +1,4 @@
-//! The denoising loop: noise to latents in the token space of the transformer, with guidance and given tokens.
+//! The denoising loop: noise to latents in the token space of the denoisers, with guidance and given tokens.
 
 use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan, Tensor};
 
@@ -6,44 +6,49 @@ use super::guidance::Guidance;
 use super::schedule::Schedule;
 use crate::conditioning::PURE_NOISE;
 use crate::error::{Error, Result};
-use crate::models::ltx::{TokenLayout, Transformer, TransformerInputs};
-use crate::nn::embed::{TIMESTEP_FEATURES, timestep_features};
+use crate::models::family::{Call, Denoiser, DenoiserInputs};
 
-/// Text states of one prompt.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TextStates {
-    /// `[T, Ct]`, row-major.
-    pub states: Vec<f32>,
-    /// 1 for tokens to attend to, 0 for padding; empty if there is no padding.
-    pub mask: Vec<f32>,
+/// A denoiser and the part of a run that is its own.
+pub struct Expert {
+    /// The model.
+    pub denoiser: Box<dyn Denoiser>,
+    /// It does the steps at this timestep and above, as far as none before it does.
+    pub lowest_timestep: f32,
 }
 
 /// One generation of L tokens.
 #[derive(Clone, Debug)]
 pub struct Sequence<'a> {
-    /// What it shows.
-    pub prompt: &'a TextStates,
+    /// What it shows: text states `[T, Ct]`.
+    pub prompt: &'a [f32],
     /// What it is guided away from; without it guidance is off and costs nothing.
-    pub negative: Option<&'a TextStates>,
+    pub negative: Option<&'a [f32]>,
     /// How strongly it is guided.
     pub guidance: Guidance,
     /// The noise levels.
     pub schedule: &'a Schedule,
-    /// Rotary table `[L, D]`.
-    pub rope: &'a [f32],
-    /// Constant features `[L, Cc]` appended to each token; may be empty.
-    pub coordinates: &'a [f32],
+    /// Tokens in time, height and width, L together.
+    pub grid: [usize; 3],
     /// Noise on each of the L tokens at the start, in thousandths; empty if all are pure noise. A token stays at that
     /// level until the schedule falls below it, so a clean one stays as it is.
     pub noise: &'a [u16],
 }
 
+impl Sequence<'_> {
+    /// L.
+    fn length(&self) -> usize {
+        self.grid.iter().product()
+    }
+}
+
 /// Everything a denoising run is made of: sequences that share one packed row of R tokens, and attend only to themselves.
 pub struct Denoise<'a> {
-    /// The model.
-    pub transformer: &'a Transformer,
+    /// The models from high noise to low, at least one, which agree in what a token is.
+    pub experts: &'a [Expert],
     /// The generations.
     pub sequences: &'a [Sequence<'a>],
+    /// Seconds, and rows and columns of pixels, from one latent to the next.
+    pub spacing: [f32; 3],
     /// Features of a token that guidance acts on, counted from the first.
     pub guided_channels: usize,
     /// Predict the clean tokens after every so many steps; 0 for never. Costs two small readbacks each time.
@@ -64,6 +69,8 @@ pub struct StepDone {
 /// One step as the kernels see it.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Step {
+    /// Which of the experts does it.
+    expert: usize,
     /// Row of the timestep table for each row of each branch `[Rv]`.
     timestep_index: Vec<u32>,
     /// Change of σ of each token `[R]`.
@@ -96,35 +103,47 @@ impl Denoise<'_> {
         on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let (timesteps, steps) = self.steps();
-        let mut exec = Executable::new(device, self.record(&timesteps)?)?.with_cancel(cancel.clone());
-        exec.write("tokens", tokens)?;
-        exec.run_prelude().await?;
-        for (i, step) in steps.iter().enumerate() {
-            step.write(&mut exec)?;
-            // The last step's result is the clip itself.
-            let predict = self.predict_every > 0 && (i + 1).is_multiple_of(self.predict_every) && i + 1 < steps.len();
-            let before = if predict { Some(exec.read("latents").await?) } else { None };
-            exec.run_step().await?;
-            if i + 1 < steps.len() {
-                exec.idle().await?;
-            }
-            let predicted = match before {
-                Some(before) => Some(predict_clean(&before, &exec.read("latents").await?, step)),
-                None => None,
-            };
-            on_step(StepDone { step: i + 1, steps: steps.len(), predicted }).await?;
-        }
         // Nothing moves where every token is given.
-        let latents = if steps.is_empty() { tokens.to_vec() } else { exec.read("latents").await? };
+        let mut latents = tokens.to_vec();
         let mut layer = None;
-        if latents.iter().any(|v| !v.is_finite()) {
-            exec.write("tokens", tokens)?;
-            match exec.find_non_finite().await {
-                Err(found @ kinora_kernels::Error::NonFinite { .. }) => layer = Some(found),
-                other => other?,
+        let mut done = 0_usize;
+        for own in steps.chunk_by(|a, b| a.expert == b.expert) {
+            let start = latents;
+            let mut exec = self.start(device, own[0].expert, &timesteps, &start, cancel).await?;
+            for step in own {
+                step.write(&mut exec)?;
+                // The last step's result is the clip itself.
+                let predict = self.predict_every > 0 && (done + 1).is_multiple_of(self.predict_every) && done + 1 < steps.len();
+                let before = if predict { Some(exec.read("latents").await?) } else { None };
+                exec.run_step().await?;
+                done += 1;
+                if done < steps.len() {
+                    exec.idle().await?;
+                }
+                let predicted = match before {
+                    Some(before) => Some(predict_clean(&before, &exec.read("latents").await?, step)),
+                    None => None,
+                };
+                on_step(StepDone { step: done, steps: steps.len(), predicted }).await?;
+            }
+            latents = exec.read("latents").await?;
+            if latents.iter().any(|v| !v.is_finite()) {
+                exec.write("tokens", &start)?;
+                match exec.find_non_finite().await {
+                    Err(found @ kinora_kernels::Error::NonFinite { .. }) => layer = layer.or(Some(found)),
+                    other => other?,
+                }
             }
         }
         Ok(self.split(&latents, layer.as_ref()))
+    }
+
+    /// An expert ready for its first step, with these tokens.
+    async fn start(&self, device: &Device, expert: usize, timesteps: &[f32], tokens: &[f32], cancel: &CancelToken) -> Result<Executable> {
+        let mut exec = Executable::new(device, self.record(expert, timesteps)?)?.with_cancel(cancel.clone());
+        exec.write("tokens", tokens)?;
+        exec.run_prelude().await?;
+        Ok(exec)
     }
 
     /// Seconds that a step takes on `device` once its kernels are compiled; `clock` tells seconds.
@@ -133,9 +152,7 @@ impl Denoise<'_> {
     /// [`Error::Cancelled`], [`Error::Kernels`].
     pub async fn time_step(&self, device: &Device, tokens: &[f32], clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<f64> {
         let (timesteps, steps) = self.steps();
-        let mut exec = Executable::new(device, self.record(&timesteps)?)?.with_cancel(cancel.clone());
-        exec.write("tokens", tokens)?;
-        exec.run_prelude().await?;
+        let mut exec = self.start(device, self.first_expert(&steps), &timesteps, tokens, cancel).await?;
         // The CPU twins need no warming up.
         let runs = if device.family().is_some() { 2 } else { 1 };
         let mut seconds = 0.0;
@@ -150,19 +167,20 @@ impl Denoise<'_> {
         Ok(seconds)
     }
 
-    /// The plan of the run: text and timesteps in the prelude, one Euler step replayed.
+    /// The plan of the run, until another expert takes over: text and timesteps in the prelude, one Euler step replayed.
     ///
     /// # Errors
     /// [`Error::Kernels`] if prompts, tokens and model do not fit each other.
     pub fn plan(&self) -> Result<Graph> {
-        self.record(&self.steps().0)
+        let (timesteps, steps) = self.steps();
+        self.record(self.first_expert(&steps), &timesteps)
     }
 
     /// The latents of each sequence, if finite; of the others the layer where it began, if that was found.
     fn split(&self, latents: &[f32], layer: Option<&kinora_kernels::Error>) -> Vec<Result<Vec<f32>>> {
-        let channels = self.transformer.config().velocity_channels();
+        let channels = self.channels();
         let mut rest = latents;
-        let lengths = self.sequences.iter().map(|s| self.length(s) * channels);
+        let lengths = self.sequences.iter().map(|s| s.length() * channels);
         let parts = lengths.map(|length| {
             let (own, after) = rest.split_at(length.min(rest.len()));
             rest = after;
@@ -177,14 +195,20 @@ impl Denoise<'_> {
         parts.collect()
     }
 
-    /// L.
-    fn length(&self, sequence: &Sequence<'_>) -> usize {
-        sequence.rope.len() / self.transformer.config().width()
+    /// The expert of the first step.
+    fn first_expert(&self, steps: &[Step]) -> usize {
+        steps.first().map_or(0, |step| step.expert)
+    }
+
+    /// Features of a token.
+    fn channels(&self) -> usize {
+        let denoiser = &self.experts[0].denoiser;
+        denoiser.latent_channels() * denoiser.packing().iter().product::<usize>()
     }
 
     /// R.
     fn rows(&self) -> usize {
-        self.sequences.iter().map(|s| self.length(s)).sum()
+        self.sequences.iter().map(Sequence::length).sum()
     }
 
     /// For each row of the velocity the token it belongs to, and for each token the row to guide away from: the
@@ -194,7 +218,7 @@ impl Denoise<'_> {
         let mut unconditional = tokens.clone();
         let mut first = 0;
         for sequence in self.sequences {
-            let own = first..first + self.length(sequence);
+            let own = first..first + sequence.length();
             if sequence.negative.is_some() {
                 for row in own.clone() {
                     unconditional[row] = tokens.len() as u32;
@@ -218,7 +242,7 @@ impl Denoise<'_> {
             for sequence in self.sequences {
                 let sigma = sequence.schedule.sigmas.get(i + 1).copied().unwrap_or(0.0);
                 let guidance = sequence.guidance.at(sequence.schedule.sigmas.get(i).copied().unwrap_or(0.0));
-                for token in 0..self.length(sequence) {
+                for token in 0..sequence.length() {
                     let noise = sequence.noise.get(token).copied().unwrap_or(PURE_NOISE);
                     let (timestep, dt) = sequence.schedule.clamped_step(i, noise);
                     let known = timesteps.iter().rposition(|t| t.to_bits() == timestep.to_bits());
@@ -231,6 +255,10 @@ impl Denoise<'_> {
                     step.sigma.push(sigma);
                 }
             }
+            // Packed sequences have schedules that differ little; the noisiest of them decides.
+            let timestep = self.sequences.iter().filter_map(|s| s.schedule.timesteps.get(i)).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let expert = self.experts.iter().position(|expert| timestep >= expert.lowest_timestep);
+            step.expert = expert.unwrap_or(self.experts.len() - 1);
             step.timestep_index = tokens.iter().map(|token| of_token[*token as usize]).collect();
             if step.dt.iter().any(|dt| *dt != 0.0) {
                 steps.push(step);
@@ -239,25 +267,24 @@ impl Denoise<'_> {
         (timesteps, steps)
     }
 
-    fn record(&self, timesteps: &[f32]) -> Result<Graph> {
+    fn record(&self, expert: usize, timesteps: &[f32]) -> Result<Graph> {
         let plan = Plan::new();
-        let config = self.transformer.config();
+        let denoiser = &self.experts[expert].denoiser;
         let (branches, unconditional) = self.branches();
         let rows = unconditional.len();
-        let tokens = plan.state("tokens", &[rows, config.velocity_channels()]);
-        let (states, mask, layout) = self.text(&plan);
-        let velocity = self.transformer.forward(
-            &plan,
-            &TransformerInputs {
-                hidden_states: self.with_coordinates(&plan, tokens, &branches),
-                encoder_hidden_states: states,
-                encoder_mask: mask,
-                timestep_features: plan.constant(&[timesteps.len(), TIMESTEP_FEATURES], &timestep_features(timesteps)),
-                timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
-                rope: self.rope(&plan),
-                layout,
-            },
-        );
+        let tokens = plan.state("tokens", &[rows, self.channels()]);
+        let both = || self.sequences.iter().chain(self.sequences.iter().filter(|s| s.negative.is_some()));
+        let grids: Vec<[usize; 3]> = both().map(|s| s.grid).collect();
+        let (text, text_rows) = self.text(&plan, denoiser.text_channels());
+        let call = Call { grids: &grids, text_rows: &text_rows, timesteps, spacing: self.spacing };
+        let tables = denoiser.tables(&call).into_iter().map(|table| (table.name, plan.constant(&table.shape, &table.values)));
+        let inputs = DenoiserInputs {
+            tokens: if branches.len() == rows { tokens } else { tokens.gather_rows(plan.index_constant(&branches)) },
+            text,
+            timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
+            tables: tables.collect(),
+        };
+        let velocity = denoiser.record(&plan, &call, &inputs);
         let dt = plan.input("dt", &[rows], Cadence::EveryStep);
         let guidance = plan.input("guidance", &[rows], Cadence::EveryStep);
         let unconditional = plan.index_constant(&unconditional);
@@ -276,48 +303,17 @@ impl Denoise<'_> {
     fn rescale(&self) -> Option<(Vec<f32>, Vec<u32>)> {
         let (mut rescale, mut starts) = (Vec::new(), vec![0]);
         for sequence in self.sequences {
-            rescale.resize(rescale.len() + self.length(sequence), sequence.guidance.rescale);
+            rescale.resize(rescale.len() + sequence.length(), sequence.guidance.rescale);
             starts.push(rescale.len() as u32);
         }
         rescale.iter().any(|share| *share > 0.0).then_some((rescale, starts))
     }
 
-    /// The rotary table of one sequence, which serves both of its branches, or that of all rows.
-    fn rope<'p>(&self, plan: &'p Plan) -> Tensor<'p> {
-        let width = self.transformer.config().width();
-        let table: Vec<f32> = match self.sequences {
-            [one] => one.rope.to_vec(),
-            all => all.iter().chain(self.guided()).flat_map(|s| s.rope.iter().copied()).collect(),
-        };
-        plan.constant(&[table.len() / width, width], &table)
-    }
-
-    fn guided(&self) -> impl Iterator<Item = &Sequence<'_>> {
-        self.sequences.iter().filter(|s| s.negative.is_some())
-    }
-
-    /// The tokens of every branch with their position features.
-    fn with_coordinates<'p>(&self, plan: &'p Plan, tokens: Tensor<'p>, branches: &[u32]) -> Tensor<'p> {
-        let features: Vec<f32> = self.sequences.iter().flat_map(|s| s.coordinates.iter().copied()).collect();
-        let rows = tokens.rows();
-        let tokens =
-            if features.is_empty() { tokens } else { tokens.concat(plan.constant(&[rows, features.len() / rows.max(1)], &features)) };
-        if branches.len() == rows { tokens } else { tokens.gather_rows(plan.index_constant(branches)) }
-    }
-
-    /// Text of all branches, conditional first: states, additive mask, and the rows of each branch.
-    fn text<'p>(&self, plan: &'p Plan) -> (Tensor<'p>, Option<Tensor<'p>>, TokenLayout) {
-        let channels = self.transformer.config().caption_channels;
-        let all: Vec<&TextStates> =
-            self.sequences.iter().map(|s| s.prompt).chain(self.sequences.iter().filter_map(|s| s.negative)).collect();
-        let text: Vec<usize> = all.iter().map(|t| t.states.len() / channels).collect();
-        let rows: usize = text.iter().sum();
-        let states: Vec<f32> = all.iter().flat_map(|t| t.states.iter().copied()).collect();
-        let masked = all.iter().any(|t| !t.mask.is_empty());
-        let additive = all.iter().zip(&text).flat_map(|(t, n)| (0..*n).map(|i| (1.0 - t.mask.get(i).copied().unwrap_or(1.0)) * -10_000.0));
-        let mask = masked.then(|| plan.constant(&[rows], &additive.collect::<Vec<f32>>()));
-        let video = self.sequences.iter().chain(self.guided()).map(|s| self.length(s)).collect();
-        (plan.constant(&[rows, channels], &states), mask, TokenLayout { video, text })
+    /// Text states of all branches, conditional first, and the rows of each.
+    fn text<'p>(&self, plan: &'p Plan, channels: usize) -> (Tensor<'p>, Vec<usize>) {
+        let all: Vec<&[f32]> = self.sequences.iter().map(|s| s.prompt).chain(self.sequences.iter().filter_map(|s| s.negative)).collect();
+        let rows: Vec<usize> = all.iter().map(|states| states.len() / channels).collect();
+        (plan.constant(&[rows.iter().sum(), channels], &all.concat()), rows)
     }
 }
 

@@ -5,5 +5,6 @@ pub mod guidance;
 pub mod noise;
 pub mod packing;
 pub mod schedule;
+pub mod tokens;
 
 mod beta;

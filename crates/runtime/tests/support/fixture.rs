@@ -1,8 +1,8 @@
 //! What the fixture tests do on one device, natively and in a browser: nothing here reads files or blocks a thread.
 
 use kinora_kernels::Device;
-use kinora_runtime::eval::{Operation, Output, eval};
-use kinora_runtime::models::Model;
+use kinora_runtime::eval::{Output, eval};
+use kinora_runtime::models::component::Component;
 use kinora_runtime::weights::Checkpoint;
 
 /// `Σ(a − b)² / Σb²`.
@@ -14,17 +14,13 @@ pub(crate) fn nmse(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 /// What a case called so runs.
-pub(crate) fn operation(case: &str) -> Operation {
-    match case.split('_').next() {
-        Some("encode") => Operation::Encode,
-        Some("decode") => Operation::Decode,
-        _ => Operation::Forward,
-    }
+pub(crate) fn operation(case: &str) -> &str {
+    case.split('_').next().filter(|first| ["encode", "decode"].contains(first)).unwrap_or("forward")
 }
 
 /// The NMSE of every result of a case.
 pub(crate) async fn errors(
-    model: &Model,
+    model: &Component,
     case: &str,
     inputs: &Checkpoint,
     expected: &Checkpoint,

@@ -10,8 +10,11 @@ use std::sync::OnceLock;
 pub(crate) use fixture::nmse;
 
 use kinora_kernels::{AdapterSelect, Device, WeightFormat, adapters};
+use kinora_runtime::Result;
 use kinora_runtime::eval::{Output, eval};
-use kinora_runtime::models::Model;
+use kinora_runtime::models::component::Component;
+use kinora_runtime::models::ltx::{Transformer, TransformerConfig, Vae, VaeConfig};
+use kinora_runtime::nn::Weights;
 use kinora_runtime::weights::Checkpoint;
 
 /// The folder `tests/golden` of the workspace.
@@ -37,6 +40,28 @@ pub(crate) fn devices() -> &'static [(String, Device, f64)] {
     })
 }
 
+/// The LTX transformer of a fixture with an edited configuration.
+pub(crate) fn ltx_transformer(folder: &str, edit: impl FnOnce(&mut TransformerConfig)) -> Result<Transformer> {
+    let folder = golden().join("ltx_transformer").join(folder);
+    let json = std::fs::read_to_string(folder.join("config.json")).expect("a fixture");
+    let mut config = TransformerConfig::parse(&json, "config.json")?;
+    edit(&mut config);
+    let checkpoint = Checkpoint::open(&folder)?;
+    let w = Weights::new(&checkpoint, WeightFormat::F32);
+    let model = Transformer::load(&w, &config)?;
+    w.finish()?;
+    Ok(model)
+}
+
+/// The LTX autoencoder of a fixture.
+pub(crate) fn ltx_vae(folder: &str) -> Vae {
+    let folder = golden().join("ltx_vae").join(folder);
+    let json = std::fs::read_to_string(folder.join("config.json")).expect("a fixture");
+    let config = VaeConfig::parse(&json, "config.json").expect("valid");
+    let checkpoint = Checkpoint::open(&folder).expect("a fixture");
+    Vae::load(&Weights::new(&checkpoint, WeightFormat::F32), &config).expect("loads")
+}
+
 /// Runs every case of a fixture folder on every device and compares it with what the reference computed.
 pub(crate) fn check_folder(folder: &str) {
     let folder = golden().join(folder);
@@ -51,7 +76,7 @@ pub(crate) fn check_folder(folder: &str) {
     assert!(!cases.is_empty(), "no cases in {}", folder.display());
     for (device_name, device, allowed) in devices() {
         for (format, allowed) in [(WeightFormat::F32, *allowed), (WeightFormat::F16, 1e-5)] {
-            let model = Model::open(&folder, format).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            let model = Component::open(&folder, format).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
             for case in &cases {
                 let read = |kind: &str| Checkpoint::open(folder.join(format!("{kind}_{case}.safetensors"))).expect("a fixture");
                 let errors = pollster::block_on(fixture::errors(&model, case, &read("inputs"), &read("expected"), device));
@@ -65,7 +90,7 @@ pub(crate) fn check_folder(folder: &str) {
 }
 
 /// Evaluates one case of a fixture folder.
-pub(crate) fn run(model: &Model, folder: &Path, case: &str, device: &Device) -> Vec<Output> {
+pub(crate) fn run(model: &Component, folder: &Path, case: &str, device: &Device) -> Vec<Output> {
     let inputs = Checkpoint::open(folder.join(format!("inputs_{case}.safetensors"))).expect("the inputs");
     pollster::block_on(eval(model, fixture::operation(case), &inputs, device)).unwrap_or_else(|e| panic!("{case}: {e}"))
 }

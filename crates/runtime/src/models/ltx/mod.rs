@@ -1,7 +1,10 @@
 //! LTX-Video (arXiv 2501.00103): the diffusion transformer and its video autoencoder, in the layout of diffusers.
 
+mod autoencoder;
 pub mod config;
-pub mod tokens;
+pub mod coordinates;
+mod denoiser;
+pub mod rope;
 mod transformer;
 mod vae;
 mod vae_blocks;
@@ -9,7 +12,51 @@ mod vae_decoder;
 mod vae_encoder;
 
 pub use config::{TransformerConfig, VaeConfig};
+pub use denoiser::{Extensions, LtxDenoiser};
 pub use transformer::{TokenLayout, Transformer, TransformerInputs};
-pub use vae::{LatentStats, Vae};
+pub use vae::Vae;
 pub use vae_decoder::VaeDecoder;
 pub use vae_encoder::VaeEncoder;
+
+use super::component::Component;
+use super::family::{ComponentClass, Defaults, Family, NoiseRange, PipelineClass, TextPadding, TextRules};
+use crate::sampling::schedule::Levels;
+
+/// The three pipelines of diffusers differ in what they are given besides text, which any model of the family can be.
+pub const FAMILY: Family = Family {
+    name: "ltx",
+    pipelines: &[pipeline("LTXPipeline"), pipeline("LTXImageToVideoPipeline"), pipeline("LTXConditionPipeline")],
+    components: &[
+        ComponentClass {
+            name: "LTXVideoTransformer3DModel",
+            load: |source| {
+                let config = TransformerConfig::parse(source.config, source.file)?;
+                let model = Transformer::load(&source.weights, &config)?;
+                Ok(Component::Denoiser(Box::new(LtxDenoiser::new(model, source.index.kinora()?)?)))
+            },
+        },
+        ComponentClass {
+            name: "AutoencoderKLLTXVideo",
+            load: |source| {
+                let config = VaeConfig::parse(source.config, source.file)?;
+                Ok(Component::Autoencoder(Box::new(Vae::load(&source.weights, &config)?)))
+            },
+        },
+    ],
+};
+
+const fn pipeline(name: &'static str) -> PipelineClass {
+    PipelineClass {
+        name,
+        denoisers: &["LTXVideoTransformer3DModel"],
+        autoencoders: &["AutoencoderKLLTXVideo"],
+        // The reference has T5; flipbook is trained with a BERT.
+        text_encoders: &["T5EncoderModel", "BertModel"],
+        noise_ranges: |_| Ok(NoiseRange::all("transformer")),
+        defaults: Defaults { steps: 50, guidance: 3.0, width: 704, height: 512, frames: 161, fps: 25.0 },
+        // The reference pads to 128 tokens and masks them everywhere.
+        text: TextRules { max_tokens: 128, clean: str::to_owned, padding: TextPadding::None },
+        levels: Levels::ramp,
+        extensions: Extensions::KEYS,
+    }
+}

@@ -4,9 +4,9 @@ use kinora_kernels::op::Activation;
 use kinora_kernels::{Plan, Tensor};
 
 use super::TransformerConfig;
+use super::rope::{self, Coordinates};
 use crate::error::Result;
 use crate::nn::modulation::AdaLayerNormSingle;
-use crate::nn::rope::{self, Coordinates};
 use crate::nn::{
     CrossAttention, LayerNorm, Linear, Mlp, Modulation, Pattern, RmsNorm, ScaleShiftTable, SelfAttention, Weights, packed_sequences,
 };

@@ -3,23 +3,19 @@
 use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
 
 use crate::error::{Error, Result};
-use crate::models::ltx::{Vae, tokens::channels_last};
-use crate::nn::embed::TIMESTEP_FEATURES;
+use crate::models::family::Autoencoder;
+use crate::sampling::tokens::channels_last;
 use crate::shape::LatentShape;
-
-/// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
-const DECODE_TIMESTEP: f32 = 0.0;
 
 /// The plan from `latents [1, F, H, W, C]` to `rgba [F', H'·W']`.
 ///
 /// # Errors
 /// [`Error::Kernels`] for latents the decoder cannot take.
-pub fn decode_plan(vae: &Vae, shape: LatentShape) -> Result<Graph> {
+pub(super) fn decode_plan(vae: &dyn Autoencoder, shape: LatentShape) -> Result<Graph> {
     let [f, h, w] = shape.grid;
     let plan = Plan::new();
     let z = plan.input("latents", &[1, f, h, w, shape.channels], Cadence::Once);
-    let features = vae.decoder.timestep_features(&[DECODE_TIMESTEP]).map(|values| plan.constant(&[1, TIMESTEP_FEATURES], &values));
-    let pixels = plan.scope("decoder", || vae.decoder.forward(&plan, vae.stats.denormalize(&plan, z), features));
+    let pixels = plan.scope("decoder", || vae.record_decode(&plan, vae.stats().denormalize(&plan, z)));
     let &[_, frames, height, width, colours] = pixels.shape().dims() else {
         return Err(Error::InvalidConfig { file: "vae".into(), problem: format!("the decoder makes {}", pixels.shape()) });
     };
@@ -31,7 +27,13 @@ pub fn decode_plan(vae: &Vae, shape: LatentShape) -> Result<Graph> {
 ///
 /// # Errors
 /// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`].
-pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
+pub(super) async fn decode_rgba(
+    vae: &dyn Autoencoder,
+    device: &Device,
+    latents: &[f32],
+    shape: LatentShape,
+    cancel: &CancelToken,
+) -> Result<Vec<Vec<u8>>> {
     let mut exec = Executable::new(device, decode_plan(vae, shape)?)?.with_cancel(cancel.clone());
     exec.write("latents", &channels_last(latents, shape.extents()))?;
     exec.run().await?;
@@ -41,6 +43,7 @@ pub async fn decode_rgba(vae: &Vae, device: &Device, latents: &[f32], shape: Lat
         exec.find_non_finite().await?;
         return Err(Error::NonFinite { at: "frames".into(), count: failed, total: rgba.len() });
     }
-    let pixels = vae.config.spatial_compression().pow(2) * shape.grid[1] * shape.grid[2];
+    let [_, rows, columns] = vae.compression();
+    let pixels = rows * columns * shape.grid[1] * shape.grid[2];
     Ok(rgba.chunks_exact(pixels).map(|frame| bytemuck::cast_slice(frame).to_vec()).collect())
 }

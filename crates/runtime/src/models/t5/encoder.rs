@@ -4,8 +4,8 @@ use kinora_kernels::op::Activation;
 use kinora_kernels::{Plan, Tensor};
 use serde::Deserialize;
 
-use super::{parse_config, require};
 use crate::error::Result;
+use crate::models::{parse_config, require};
 use crate::nn::{AttentionNames, Embedding, GatedMlp, Mlp, Pattern, RmsNorm, SelfAttention, Weights, activation_from_name};
 
 /// `config.json`, with the defaults of transformers.

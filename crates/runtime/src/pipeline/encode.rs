@@ -3,25 +3,29 @@
 use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
 
 use crate::error::{Error, Result};
-use crate::models::ltx::{Vae, tokens::channels_first};
+use crate::models::family::Autoencoder;
+use crate::sampling::tokens::channels_first;
 use crate::shape::LatentShape;
 
-/// The plan from `frames [1, F', H', W', 3]` to `moments [1, F, H, W, C + 1]`, for latents of the extents of `shape`.
+/// Red, green and blue.
+const COLOURS: usize = 3;
+
+/// The plan from `frames [1, F', H', W', 3]` to `moments [1, F, H, W, C or more]`, for latents of the extents of `shape`.
 ///
 /// # Errors
 /// [`Error::Kernels`] for frames the encoder cannot take.
-pub fn encode_plan(vae: &Vae, shape: LatentShape) -> Result<Graph> {
+pub(super) fn encode_plan(vae: &dyn Autoencoder, shape: LatentShape) -> Result<Graph> {
     let [frames, height, width] = frame_extents(vae, shape);
     let plan = Plan::new();
-    let x = plan.input("frames", &[1, frames, height, width, vae.config.in_channels], Cadence::Once);
-    plan.output("moments", plan.scope("encoder", || vae.encoder.forward(&plan, x)));
+    let x = plan.input("frames", &[1, frames, height, width, COLOURS], Cadence::Once);
+    plan.output("moments", plan.scope("encoder", || vae.record_encode(&plan, x)));
     Ok(plan.finish()?)
 }
 
 /// Frames, height and width of what is encoded to `shape`.
-fn frame_extents(vae: &Vae, shape: LatentShape) -> [usize; 3] {
-    let space = vae.config.spatial_compression();
-    [1 + (shape.grid[0] - 1) * vae.config.temporal_compression(), shape.grid[1] * space, shape.grid[2] * space]
+fn frame_extents(vae: &dyn Autoencoder, shape: LatentShape) -> [usize; 3] {
+    let [time, rows, columns] = vae.compression();
+    [1 + (shape.grid[0] - 1) * time, shape.grid[1] * rows, shape.grid[2] * columns]
 }
 
 /// Frames as RGBA bytes, `[height, width, 4]` each and as many as `shape` stands for, to normalised latents
@@ -30,7 +34,13 @@ fn frame_extents(vae: &Vae, shape: LatentShape) -> [usize; 3] {
 /// # Errors
 /// [`Error::InvalidRequest`] for frames of another size or number, [`Error::NonFinite`] naming the layer,
 /// [`Error::Cancelled`], [`Error::Kernels`].
-pub async fn encode_rgba(vae: &Vae, device: &Device, frames: &[&[u8]], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
+pub(super) async fn encode_rgba(
+    vae: &dyn Autoencoder,
+    device: &Device,
+    frames: &[&[u8]],
+    shape: LatentShape,
+    cancel: &CancelToken,
+) -> Result<Vec<f32>> {
     let [count, height, width] = frame_extents(vae, shape);
     let bytes = height * width * 4;
     if frames.len() != count || frames.iter().any(|frame| frame.len() != bytes) {
@@ -41,17 +51,18 @@ pub async fn encode_rgba(vae: &Vae, device: &Device, frames: &[&[u8]], shape: La
     let mut exec = Executable::new(device, encode_plan(vae, shape)?)?.with_cancel(cancel.clone());
     // Bytes 0..=255 become −1..=1, as the decoder's result is turned back.
     let signed = |byte: &u8| f32::from(*byte) / 127.5 - 1.0;
-    let rgb: Vec<f32> = frames.iter().flat_map(|frame| frame.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().map(signed))).collect();
+    let rgb: Vec<f32> =
+        frames.iter().flat_map(|frame| frame.chunks_exact(4).flat_map(|pixel| pixel[..COLOURS].iter().map(signed))).collect();
     exec.write("frames", &rgb)?;
     exec.run().await?;
     let moments = exec.read("moments").await?;
-    let channels = vae.config.latent_channels;
-    let mut means: Vec<f32> = moments.chunks_exact(channels + 1).flat_map(|moment| moment[..channels].iter().copied()).collect();
+    let (channels, pixels) = (vae.latent_channels(), shape.grid.iter().product::<usize>());
+    let mut means: Vec<f32> = moments.chunks_exact(moments.len() / pixels).flat_map(|moment| moment[..channels].iter().copied()).collect();
     let count = means.iter().filter(|v| !v.is_finite()).count();
     if count > 0 {
         exec.find_non_finite().await?;
         return Err(Error::NonFinite { at: "encoded frames".into(), count, total: means.len() });
     }
-    vae.stats.normalize(&mut means);
+    vae.stats().normalize(&mut means);
     Ok(channels_first(&means, shape.extents()))
 }

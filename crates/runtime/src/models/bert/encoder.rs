@@ -3,8 +3,8 @@
 use kinora_kernels::{Plan, Tensor};
 use serde::Deserialize;
 
-use super::{parse_config, require};
 use crate::error::{Error, Result};
+use crate::models::{parse_config, require};
 use crate::nn::{AttentionNames, Embedding, LayerNorm, Mlp, Pattern, SelfAttention, Weights, activation_from_name};
 
 /// `config.json`, with the defaults of transformers.

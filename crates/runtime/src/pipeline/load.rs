@@ -1,0 +1,118 @@
+//! From a model folder to a pipeline: which classes its components may have, and whether they fit each other.
+
+use std::cell::RefCell;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::Path;
+
+use kinora_kernels::{Device, WeightFormat};
+
+use super::VideoPipeline;
+use crate::error::{Error, Result};
+use crate::manifest::{Index, Manifest};
+use crate::models::component::{Component, class_of};
+use crate::models::family::{Autoencoder, Denoiser, TextEncoder};
+use crate::sampling::denoise::Expert;
+use crate::sampling::schedule::ScheduleConfig;
+use crate::shape::Compression;
+use crate::text::{Tokenizer, Vocabulary};
+use crate::weights::{Checkpoint, ModelFiles};
+
+/// The files of a model, wherever they are.
+struct Files<'a> {
+    /// How errors call a file.
+    path: &'a dyn Fn(&str) -> String,
+    /// A file's bytes.
+    read: &'a dyn Fn(&str) -> Result<Vec<u8>>,
+    /// The weights of a component.
+    checkpoint: &'a dyn Fn(&str) -> Result<Checkpoint>,
+}
+
+impl Files<'_> {
+    /// A text file.
+    fn text(&self, name: &str) -> Result<String> {
+        let invalid = |e: std::string::FromUtf8Error| Error::InvalidConfig { file: (self.path)(name), problem: e.to_string() };
+        String::from_utf8((self.read)(name)?).map_err(invalid)
+    }
+
+    /// The component in `folder`, which must be of one of `classes`.
+    fn component(&self, folder: &str, classes: &[&str], format: WeightFormat, index: &Index) -> Result<Component> {
+        let name = format!("{folder}/config.json");
+        let (config, file) = (self.text(&name)?, (self.path)(&name));
+        let class = class_of(&config, &file)?.name;
+        if !classes.contains(&class) {
+            return Err(Error::UnknownClass { class: class.into(), file, known: classes.join(", ") });
+        }
+        Component::load(&config, &file, &(self.checkpoint)(folder)?, format, index)
+    }
+}
+
+impl VideoPipeline {
+    /// Loads a model folder in diffusers layout. Matrices and convolutions are stored on the device as `format`.
+    ///
+    /// # Errors
+    /// Those of missing, corrupt or unsupported files; each names the file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(device: Device, folder: &Path, format: WeightFormat) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
+        }
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read(&path).map_err(|e| Error::io("read", path, e))
+        };
+        let path = |name: &str| folder.join(name).display().to_string();
+        Self::assemble(device, &Files { path: &path, read: &read, checkpoint: &|name| Checkpoint::open(folder.join(name)) }, format)
+    }
+
+    /// Loads a model whose files are in memory: what a program without a file system has.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_files(device: Device, files: ModelFiles, format: WeightFormat) -> Result<Self> {
+        let files = RefCell::new(files);
+        let path = |name: &str| files.borrow().path(name);
+        let read = |name: &str| files.borrow_mut().take(name);
+        let checkpoint = |name: &str| files.borrow_mut().take_checkpoint(name);
+        Self::assemble(device, &Files { path: &path, read: &read, checkpoint: &checkpoint }, format)
+    }
+
+    fn assemble(device: Device, files: &Files<'_>, format: WeightFormat) -> Result<Self> {
+        let index = Index::parse(&files.text("model_index.json")?, &(files.path)("model_index.json"))?;
+        let (class, manifest) = (index.pipeline()?, Manifest::of(&index)?);
+        let scheduler = "scheduler/scheduler_config.json";
+        let schedule = ScheduleConfig::from_json(&(files.read)(scheduler)?, &(files.path)(scheduler))?;
+        let mut experts = Vec::new();
+        for range in (class.noise_ranges)(&index)? {
+            let denoiser = denoiser(files.component(range.folder, class.denoisers, format, &index)?, &index)?;
+            experts.push(Expert { denoiser, lowest_timestep: range.lowest_timestep });
+        }
+        let [first, ..] = experts.as_slice() else { return Err(index.invalid("no component denoises".into())) };
+        let vae = autoencoder(files.component("vae", class.autoencoders, format, &index)?, &index)?;
+        let text_encoder = text_encoder(files.component("text_encoder", class.text_encoders, format, &index)?, &index)?;
+        let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
+        let tokenizer = Tokenizer::from_json(&(files.read)("tokenizer/tokenizer.json")?)?;
+        let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
+            // Only expansion needs it, and lists of a model's files may leave it out.
+            None | Some((_, Err(Error::NotFound { .. }))) => None,
+            Some((name, text)) => Some(Vocabulary::parse(&text?, &(files.path)(name))?),
+        };
+        Ok(Self { device, class, manifest, schedule, tokenizer, text_encoder, experts, vae, compression, vocabulary })
+    }
+}
+
+/// A registry that lists a class under the wrong kind is a mistake in a family, but no reason to panic.
+fn wrong_kind(index: &Index, kind: &str) -> Error {
+    index.invalid(format!("the pipeline lists a class as {kind} that is none"))
+}
+
+fn denoiser(component: Component, index: &Index) -> Result<Box<dyn Denoiser>> {
+    if let Component::Denoiser(model) = component { Ok(model) } else { Err(wrong_kind(index, "a denoiser")) }
+}
+
+fn autoencoder(component: Component, index: &Index) -> Result<Box<dyn Autoencoder>> {
+    if let Component::Autoencoder(model) = component { Ok(model) } else { Err(wrong_kind(index, "an autoencoder")) }
+}
+
+fn text_encoder(component: Component, index: &Index) -> Result<Box<dyn TextEncoder>> {
+    if let Component::TextEncoder(model) = component { Ok(model) } else { Err(wrong_kind(index, "a text encoder")) }
+}

@@ -1,0 +1,113 @@
+//! Prompts to text states: a pipeline's text rules around its text encoder.
+
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
+
+use crate::error::Result;
+use crate::models::family::{TextEncoder, TextPadding, TextRules};
+use crate::text::{Encoding, Tokenizer};
+
+/// A prompt as ids.
+pub(super) fn tokenize(tokenizer: &Tokenizer, rules: &TextRules, max_tokens: usize, prompt: &str) -> Encoding {
+    tokenizer.encode(&(rules.clean)(prompt), max_tokens)
+}
+
+/// Tokens that are encoded for a prompt of so many.
+pub(super) fn encoded_tokens(tokens: usize, rules: &TextRules, max_tokens: usize) -> usize {
+    if matches!(rules.padding, TextPadding::Token(_)) { max_tokens } else { tokens }
+}
+
+/// The ids that are encoded for those of a prompt.
+pub(super) fn encoded_ids(mut ids: Vec<u32>, rules: &TextRules, max_tokens: usize) -> Vec<u32> {
+    if let TextPadding::Token(id) = rules.padding {
+        ids.resize(max_tokens, id);
+    }
+    ids
+}
+
+/// States `[T, D]` of a prompt as the denoiser sees them.
+pub(super) fn padded(mut states: Vec<f32>, rules: &TextRules, max_tokens: usize, width: usize) -> Vec<f32> {
+    if rules.padding == TextPadding::Zeros {
+        states.resize(max_tokens * width, 0.0);
+    }
+    states
+}
+
+/// Rows of text that the denoiser sees for a prompt of so many tokens.
+pub(super) fn padded_rows(tokens: usize, rules: &TextRules, max_tokens: usize) -> usize {
+    if rules.padding == TextPadding::None { tokens } else { max_tokens }
+}
+
+/// The plan from `embeddings [T, D]` to `last_hidden_state [T, D]` of sequences of these lengths, T tokens together.
+///
+/// # Errors
+/// [`Kernels`](crate::Error::Kernels).
+pub(super) fn text_plan(encoder: &dyn TextEncoder, lengths: &[usize]) -> Result<Graph> {
+    let plan = Plan::new();
+    let x = plan.input("embeddings", &[lengths.iter().sum(), encoder.width()], Cadence::Once);
+    let states = plan.scope("text_encoder", || encoder.record(&plan, x, lengths));
+    plan.output("last_hidden_state", states);
+    Ok(plan.finish()?)
+}
+
+/// Hidden states `[T, D]` of each of several sequences of ids, all in one pass.
+///
+/// # Errors
+/// [`InvalidRequest`](crate::Error::InvalidRequest) for an id beyond the vocabulary, [`Kernels`](crate::Error::Kernels).
+pub(super) async fn encode_ids(
+    encoder: &dyn TextEncoder,
+    device: &Device,
+    sequences: &[Vec<u32>],
+    cancel: &CancelToken,
+) -> Result<Vec<Vec<f32>>> {
+    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+    let ids = sequences.concat();
+    if ids.is_empty() {
+        return Ok(vec![Vec::new(); sequences.len()]);
+    }
+    let mut exec = Executable::new(device, text_plan(encoder, &lengths)?)?.with_cancel(cancel.clone());
+    exec.write("embeddings", &encoder.embed(&ids, &lengths)?)?;
+    exec.run().await?;
+    let states = exec.read("last_hidden_state").await?;
+    if states.iter().any(|v| !v.is_finite()) {
+        exec.find_non_finite().await?;
+    }
+    let mut rest = states.as_slice();
+    let split = lengths.iter().map(|length| {
+        let (own, after) = rest.split_at(length * encoder.width());
+        rest = after;
+        own.to_vec()
+    });
+    Ok(split.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(padding: TextPadding) -> TextRules {
+        TextRules { max_tokens: 4, clean: str::to_owned, padding }
+    }
+
+    #[test]
+    fn zeros_follow_the_states_of_a_short_prompt() {
+        let states = |padding| padded(vec![1.0; 6], &rules(padding), 4, 2);
+        assert_eq!(states(TextPadding::Zeros), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], "three tokens and a row of zeros");
+        assert_eq!(states(TextPadding::None), [1.0; 6], "as it is");
+        assert_eq!(padded_rows(3, &rules(TextPadding::None), 4), 3, "as many as tokens");
+        assert_eq!(padded_rows(3, &rules(TextPadding::Zeros), 4), 4, "always all");
+    }
+
+    #[test]
+    fn prompts_are_cleaned_and_filled_up_by_the_rules() {
+        let json = r#"{"pre_tokenizer": {"type": "BertPreTokenizer"}, "model": {"type": "WordPiece",
+            "vocab": {"[UNK]": 0, "a": 1, "fox": 2}, "unk_token": "[UNK]",
+            "continuing_subword_prefix": "\#\#", "max_input_chars_per_word": 100}}"#
+            .replace('\\', "");
+        let tokenizer = Tokenizer::from_json(json.as_bytes()).expect("valid");
+        let lower = TextRules { clean: str::to_lowercase, ..rules(TextPadding::Token(7)) };
+        let ids = |rules: &TextRules| encoded_ids(tokenize(&tokenizer, rules, 4, "A fox").ids, rules, 4);
+        assert_eq!((ids(&lower), encoded_tokens(2, &lower, 4)), (vec![1, 2, 7, 7], 4), "in lower case, and filled up");
+        let plain = rules(TextPadding::None);
+        assert_eq!((ids(&plain), encoded_tokens(2, &plain, 4)), (vec![0, 2], 2), "as it is");
+    }
+}
