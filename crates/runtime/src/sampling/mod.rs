@@ -1,10 +1,10 @@
-//! Sampling: starting noise, the noise schedule, guidance and the denoising loop.
+//! Sampling: starting noise, noise schedules, solvers, guidance and the denoising loop.
 
 pub mod denoise;
 pub mod guidance;
 pub mod noise;
 pub mod packing;
 pub mod schedule;
+pub mod solvers;
+pub mod spacing;
 pub mod tokens;
-
-mod beta;

@@ -3,9 +3,9 @@
 //! A schedule is a falling list of noise levels σ, from about 1 (noise) to 0 (video). The model predicts
 //! the velocity v = noise − video at timestep 1000·σ, and a step is x ← x + (σ' − σ)·v.
 
-use serde::Deserialize;
-
-use super::beta;
+use super::solvers::SchedulerFile;
+use super::solvers::table::{Interval, Point, Prediction};
+use super::spacing::Spacing;
 use crate::conditioning::PURE_NOISE;
 use crate::error::{Error, Result};
 
@@ -13,8 +13,7 @@ use crate::error::{Error, Result};
 const CLASS: &str = "FlowMatchEulerDiscreteScheduler";
 
 /// `scheduler_config.json`: how steps are spaced. Absent fields have the reference's defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScheduleConfig {
     /// Timesteps are σ times this number.
     pub num_train_timesteps: u32,
@@ -34,30 +33,14 @@ pub struct ScheduleConfig {
     pub invert_sigmas: bool,
     /// Stretch the schedule so that its last σ before zero has this value.
     pub shift_terminal: Option<f64>,
-    /// Space the levels as Karras et al. (2022) with ρ = 7.
-    pub use_karras_sigmas: bool,
-    /// Space the levels evenly in their logarithm.
-    pub use_exponential_sigmas: bool,
-    /// Space the levels by quantiles of Beta(0.6, 0.6).
-    pub use_beta_sigmas: bool,
+    /// How the levels lie between the first and the last, if not evenly.
+    pub spacing: Option<Spacing>,
     /// What `mu` means: its exponential, or itself, takes the place of `shift`.
     pub time_shift_type: TimeShift,
 }
 
-/// The whole file: the configuration and what only decides whether it can be used.
-#[derive(Deserialize)]
-struct ScheduleFile {
-    #[serde(rename = "_class_name")]
-    class_name: Option<String>,
-    #[serde(default)]
-    stochastic_sampling: bool,
-    #[serde(flatten)]
-    config: ScheduleConfig,
-}
-
 /// How `mu` shifts the schedule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeShift {
     /// Shift by e^mu.
     Exponential,
@@ -77,9 +60,7 @@ impl Default for ScheduleConfig {
             max_image_seq_len: 4096,
             invert_sigmas: false,
             shift_terminal: None,
-            use_karras_sigmas: false,
-            use_exponential_sigmas: false,
-            use_beta_sigmas: false,
+            spacing: None,
             time_shift_type: TimeShift::Exponential,
         }
     }
@@ -110,23 +91,109 @@ impl Levels {
 /// The levels of one denoising run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// σ before each step and after the last one: one more than there are steps.
+    /// Share of noise before each step and after the last one: one more than there are steps.
     pub sigmas: Vec<f32>,
     /// What the model is told in each step.
     pub timesteps: Vec<f32>,
-    num_train_timesteps: f32,
+    /// The steps.
+    pub intervals: Vec<Interval>,
+    /// What the state is multiplied with to get the sample in the reference's units, before each step and after the last.
+    pub scales: Vec<f64>,
+    /// What unit noise is multiplied with to get the first state.
+    pub start: f64,
+    /// What the reference class shows of its levels.
+    pub table: Table,
+    pub(super) placing: Placing,
+}
+
+/// The levels as the reference class shows them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Table {
+    /// Before each step and after the last one: `sigmas`.
+    Sigmas(Vec<f32>),
+    /// Of every training timestep: `alphas_cumprod`.
+    Products(Vec<f32>),
+}
+
+/// Where a level between pure noise and clean lies that a token starts from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Placing {
+    /// σ of flow; the timestep is σ times this number.
+    Flow(f32),
+    /// Among the ᾱ of all training timesteps.
+    Diffusion {
+        /// ᾱ.
+        products: Vec<f64>,
+        /// Whether the model is told ln(σ/α)/4 instead of the timestep.
+        continuous: bool,
+    },
+}
+
+impl Placing {
+    fn at(&self, thousandths: u16) -> (Point, f32) {
+        let level = f32::from(thousandths.min(PURE_NOISE)) / f32::from(PURE_NOISE);
+        match self {
+            Self::Flow(train) => (Point::flow(f64::from(level)), level * train),
+            Self::Diffusion { products, continuous } => {
+                let count = usize::from(thousandths) * products.len() / usize::from(PURE_NOISE);
+                let Some(index) = count.checked_sub(1) else { return (Point::CLEAN, 0.0) };
+                let point = Point::of_product(products[index.min(products.len() - 1)]);
+                (point, if *continuous { 0.25 * libm::log(point.ratio()) as f32 } else { index as f32 })
+            }
+        }
+    }
 }
 
 impl Schedule {
+    pub(super) fn new(intervals: Vec<Interval>, table: Table, placing: Placing) -> Self {
+        let last = intervals.last().map(|i| i.to.sigma as f32);
+        let sigmas = intervals.iter().map(|i| i.from.sigma as f32).chain(last).collect();
+        let timesteps = intervals.iter().map(|i| i.timestep).collect();
+        let scales = vec![1.0; intervals.len() + 1];
+        Self { sigmas, timesteps, intervals, scales, start: 1.0, table, placing }
+    }
+
+    /// Straight lines from clean to noise at `sigmas`, one more than there are `timesteps`.
+    pub(super) fn flow(sigmas: Vec<f32>, timesteps: &[f32], train: usize) -> Self {
+        let point = |sigma: f32| Point::flow(f64::from(sigma));
+        let pairs = sigmas.windows(2).zip(timesteps);
+        let prediction = Prediction::Flow;
+        let intervals = pairs.map(|(s, &timestep)| Interval { timestep, from: point(s[0]), to: point(s[1]), prediction }).collect();
+        Self { sigmas: sigmas.clone(), ..Self::new(intervals, Table::Sigmas(sigmas), Placing::Flow(train as f32)) }
+    }
+
     /// Number of model evaluations.
     #[must_use]
     pub const fn num_steps(&self) -> usize {
         self.timesteps.len()
     }
 
-    /// The Euler step widths σ' − σ, negative where noise is removed.
-    pub fn dts(&self) -> impl Iterator<Item = f32> {
-        self.sigmas.windows(2).map(|pair| pair[1] - pair[0])
+    /// The steps of a token that starts with `noise` thousandths of noise, and in how many it waits before: it stays at
+    /// that level until the schedule falls below it, then goes with it. To a solver these steps are all there are, so its
+    /// first one there has no history.
+    #[must_use]
+    pub fn clamped(&self, noise: u16) -> (usize, Vec<Interval>) {
+        let (level, timestep) = self.placing.at(noise);
+        let moves = |interval: &Interval| noise >= PURE_NOISE || interval.to.ratio() < level.ratio();
+        let waits = self.intervals.iter().position(moves).unwrap_or(self.intervals.len());
+        let mut own = self.intervals[waits..].to_vec();
+        if let Some(first) = own.first_mut().filter(|first| noise < PURE_NOISE && level.ratio() < first.from.ratio()) {
+            *first = Interval { timestep, from: level, ..*first };
+        }
+        (waits, own)
+    }
+
+    /// What the model is told about a token of `noise` thousandths of noise that does not move.
+    #[must_use]
+    pub fn resting_timestep(&self, noise: u16) -> f32 {
+        self.placing.at(noise).1
+    }
+
+    /// The level a token of `noise` thousandths of noise starts from, at most that of the schedule.
+    #[must_use]
+    pub fn starting_level(&self, noise: u16) -> Point {
+        let (level, _) = self.placing.at(noise);
+        self.intervals.first().map_or(level, |first| if first.from.ratio() < level.ratio() { first.from } else { level })
     }
 
     /// Timestep and step width in step `step` of a token that starts with `noise` thousandths of noise: it stays at that
@@ -140,22 +207,7 @@ impl Schedule {
         if noise >= PURE_NOISE || start >= pair[0] {
             return (*timestep, pair[1] - pair[0]);
         }
-        (start * self.num_train_timesteps, pair[1].min(start) - start)
-    }
-
-    /// The step width of each token when tokens are at timesteps of their own.
-    ///
-    /// A token moves from its σ to the next lower level of the schedule; one that is already clean
-    /// (timestep 0) stays. The sign is that of [`dts`](Self::dts); the reference's `step` with
-    /// `per_token_timesteps` has the opposite one and is given −v.
-    #[must_use]
-    pub fn token_dts(&self, timesteps: &[f32]) -> Vec<f32> {
-        let width = |&timestep: &f32| {
-            let sigma = timestep / self.num_train_timesteps;
-            let lower = self.sigmas.iter().filter(|&&s| s < sigma - 1e-6).fold(0.0_f32, |a, &b| a.max(b));
-            lower - sigma
-        };
-        timesteps.iter().map(width).collect()
+        (self.resting_timestep(noise), pair[1].min(start) - start)
     }
 }
 
@@ -166,26 +218,45 @@ impl ScheduleConfig {
     /// [`Error::UnknownClass`] for another scheduler, [`Error::InvalidConfig`] for values that
     /// contradict each other or are not supported.
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
-        let invalid = |problem: String| Error::InvalidConfig { file: file.into(), problem };
-        let ScheduleFile { class_name, stochastic_sampling, config } = serde_json::from_slice(json).map_err(|e| invalid(e.to_string()))?;
-        if let Some(class) = class_name.filter(|class| class != CLASS) {
-            return Err(Error::UnknownClass { class, file: file.into(), known: CLASS.into() });
+        let file = SchedulerFile::from_json(json, file)?;
+        if let Some(class) = file.class_name.clone().filter(|class| class != CLASS) {
+            return Err(Error::UnknownClass { class, file: file.file, known: CLASS.into() });
         }
-        let spacings = [config.use_karras_sigmas, config.use_exponential_sigmas, config.use_beta_sigmas];
-        if spacings.iter().filter(|&&on| on).count() > 1 {
-            return Err(invalid("at most one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas may be true".into()));
+        if file.stochastic_sampling == Some(true) {
+            return Err(file.invalid("stochastic_sampling is true; only deterministic Euler steps are supported"));
         }
-        if stochastic_sampling {
-            return Err(invalid("stochastic_sampling is true; only deterministic Euler steps are supported".into()));
-        }
-        if config.num_train_timesteps == 0 || !(config.shift.is_finite() && config.shift > 0.0) {
-            return Err(invalid(format!(
-                "num_train_timesteps {} and shift {} must both be above zero",
-                config.num_train_timesteps, config.shift
-            )));
+        Self::from_file(&file)
+    }
+
+    /// The fields of `scheduler_config.json` that it has, whichever class wrote them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for values that contradict each other or are not supported.
+    pub(super) fn from_file(file: &SchedulerFile) -> Result<Self> {
+        let default = Self::default();
+        let flags = [file.use_karras_sigmas, file.use_exponential_sigmas, file.use_beta_sigmas].map(|flag| flag == Some(true));
+        let config = Self {
+            num_train_timesteps: file.train() as u32,
+            shift: file.static_shift(),
+            use_dynamic_shifting: file.use_dynamic_shifting.unwrap_or(false),
+            base_shift: file.base_shift.or(default.base_shift),
+            max_shift: file.max_shift.or(default.max_shift),
+            base_image_seq_len: file.base_image_seq_len.unwrap_or(default.base_image_seq_len),
+            max_image_seq_len: file.max_image_seq_len.unwrap_or(default.max_image_seq_len),
+            invert_sigmas: file.invert_sigmas.unwrap_or(false),
+            shift_terminal: file.shift_terminal,
+            spacing: Spacing::of(flags).map_err(|problem| file.invalid(problem))?,
+            time_shift_type: match file.time_shift_type.as_deref() {
+                None | Some("exponential") => TimeShift::Exponential,
+                Some("linear") => TimeShift::Linear,
+                Some(other) => return Err(file.unknown("time_shift_type", other, "exponential or linear")),
+            },
+        };
+        if !(config.shift.is_finite() && config.shift > 0.0) {
+            return Err(file.invalid(format!("shift {} must be above zero", config.shift)));
         }
         if config.shift_terminal.is_some_and(|t| !(0.0..1.0).contains(&t)) {
-            return Err(invalid(format!("shift_terminal {:?} must lie in [0, 1)", config.shift_terminal)));
+            return Err(file.invalid(format!("shift_terminal {:?} must lie in [0, 1)", config.shift_terminal)));
         }
         Ok(config)
     }
@@ -239,7 +310,7 @@ impl ScheduleConfig {
         if sigmas.iter().any(|s| !s.is_finite()) {
             return Err(request("steps", format!("{levels:?}"), "at least 2 steps, since the schedule must end at shift_terminal"));
         }
-        Ok(Schedule { sigmas, timesteps, num_train_timesteps: train as f32 })
+        Ok(Schedule::flow(sigmas, &timesteps, self.num_train_timesteps as usize))
     }
 
     fn check(&self, levels: &Levels) -> Result<()> {
@@ -307,34 +378,24 @@ impl ScheduleConfig {
 
     /// Replaces the levels between the first and the last by another spacing.
     fn space(&self, sigmas: &mut Vec<f64>) {
-        let (Some(&max), Some(&min)) = (sigmas.first(), sigmas.last()) else { return };
-        let count = sigmas.len();
-        if self.use_karras_sigmas {
-            const RHO: f64 = 7.0;
-            let root = |s| libm::pow(s, 1.0 / RHO);
-            let ramp = linspace(0.0, 1.0, count).into_iter();
-            *sigmas = ramp.map(|u| libm::pow(root(max) + u * (root(min) - root(max)), RHO)).collect();
-        } else if self.use_exponential_sigmas {
-            *sigmas = linspace(libm::log(max), libm::log(min), count).into_iter().map(libm::exp).collect();
-        } else if self.use_beta_sigmas {
-            let ramp = linspace(0.0, 1.0, count).into_iter();
-            *sigmas = ramp.map(|u| min + beta::quantile(1.0 - u) * (max - min)).collect();
+        if let (Some(spacing), Some(&max), Some(&min)) = (self.spacing, sigmas.first(), sigmas.last()) {
+            *sigmas = spacing.levels(max, min, sigmas.len());
         }
     }
 }
 
-fn request(parameter: &str, found: String, expected: &str) -> Error {
+pub(super) fn request(parameter: &str, found: String, expected: &str) -> Error {
     Error::InvalidRequest { parameter: parameter.into(), found, expected: expected.into() }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what this function is for")]
-fn single_precision(x: f64) -> f64 {
+pub(super) fn single_precision(x: f64) -> f64 {
     f64::from(x as f32)
 }
 
 /// `count` evenly spaced numbers from `start` to `stop`, both included; `start` alone if one.
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
-fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
+pub(super) fn linspace(start: f64, stop: f64, count: usize) -> Vec<f64> {
     let step = (stop - start) / count.saturating_sub(1).max(1) as f64;
     let last = |i| i + 1 == count && count > 1;
     (0..count).map(|i| if last(i) { stop } else { i as f64 * step + start }).collect()

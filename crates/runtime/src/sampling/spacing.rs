@@ -1,10 +1,48 @@
-//! The quantile function of the Beta(0.6, 0.6) distribution, which `use_beta_sigmas` spaces steps by.
+//! How noise levels lie between the first and the last: by Karras, evenly in their logarithm, by a Beta distribution.
+
+use super::schedule::linspace;
+
+/// A spacing of levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spacing {
+    /// Evenly in the seventh root (arXiv 2206.00364, eq. 5).
+    Karras,
+    /// Evenly in the logarithm.
+    Exponential,
+    /// By quantiles of Beta(0.6, 0.6).
+    Beta,
+}
+
+impl Spacing {
+    /// The one of `use_karras_sigmas`, `use_exponential_sigmas` and `use_beta_sigmas` that is on; an error if several are.
+    pub(super) fn of(flags: [bool; 3]) -> Result<Option<Self>, String> {
+        let named = [Self::Karras, Self::Exponential, Self::Beta].into_iter().zip(flags);
+        let on: Vec<Self> = named.filter(|(_, on)| *on).map(|(spacing, _)| spacing).collect();
+        match on.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            _ => Err("at most one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas may be true".into()),
+        }
+    }
+
+    /// `count` levels from `max` down to `min`.
+    pub(super) fn levels(self, max: f64, min: f64, count: usize) -> Vec<f64> {
+        const RHO: f64 = 7.0;
+        let root = |s| libm::pow(s, 1.0 / RHO);
+        let ramp = linspace(0.0, 1.0, count).into_iter();
+        match self {
+            Self::Karras => ramp.map(|u| libm::pow(root(max) + u * (root(min) - root(max)), RHO)).collect(),
+            Self::Exponential => linspace(libm::log(max), libm::log(min), count).into_iter().map(libm::exp).collect(),
+            Self::Beta => ramp.map(|u| min + quantile(1.0 - u) * (max - min)).collect(),
+        }
+    }
+}
 
 /// Both shape parameters ("Beta Sampling is All You Need", 2024).
 const SHAPE: f64 = 0.6;
 
 /// The x in [0, 1] below which Beta(0.6, 0.6) has probability `p`.
-pub(super) fn quantile(p: f64) -> f64 {
+fn quantile(p: f64) -> f64 {
     if p > 0.5 {
         return 1.0 - quantile(1.0 - p);
     }
