@@ -16,7 +16,7 @@ pub enum Access {
 pub struct Kernel {
     /// Kernel and variant, e.g. `gemm_soft[f16,bias]`; unique, used as cache key and GPU label.
     pub name: &'static str,
-    /// Plain WGSL with the entry point `main`.
+    /// Plain WGSL with the entry point `main`; empty in builds for browsers if no browser can run it.
     pub source: &'static str,
     /// Bindings of group 0 in order.
     pub bindings: &'static [Access],

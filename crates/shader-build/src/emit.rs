@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 
-use crate::Kernel;
 use crate::reflect::{Access, Interface};
 use crate::table::{Axis, Values};
+use crate::{Kernel, Target};
 
-/// Rust source for all kernels. It expects `Kernel` and `Access` in `crate::kernel`.
-pub(crate) fn emit(kernels: &[Kernel<'_>]) -> String {
+/// Rust source for all kernels, without the text of those that `target` cannot run. It expects `Kernel` and `Access` in `crate::kernel`.
+pub(crate) fn emit(kernels: &[Kernel<'_>], target: Target) -> String {
     let mut out = String::from("// Generated from shaders/ by kinora-shader-build.\n");
     for kernel in kernels {
         // Writing to a String cannot fail.
-        let _ = module(&mut out, kernel);
+        let _ = module(&mut out, kernel, target);
     }
     let all: Vec<String> = kernels.iter().map(|kernel| format!("&{}::KERNELS", kernel.row.name())).collect();
     out + &format!("\n/// Every variant of every kernel.\npub static ALL: &[&[crate::kernel::Kernel]] = &[{}];\n", all.join(", "))
 }
 
-fn module(out: &mut String, kernel: &Kernel<'_>) -> std::fmt::Result {
+fn module(out: &mut String, kernel: &Kernel<'_>, target: Target) -> std::fmt::Result {
     let row = kernel.row;
     let Some(first) = kernel.variants.first() else { return Ok(()) };
     writeln!(out, "\n/// Kernel `shaders/{}.wesl`, where its bindings and grid are described.", row.path)?;
@@ -43,14 +43,9 @@ fn module(out: &mut String, kernel: &Kernel<'_>) -> std::fmt::Result {
     writeln!(out, "pub static KERNELS: [Kernel; {}] = [", kernel.variants.len())?;
     for variant in &kernel.variants {
         let bindings: Vec<String> = variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
-        writeln!(
-            out,
-            "Kernel {{ name: {:?}, source: include_str!({:?}), bindings: &[{}], workgroup: {:?} }},",
-            variant.label,
-            format!("wgsl/{}", variant.file),
-            bindings.join(", "),
-            variant.interface.workgroup
-        )?;
+        let source = if target.runs(variant) { format!("include_str!({:?})", format!("wgsl/{}", variant.file)) } else { "\"\"".into() };
+        let (label, workgroup) = (&variant.label, variant.interface.workgroup);
+        writeln!(out, "Kernel {{ name: {label:?}, source: {source}, bindings: &[{}], workgroup: {workgroup:?} }},", bindings.join(", "))?;
     }
     writeln!(out, "];\n}}")
 }

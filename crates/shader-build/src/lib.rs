@@ -16,8 +16,23 @@ mod table;
 use std::path::Path;
 use std::{fmt, fs, io};
 
-use reflect::{Interface, Optional};
-use table::{Row, Selection};
+use reflect::Interface;
+use table::{Need, Row, Selection};
+
+/// What the program is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An operating system, on adapters with any features.
+    Native,
+    /// A browser, where wgpu cannot ask for the features that some variants need: their texts are left out.
+    Browser,
+}
+
+impl Target {
+    fn runs(self, variant: &Linked) -> bool {
+        self == Self::Native || variant.needs.is_empty()
+    }
+}
 
 /// One linked, valid variant of a kernel.
 struct Linked {
@@ -27,6 +42,7 @@ struct Linked {
     file: String,
     wgsl: String,
     interface: Interface,
+    needs: Vec<Need>,
 }
 
 /// A kernel: a row of the table with all of its variants, in the order of its axes.
@@ -71,12 +87,12 @@ impl Error {
     }
 }
 
-/// Links, validates, reflects and lints every variant in `shaders/variants.toml`.
+/// Links, validates, reflects and lints every variant in `shaders/variants.toml`, and writes those that `target` runs.
 ///
 /// # Errors
 ///
 /// All problems of all kernels, in the order of the table.
-pub fn generate(shaders: &Path) -> Result<Generated, Error> {
+pub fn generate(shaders: &Path, target: Target) -> Result<Generated, Error> {
     let table_path = shaders.join("variants.toml");
     let text = fs::read_to_string(&table_path).map_err(|e| Error::io("read", &table_path, &e))?;
     let rows = table::parse(&text)?;
@@ -92,8 +108,8 @@ pub fn generate(shaders: &Path) -> Result<Generated, Error> {
     if !problems.is_empty() {
         return Err(Error { problems });
     }
-    let rust = emit::emit(&kernels);
-    let wgsl = kernels.into_iter().flat_map(|k| k.variants).map(|v| (v.file, v.wgsl)).collect();
+    let rust = emit::emit(&kernels, target);
+    let wgsl = kernels.into_iter().flat_map(|k| k.variants).filter(|v| target.runs(v)).map(|v| (v.file, v.wgsl)).collect();
     Ok(Generated { rust, wgsl })
 }
 
@@ -104,8 +120,8 @@ pub fn generate(shaders: &Path) -> Result<Generated, Error> {
 /// # Errors
 ///
 /// As [`generate`], or a file that cannot be written.
-pub fn write(shaders: &Path, out: &Path) -> Result<(), Error> {
-    let generated = generate(shaders)?;
+pub fn write(shaders: &Path, out: &Path, target: Target) -> Result<(), Error> {
+    let generated = generate(shaders, target)?;
     let folder = out.join("wgsl");
     // Files of variants that no longer exist must not linger.
     if folder.exists() {
@@ -140,14 +156,12 @@ fn build<'a>(shaders: &Path, row: &'a Row, features: &[&str]) -> Result<Kernel<'
 fn build_variant(shaders: &Path, row: &Row, selection: &Selection<'_>, features: &[&str]) -> Result<Linked, Error> {
     let label = selection.label(row);
     let wgsl = link::link(shaders, row, selection, features).map_err(|message| Error::one(format!("{label}: does not link: {message}")))?;
-    // Only adapters that have these get such kernels.
-    let integers64 = row.path.ends_with("_lanes");
-    let subgroups = integers64 || selection.features().any(|feature| ["quads", "lanes"].contains(&feature));
-    let interface = reflect::reflect(&wgsl, Optional { subgroups, integers64 })
+    let needs = selection.needs(row);
+    let interface = reflect::reflect(&wgsl, &needs)
         .map_err(|problems| Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })?;
     let problems = lint::interface(&interface);
     if problems.is_empty() {
-        Ok(Linked { file: selection.file(row), label, wgsl, interface })
+        Ok(Linked { file: selection.file(row), label, wgsl, interface, needs })
     } else {
         Err(Error { problems: problems.into_iter().map(|p| format!("{label}: {p}")).collect() })
     }

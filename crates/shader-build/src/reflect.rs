@@ -3,6 +3,8 @@
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 use naga::{AddressSpace, Expression, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 
+use crate::table::Need;
+
 /// What the host has to know of a linked kernel, and what the lints check.
 #[derive(Debug)]
 pub(crate) struct Interface {
@@ -43,19 +45,16 @@ pub(crate) struct Field {
     pub(crate) read: bool,
 }
 
-/// Optional features a kernel may use; there are no others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Optional {
-    pub(crate) subgroups: bool,
-    pub(crate) integers64: bool,
-}
-
-/// Parses and validates `wgsl` without any optional capability but those named, then reads its interface.
-pub(crate) fn reflect(wgsl: &str, optional: Optional) -> Result<Interface, Vec<String>> {
+/// Parses and validates `wgsl` without any optional capability but those it needs, then reads its interface.
+pub(crate) fn reflect(wgsl: &str, needs: &[Need]) -> Result<Interface, Vec<String>> {
     // naga counts `unpack2x16float`, which is core WGSL, as a capability.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    capabilities.set(Capabilities::SUBGROUP, optional.subgroups);
-    capabilities.set(Capabilities::SHADER_INT64, optional.integers64);
+    for need in needs {
+        capabilities |= match need {
+            Need::Subgroups => Capabilities::SUBGROUP,
+            Need::Integers64 => Capabilities::SHADER_INT64,
+        };
+    }
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| vec![format!("is not valid WGSL: {}", e.emit_to_string(wgsl))])?;
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)

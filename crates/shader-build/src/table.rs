@@ -8,7 +8,8 @@
 //!
 //! A text axis becomes an enum and one WESL feature per value; a boolean axis becomes a `bool` and
 //! one feature named as the axis; a numeric axis becomes an enum and a link-time constant named as
-//! the axis in capitals.
+//! the axis in capitals. `needs` lists what the kernel needs of an adapter beyond WebGPU's defaults, or what each of some
+//! features needs: `needs = { quads = ["subgroups"] }`.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,21 @@ pub(crate) struct Row {
     pub(crate) axes: Vec<Axis>,
     /// Link-time constants common to all variants, sorted by name.
     pub(crate) constants: BTreeMap<String, u32>,
+    needs: Vec<Needs>,
+}
+
+/// What variants with a feature need, or all of them.
+#[derive(Debug)]
+struct Needs {
+    feature: Option<String>,
+    needs: Vec<Need>,
+}
+
+/// What an adapter must have beyond WebGPU's defaults. Browsers give wgpu none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Subgroups,
+    Integers64,
 }
 
 #[derive(Debug)]
@@ -90,6 +106,12 @@ impl Selection<'_> {
             Values::Bool => (*choice == 1).then_some(axis.name.as_str()),
             Values::Number(_) => None,
         })
+    }
+
+    /// What an adapter must have to run it.
+    pub(crate) fn needs(&self, row: &Row) -> Vec<Need> {
+        let applies = |needs: &&Needs| needs.feature.as_ref().is_none_or(|wanted| self.features().any(|f| f == wanted));
+        row.needs.iter().filter(applies).flat_map(|needs| &needs.needs).copied().collect()
     }
 
     /// The row's constants and those of numeric axes, sorted by name.
@@ -162,9 +184,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Row>, Error> {
 }
 
 fn row(path: &str, value: &Value) -> Result<Row, String> {
-    let table = value.as_table().ok_or("expected a table with `axes` and `constants`")?;
-    if let Some(key) = table.keys().find(|key| !["axes", "constants"].contains(&key.as_str())) {
-        return Err(format!("unknown key `{key}`, expected `axes` or `constants`"));
+    let table = value.as_table().ok_or("expected a table with `axes`, `constants` and `needs`")?;
+    if let Some(key) = table.keys().find(|key| !["axes", "constants", "needs"].contains(&key.as_str())) {
+        return Err(format!("unknown key `{key}`, expected `axes`, `constants` or `needs`"));
     }
     let section = |key: &str| match table.get(key) {
         None => Ok(Table::new()),
@@ -177,7 +199,8 @@ fn row(path: &str, value: &Value) -> Result<Row, String> {
         .map(|(name, value)| Ok((name.clone(), number(name, value)?)))
         .collect::<Result<BTreeMap<_, _>, String>>()?;
 
-    let row = Row { path: path.to_owned(), axes, constants };
+    let needs = table.get("needs").map_or(Ok(Vec::new()), needs)?;
+    let row = Row { path: path.to_owned(), axes, constants, needs };
     let mut seen: Vec<&str> = Vec::new();
     for axis in &row.axes {
         let features: Vec<&str> = match &axis.values {
@@ -191,7 +214,30 @@ fn row(path: &str, value: &Value) -> Result<Row, String> {
             seen.push(feature);
         }
     }
-    Ok(row)
+    match row.needs.iter().filter_map(|needs| needs.feature.as_deref()).find(|feature| !seen.contains(feature)) {
+        Some(feature) => Err(format!("`needs` of `{feature}`, which is a value of no axis")),
+        None => Ok(row),
+    }
+}
+
+fn needs(value: &Value) -> Result<Vec<Needs>, String> {
+    let list = |value: &Value| {
+        let need = |value: &Value| match value.as_str() {
+            Some("subgroups") => Some(Need::Subgroups),
+            Some("integers64") => Some(Need::Integers64),
+            _ => None,
+        };
+        let all: Option<Vec<Need>> = value.as_array().and_then(|list| list.iter().map(need).collect());
+        all.ok_or_else(|| {
+            format!("`needs` is {value:?}, expected a list of `subgroups` and `integers64`, or one for each of some features")
+        })
+    };
+    match value {
+        Value::Table(features) => {
+            features.iter().map(|(feature, value)| Ok(Needs { feature: Some(feature.clone()), needs: list(value)? })).collect()
+        }
+        _ => Ok(vec![Needs { feature: None, needs: list(value)? }]),
+    }
 }
 
 fn axis(name: &str, value: &Value) -> Result<Axis, String> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kinora_shader_build::{Generated, generate, write};
+use kinora_shader_build::{Generated, Target, generate, write};
 
 /// A shader folder that is removed with its owner.
 struct Folder(PathBuf);
@@ -28,11 +28,11 @@ impl Folder {
     }
 
     fn generate(&self) -> Generated {
-        generate(&self.0).unwrap_or_else(|e| panic!("{e}"))
+        generate(&self.0, Target::Native).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn problems(&self) -> Vec<String> {
-        generate(&self.0).err().map(|e| e.problems).unwrap_or_default()
+        generate(&self.0, Target::Native).err().map(|e| e.problems).unwrap_or_default()
     }
 }
 
@@ -133,7 +133,7 @@ fn writing_replaces_what_an_older_table_left() {
     let folder = scale(("", ""));
     let out = folder.0.join("out");
     folder.put("out/wgsl/gone.wgsl", "old");
-    write(&folder.0, &out).unwrap_or_else(|e| panic!("{e}"));
+    write(&folder.0, &out, Target::Native).unwrap_or_else(|e| panic!("{e}"));
     assert!(out.join("wgsl/scale.exact.wgsl").exists(), "linked text is on disk");
     assert!(!out.join("wgsl/gone.wgsl").exists(), "stale text is removed");
     assert!(out.join("kernels.rs").exists(), "the Rust side is on disk");
@@ -188,11 +188,23 @@ fn lints_of_the_interface() {
 }
 
 #[test]
-fn subgroups_are_for_kernels_and_variants_named_after_them() {
+fn subgroups_are_for_kernels_and_variants_that_need_them() {
     let source = SCALE.replace("shorten(p", "shorten(subgroupBroadcast(p.factor, 0u) * p");
-    let files = |path| [(path, source.as_str()), ("lib/round.wesl", ROUND)];
-    assert_problem(&Folder::new(TABLE, &files("ops/scale.wesl")), "rejected by naga");
-    Folder::new(&TABLE.replace("ops/scale", "ops/scale_lanes"), &files("ops/scale_lanes.wesl")).generate();
+    let folder = |table: &str| Folder::new(table, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
+    assert_problem(&folder(TABLE), "rejected by naga");
+    assert_problem(&folder(&format!("{TABLE}needs = [\"integers64\"]")), "rejected by naga");
+    folder(&format!("{TABLE}needs = [\"subgroups\"]")).generate();
+    let problems = folder(&format!("{TABLE}needs = {{ exact = [\"subgroups\"] }}")).problems();
+    assert!(problems.iter().all(|p| p.starts_with("scale[coarse]")), "the exact variant has what it needs: {problems:#?}");
+}
+
+#[test]
+fn texts_that_need_something_are_not_in_builds_for_browsers() {
+    let folder =
+        Folder::new(&format!("{TABLE}needs = {{ coarse = [\"subgroups\"] }}"), &[("ops/scale.wesl", SCALE), ("lib/round.wesl", ROUND)]);
+    let Generated { rust, wgsl } = generate(&folder.0, Target::Browser).unwrap_or_else(|e| panic!("{e}"));
+    assert!(rust.contains(r#"name: "scale[coarse]", source: "","#), "the variant keeps its place: {rust}");
+    assert_eq!(wgsl.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["scale.exact.wgsl"]);
 }
 
 #[test]
@@ -215,6 +227,8 @@ fn mistakes_in_the_table() {
     problem("[\"a/b\"]\naxes = { w = [\"a\", 1] }", "axis `w`: expected a list");
     problem("[\"a/b\"]\nconstants = { WG = -1 }", "expected an integer");
     problem("[\"a/b\"]\naxes = { w = [\"none\"], v = [\"none\"] }", "`none` names two features");
+    problem("[\"a/b\"]\nneeds = [\"wings\"]", "expected a list of `subgroups`");
+    problem("[\"a/b\"]\nneeds = { quads = [\"subgroups\"] }", "`needs` of `quads`, which is a value of no axis");
     problem("[\"a/b\"]\n[\"c/b\"]", "another kernel has the same file name");
     problem("[\"a/b\"]", "cannot read");
 }
