@@ -2,7 +2,13 @@
 //!
 //! A line is a JSON object of the flags of `kinora generate`, so the command line checks both in the same way.
 
-use std::{env, ffi::OsString, fs};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use serde_json::{Map, Value};
@@ -15,12 +21,25 @@ use crate::{
 /// What all generations share, because they share one model in memory.
 const SHARED: [&str; 5] = ["model", "dtype", "device", "executor", "batch"];
 
+/// More than a batch of thousands of long lines.
+const MAX_BATCH_BYTES: u64 = 64 << 20;
+
+/// Text of at most so many bytes, without the byte order mark that editors on Windows put in front.
+pub(crate) fn read_text(from: impl io::Read, most_bytes: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    if from.take(most_bytes + 1).read_to_end(&mut bytes)? as u64 > most_bytes {
+        return Err(io::Error::other(format!("it is longer than {most_bytes} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
 /// The arguments of each generation.
 pub(crate) fn expand(args: &GenerateArgs) -> Result<Vec<GenerateArgs>, Failure> {
     let lines = match &args.batch {
         None => vec![args.clone()],
         Some(path) => {
-            let text = fs::read_to_string(path).map_err(|error| {
+            let text = fs::File::open(path).and_then(|file| read_text(file, MAX_BATCH_BYTES)).map_err(|error| {
                 let message = format!("cannot read the batch from `{}`: {error}", path.display());
                 Failure::new(Exit::Usage, "bad-batch", message).hint("one JSON object per line, in UTF-8")
             })?;
@@ -51,17 +70,28 @@ fn variations(args: &GenerateArgs) -> Vec<GenerateArgs> {
     let seed = args.seed.unwrap_or_else(super::generate::random_seed);
     let varied = |i: u32| {
         let seed = seed.wrapping_add(i.into());
-        let output = args.output.clone().map(|path| match args.variations {
-            1 => path,
-            _ => {
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-                path.with_file_name(format!("{stem}-{seed}{extension}"))
-            }
-        });
-        GenerateArgs { seed: Some(seed), output, ..args.clone() }
+        let own =
+            |path: &Option<PathBuf>| path.as_deref().map(|path| if args.variations == 1 { path.to_owned() } else { with_seed(path, seed) });
+        let (output, latents_out) = (own(&args.output), own(&args.latents_out));
+        GenerateArgs { seed: Some(seed), output, latents_out, ..args.clone() }
     };
     (0..args.variations).map(varied).collect()
+}
+
+/// `clip-7.gif` for `clip.gif`, and `frames-7/` for a folder.
+fn with_seed(path: &Path, seed: u64) -> PathBuf {
+    let is_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let (stem, extension) = if is_folder { (path.file_name(), None) } else { (path.file_stem(), path.extension()) };
+    let mut name = stem.unwrap_or_default().to_owned();
+    name.push(format!("-{seed}"));
+    if let Some(extension) = extension {
+        name.push(".");
+        name.push(extension);
+    }
+    if is_folder {
+        name.push("/");
+    }
+    path.with_file_name(name)
 }
 
 /// The words of this process without `--batch FILE`.
@@ -163,6 +193,8 @@ mod tests {
         let found: Vec<_> = variations(&args).into_iter().map(|a| (a.seed, a.output)).collect();
         let expected = [7, 8, 9].map(|seed: u64| (Some(seed), Some(format!("dir/a-{seed}.gif").into())));
         assert_eq!(found, expected);
+        assert_eq!(with_seed("dir/frames/".as_ref(), 7), Path::new("dir/frames-7/"));
+        assert!(with_seed("frames/".as_ref(), 7).as_os_str().as_encoded_bytes().ends_with(b"/"), "still a folder");
         Ok(())
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
             "speedup": batch.speedup,
         })),
     });
-    Ok(Report { text, json })
+    Ok(Report::new(text, json))
 }
 
 fn table(device: &str, result: &Bench) -> String {

@@ -2,12 +2,9 @@
 
 mod endpoint;
 
-use std::{
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{env, path::Path, process::Command, time::Duration};
 
+use kinora_media::child::{self, Limits, Whole};
 use kinora_runtime::text::{Vocabulary, expansion_task};
 
 use crate::{
@@ -16,8 +13,13 @@ use crate::{
     models,
 };
 
-/// More than any text encoder reads; a program that writes without end is cut here.
+/// More than any text encoder reads.
 const MAX_CHARS: usize = 10_000;
+/// A program that writes more than so many characters of any length does not write a prompt.
+const MAX_BYTES: u64 = 4 * MAX_CHARS as u64;
+/// How long a program may be silent, and the variable that says otherwise.
+const DEFAULT_SECONDS: u64 = 5;
+const SECONDS: &str = "KINORA_EXPAND_SECONDS";
 
 /// A prompt as others wrote it, without the space around it.
 fn tidy(text: &str) -> String {
@@ -48,23 +50,26 @@ pub(crate) fn expand(args: &GenerateArgs, prompt: &str, seed: u64, folder: &Path
 fn run(program: &Path, prompt: &str, seed: u64) -> Result<String, Failure> {
     let failed = |problem: String| {
         let message = format!("`{}` cannot expand the prompt: {problem}", program.display());
-        Failure::new(Exit::Usage, "expand-failed", message).hint("it must read the prompt from standard input and write the new one")
+        Failure::new(Exit::Usage, "expand-failed", message).hint(format!(
+            "it must read the prompt from standard input and write the new one; {SECONDS} sets how many seconds it may be silent"
+        ))
     };
-    let mut child = Command::new(program)
-        .env("KINORA_SEED", seed.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input may be right all the same.
-        let _ = stdin.write_all(prompt.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("it wrote no UTF-8".into()))?;
+    let seconds = match env::var(SECONDS) {
+        Ok(text) => text.parse().map_err(|_| failed(format!("{SECONDS} is `{text}`, expected whole seconds")))?,
+        Err(_) => DEFAULT_SECONDS,
+    };
+    let limits = Limits { silence: Duration::from_secs(seconds), output_bytes: MAX_BYTES };
+    let mut talk = Whole { input: Some(prompt.as_bytes().to_vec()), output: Vec::new() };
+    let mut command = Command::new(program);
+    let ended =
+        child::run(command.env("KINORA_SEED", seed.to_string()), limits, &mut talk).map_err(|problem| failed(problem.to_string()))?;
+    let text = String::from_utf8(talk.output).map_err(|_| failed("it wrote no UTF-8".into()))?;
     let text = tidy(&text);
-    match output.status.success() && !text.is_empty() {
+    match ended.is_success() && !text.is_empty() {
         true => Ok(text),
-        false => Err(failed(format!("it ended with {} and {} characters", output.status, text.chars().count()))),
+        false => {
+            let status = ended.status.map(|status| status.to_string()).unwrap_or_default();
+            Err(failed(format!("it ended with {status} and {} characters; its last words: {}", text.chars().count(), ended.last_message())))
+        }
     }
 }

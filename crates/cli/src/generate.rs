@@ -3,12 +3,12 @@
 use std::{
     fs,
     hash::{BuildHasher as _, Hasher as _},
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use kinora_media::{Clip, FrameRate, Metadata, Output};
+use kinora_media::{Claim, Clip, FrameRate, Metadata, Output, Place};
 use serde_json::{Value, json};
 
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 
 /// Longest part of a prompt that becomes a file name, in characters.
 const NAME_CHARS: usize = 40;
+/// Text encoders read some hundred words; a file this long is none of a prompt.
+const MAX_PROMPT_BYTES: u64 = 1 << 20;
 /// What files name as their maker.
 const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 
@@ -31,12 +33,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let begun = Instant::now();
     // Everything that can be wrong about inputs and outputs is found before minutes of work.
     let mut tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
-    for (i, task) in tasks.iter().enumerate() {
-        if tasks[..i].iter().any(|other| other.path == task.path) {
-            let message = format!("two clips would be written to `{}`", task.path.display());
-            return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give each its own output"));
-        }
-    }
+    check_collisions(&tasks)?;
     let to_stdout = tasks.iter().any(|task| task.path == Path::new("-"));
     let folder = models::find(&args.model)?;
 
@@ -57,6 +54,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
             run::request(&task.args, &task.given, &task.prompt, task.seed, &pipeline, &mut |text| renderer.show(&Event::Note { text }))?;
         let fps = task.args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
         let (seed, width, height, frames) = (task.seed, request.width, request.height, run::clip_frames(&request));
+        task.output.check(side(width)?, side(height)?, fps, frames)?;
         renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
         requests.push(request);
         rates.push(fps);
@@ -71,7 +69,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         // One clip that fails does not stop the others from being written.
         let written: Vec<Result<Value, Failure>> =
             clips.map(|(made, ((task, request), fps))| task.write(request, fps, made?, &args.model, &mut renderer)).collect();
-        Ok::<_, Failure>((written.into_iter().collect::<Result<Vec<_>, _>>()?, generate_ms, millis(writing)))
+        Ok::<_, Failure>((written, generate_ms, millis(writing)))
     });
     renderer.clear();
     let (written, generate_ms, write_ms) = finished?;
@@ -79,20 +77,63 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
 
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
     if console.verbose {
-        let encoder = written.first().map_or("", |clip| clip["encoder"].as_str().unwrap_or_default());
+        let encoder = written.iter().flatten().next().map_or("", |clip| clip["encoder"].as_str().unwrap_or_default());
         eprintln!("device   {}\nmodel    {}\nencoder  {encoder}", device.name(), folder.display());
         for (stage, ms) in timings.as_object().into_iter().flatten() {
             eprintln!("{stage:<8} {ms} ms");
         }
     }
-    let paths: Vec<&str> = written.iter().filter_map(|clip| clip["path"].as_str()).collect();
+    let mut report = reported(written, args.batch.is_none(), to_stdout)?;
+    merge(&mut report.json, json!({ "device": device.name(), "timingsMs": timings }));
+    Ok(report)
+}
+
+/// Whether two files of this command would be the same, however they are spelled.
+fn check_collisions(tasks: &[Task]) -> Result<(), Failure> {
+    let claims: Vec<_> = tasks.iter().flat_map(Task::claims).collect();
+    for (i, (path, claim)) in claims.iter().enumerate() {
+        if let Some((other, _)) = claims[..i].iter().find(|(_, other)| other.collides(claim)) {
+            let [a, b] = [other, path].map(|path| path.display());
+            let message =
+                if other == path { format!("two files would be written to `{a}`") } else { format!("`{a}` and `{b}` are the same file") };
+            return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give each its own output"));
+        }
+    }
+    Ok(())
+}
+
+/// The clips of a command that ran to its end: what was written, and which of them failed. `alone` is no batch.
+fn reported(clips: Vec<Result<Value, Failure>>, alone: bool, to_stdout: bool) -> Result<Report, Failure> {
+    let count = clips.len();
+    let mut failure: Option<Failure> = None;
+    let (mut paths, mut json) = (Vec::new(), Vec::new());
+    for clip in clips {
+        match clip {
+            Ok(clip) => {
+                paths.extend(clip["path"].as_str().map(str::to_owned));
+                json.push(clip);
+            }
+            // Alone it is all there is to say.
+            Err(failed) if count == 1 => return Err(failed),
+            Err(failed) => {
+                json.push(failed.to_json());
+                failure = Some(match failure {
+                    None => failed,
+                    Some(first) => Failure { message: format!("{}\n{}", first.message, failed.message), ..first },
+                });
+            }
+        }
+    }
+    let failure = failure.map(|failed| {
+        let written = if paths.is_empty() { "none".to_owned() } else { paths.join(", ") };
+        Failure { message: format!("{}\n{} of {count} clips were written: {written}", failed.message, paths.len()), ..failed }
+    });
     let text = if to_stdout { String::new() } else { paths.join("\n") };
-    let mut json = match (args.batch.is_none(), written.as_slice()) {
-        (true, [one]) => one.clone(),
-        _ => json!({ "clips": written }),
+    let json = match json.pop() {
+        Some(one) if alone && count == 1 => one,
+        last => json!({ "clips": json.into_iter().chain(last).collect::<Vec<_>>() }),
     };
-    merge(&mut json, json!({ "device": device.name(), "timingsMs": timings }));
-    Ok(Report { text, json })
+    Ok(Report { text, json, failure })
 }
 
 /// One clip to make, with its inputs read and its output checked.
@@ -104,6 +145,8 @@ struct Task {
     seed: u64,
     path: PathBuf,
     output: Output,
+    /// Where the final latents go, if they are wanted.
+    latents: Option<Place>,
     given: Given,
 }
 
@@ -117,8 +160,16 @@ impl Task {
             return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
         }
         let output = Output::open(&path, args.format, args.overwrite)?;
+        let output = if args.output.is_none() { output.numbered() } else { output };
+        let latents = args.latents_out.as_deref().map(|path| Place::open(path, args.overwrite)).transpose()?;
         let given = Given::open(&args.given)?;
-        Ok(Self { args, prompt, original: None, seed, path, output, given })
+        Ok(Self { args, prompt, original: None, seed, path, output, latents, given })
+    }
+
+    /// What this writes, and where.
+    fn claims(&self) -> Vec<(&Path, Claim)> {
+        let latents = self.args.latents_out.as_deref().zip(self.latents.as_ref().map(Place::claim));
+        [(self.path.as_path(), self.output.claim())].into_iter().chain(latents).collect()
     }
 
     /// Writes the clip and returns what is known about it.
@@ -134,24 +185,38 @@ impl Task {
         merge(&mut json, self.given.describe(request).map_or(Value::Null, |given| json!({ "given": given })));
         merge(&mut json, self.original.as_ref().map_or(Value::Null, |prompt| json!({ "originalPrompt": prompt })));
         let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
-        if let Some(path) = &self.args.latents_out {
-            run::write_latents(path, &generated)?;
-        }
+        let latents = self.latents.as_ref().map(|place| Ok::<_, Failure>((place, run::latents_file(&generated)?))).transpose()?;
         let clip = Clip::new(side(generated.width)?, side(generated.height)?, fps, generated.frames)?;
+        let mut shown = None;
         let written = self.output.write(&clip, &metadata, &mut |index| {
-            renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
+            // Asked again while something is waited for.
+            if shown.replace(index) != Some(index) {
+                renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
+            }
             !interrupt::token().is_cancelled()
         })?;
         let result = json!({
-            "path": written.path,
+            "path": shown_path(&written.path),
             "frames": clip.frames().len(),
             "format": written.format.name(),
             "encoder": written.encoder,
             "sizeBytes": written.size_bytes,
         });
         merge(&mut json, result);
+        // The clip is there, whatever happens to the rest.
+        if let Some((place, bytes)) = latents {
+            place.write(&mut |out| Ok(out.write_all(&bytes)?)).map_err(|error| {
+                let failure = Failure::from(error);
+                Failure { message: format!("{}; the clip is written: `{}`", failure.message, written.path.display()), ..failure }
+            })?;
+        }
         Ok(json)
     }
+}
+
+/// A path as JSON and messages hold it; what is no Unicode is shown as such.
+pub(crate) fn shown_path(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// A side as files hold it; the runtime has refused absurd ones long before.
@@ -173,16 +238,14 @@ fn read_prompt(args: &GenerateArgs) -> Result<String, Failure> {
     let given = args.prompt.as_deref().or(args.prompt_option.as_deref());
     let unreadable = |source: &str, error: io::Error| {
         Failure::new(Exit::Usage, "prompt-unreadable", format!("cannot read the prompt from {source}: {error}"))
-            .hint("the prompt must be UTF-8 text")
+            .hint("the prompt must be UTF-8 text of at most 1 MB")
     };
     let prompt = match (given, &args.prompt_file) {
-        (Some("-"), _) => {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(|error| unreadable("standard input", error))?;
-            text
-        }
+        (Some("-"), _) => batch::read_text(io::stdin(), MAX_PROMPT_BYTES).map_err(|error| unreadable("standard input", error))?,
         (Some(text), _) => text.to_owned(),
-        (None, Some(path)) => fs::read_to_string(path).map_err(|error| unreadable(&format!("`{}`", path.display()), error))?,
+        (None, Some(path)) => fs::File::open(path)
+            .and_then(|file| batch::read_text(file, MAX_PROMPT_BYTES))
+            .map_err(|error| unreadable(&format!("`{}`", path.display()), error))?,
         (None, None) => String::new(),
     };
     Ok(prompt.trim_end_matches(['\r', '\n']).to_owned())

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     args::{ExtendDirection, GivenArgs},
     failure::Failure,
+    generate::shown_path,
 };
 
 /// What was read, before the size of the clip is known.
@@ -97,11 +98,11 @@ impl Given {
         let args = &self.args;
         let mut given = Map::new();
         for (name, path) in [("image", &args.image), ("lastImage", &args.last_image), ("video", &args.video), ("connect", &args.connect)] {
-            given.extend(path.iter().map(|path| (name.to_owned(), json!(path))));
+            given.extend(path.iter().map(|path| (name.to_owned(), json!(shown_path(path)))));
         }
-        given.extend(args.mask.iter().map(|path| ("mask".to_owned(), json!(path))));
+        given.extend(args.mask.iter().map(|path| ("mask".to_owned(), json!(shown_path(path)))));
         if !args.keyframe.is_empty() {
-            let keyframes: Map<_, _> = args.keyframe.iter().map(|(frame, path)| (frame.to_string(), json!(path))).collect();
+            let keyframes: Map<_, _> = args.keyframe.iter().map(|(frame, path)| (frame.to_string(), json!(shown_path(path)))).collect();
             given.insert("keyframes".to_owned(), keyframes.into());
         }
         if let Some(direction) = args.extend {

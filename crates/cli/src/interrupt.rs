@@ -15,11 +15,12 @@ static TOKEN: LazyLock<CancelToken> = LazyLock::new(CancelToken::default);
 static POLITE: AtomicBool = AtomicBool::new(false);
 
 /// Installs the handler. The first signal during [`polite`] work cancels the token; any other ends the
-/// process at once, which is safe because files get their names only when they are complete.
+/// process at once, which is safe because files get their names only when they are complete, and unfinished ones are removed.
 pub(crate) fn install() {
     // Without a handler the signal simply ends the process.
     let _ = ctrlc::set_handler(|| {
         if !POLITE.load(Relaxed) || TOKEN.is_cancelled() {
+            kinora_media::discard_unfinished();
             process::exit(Exit::Interrupted as i32);
         }
         TOKEN.cancel();

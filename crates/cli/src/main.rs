@@ -17,6 +17,7 @@ mod run;
 use std::{
     io::{IsTerminal as _, Write as _},
     panic,
+    path::Path,
     process::ExitCode,
 };
 
@@ -32,6 +33,15 @@ use crate::{
 struct Report {
     text: String,
     json: Value,
+    /// What went wrong beside what was done.
+    failure: Option<Failure>,
+}
+
+impl Report {
+    /// All went well.
+    fn new(text: String, json: Value) -> Self {
+        Self { text, json, failure: None }
+    }
 }
 
 fn main() -> ExitCode {
@@ -40,12 +50,16 @@ fn main() -> ExitCode {
     let console = &cli.console;
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| run_command(&cli.command, console)))
         .unwrap_or_else(|_| Err(Failure::new(Exit::Internal, "internal", "this is a bug; please report it with the text above")));
-    let failure = match outcome.and_then(|report| print(&report, console)) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(failure) => failure,
+    let (failure, told) = match outcome {
+        Ok(report) => match (print(&report, console), report.failure) {
+            (Ok(()), None) => return ExitCode::SUCCESS,
+            (Ok(()), Some(failure)) => (failure, true),
+            (Err(failure), _) => (failure, false),
+        },
+        Err(failure) => (failure, false),
     };
     failure.print(colored(console));
-    if console.json {
+    if console.json && !told {
         // The failure that counts is already known; a closed standard output changes nothing.
         let _ = writeln!(std::io::stdout(), "{}", failure.to_json());
     }
@@ -57,12 +71,12 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
         Command::Generate(args) => generate::generate(args, console),
         Command::Eval(args) => {
             let json = run::eval(args)?;
-            Ok(Report { text: args.outputs.display().to_string(), json })
+            Ok(Report::new(args.outputs.display().to_string(), json))
         }
         Command::Models(ModelsCommand::List) => Ok(list_models()),
         Command::Models(ModelsCommand::Info { model }) => {
             let json = models::describe(&models::find(model)?)?;
-            Ok(Report { text: models::text(&json), json })
+            Ok(Report::new(models::text(&json), json))
         }
         Command::Doctor => doctor::doctor(),
         Command::Bench(args) => bench::bench(args),
@@ -72,14 +86,25 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
 fn list_models() -> Report {
     let models = models::list();
     let lines: Vec<_> = models.iter().map(|(name, path)| format!("{name}\t{}", path.display())).collect();
-    let json = models.iter().map(|(name, path)| json!({ "name": name, "path": path })).collect();
-    Report { text: lines.join("\n"), json }
+    Report::new(lines.join("\n"), models.iter().map(|(name, path)| named(name, path)).collect())
+}
+
+/// A model as JSON; a path that is no Unicode is shown as such.
+fn named(name: &str, path: &Path) -> Value {
+    json!({ "name": name, "path": path.display().to_string() })
 }
 
 fn print(report: &Report, console: &ConsoleArgs) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
     let written = match console.json {
-        true => writeln!(stdout, "{}", report.json),
+        true => {
+            let mut json = report.json.clone();
+            // The same key as that of a command that failed altogether.
+            if let Some(failure) = &report.failure {
+                json["error"] = failure.to_json()["error"].take();
+            }
+            writeln!(stdout, "{json}")
+        }
         false if report.text.is_empty() => Ok(()),
         false => writeln!(stdout, "{}", report.text),
     };

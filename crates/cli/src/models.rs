@@ -76,7 +76,7 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     Ok(json!({
         "name": own["name"].as_str().unwrap_or(&folder_name),
-        "path": folder,
+        "path": folder.display().to_string(),
         "class": index["_class_name"],
         "parameters": total("parameters"),
         "sizeBytes": total("sizeBytes"),

@@ -6,7 +6,7 @@ use kinora_runtime::{
     AdapterInfo, AdapterSelect, Device, Error, Family, WeightFormat,
     eval::EvalRequest,
     sampling::guidance::{Curve, Guidance},
-    weights::{Checkpoint, NewTensor, Values, write_file},
+    weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
 pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated, VideoPipeline};
 use serde_json::{Value, json};
@@ -187,10 +187,10 @@ fn read_latents(path: &Path) -> Result<Vec<f32>, Failure> {
     }
 }
 
-/// The final latents as `latents` [1, C, F, H, W].
-pub(crate) fn write_latents(path: &Path, generated: &Generated) -> Result<(), Failure> {
+/// The final latents as `latents` [1, C, F, H, W] of a safetensors file.
+pub(crate) fn latents_file(generated: &Generated) -> Result<Vec<u8>, Failure> {
     let latents = NewTensor { name: "latents", shape: &generated.latents_shape, values: Values::F32(&generated.latents) };
-    Ok(write_file(path, &[latents])?)
+    Ok(to_bytes(&[latents])?)
 }
 
 /// Runs one component over the tensors of a file and writes the results; returns their names and shapes.
@@ -206,7 +206,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
     let device = open_device(&args.device)?;
     let outputs = pollster::block_on(request.run(&device))?;
     let shapes = outputs.iter().map(|output| (output.name.to_owned(), json!(output.shape))).collect::<serde_json::Map<_, _>>();
-    Ok(json!({ "outputs": args.outputs, "tensors": shapes, "device": device.name() }))
+    Ok(json!({ "outputs": args.outputs.display().to_string(), "tensors": shapes, "device": device.name() }))
 }
 
 /// The adapters of this machine, in the order of --device.

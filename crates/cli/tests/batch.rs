@@ -75,8 +75,10 @@ fn wrong_batches_are_refused_before_anything_is_made() -> Outcome {
         ("", "no generation"),
         ("{\"prompt\": \"a\"}\n{", "line 2"),
         ("{\"prompt\": \"a\", \"frame\": 5}", "--frame"),
-        ("{\"prompt\": \"a\", \"output\": \"x.gif\"}\n{\"prompt\": \"b\", \"output\": \"x.gif\"}", "two clips"),
+        ("{\"prompt\": \"a\", \"output\": \"x.gif\"}\n{\"prompt\": \"b\", \"output\": \"x.gif\"}", "two files"),
         ("{\"prompt\": \"a\", \"output\": \"x.gif\"}\n{\"prompt\": \"b\", \"output\": \"y.gif\", \"width\": 33}", "width"),
+        ("{\"prompt\": \"a\", \"output\": \"x.gif\"}\n{\"prompt\": \"b\", \"output\": \"./x.gif\"}", "the same file"),
+        ("{\"prompt\": \"a\", \"output\": \"fr/\"}\n{\"prompt\": \"b\", \"output\": \"fr/frame-%04d.png\"}", "the same file"),
     ] {
         fs::write(folder.0.join("jobs.jsonl"), text)?;
         let output = folder.generate(&["--batch", "jobs.jsonl"])?;
@@ -87,5 +89,52 @@ fn wrong_batches_are_refused_before_anything_is_made() -> Outcome {
         assert_eq!(folder.generate(words)?.status.code(), Some(2), "{words:?}");
     }
     assert!(!folder.0.join("x.gif").exists(), "nothing was made");
+    Ok(())
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() -> Outcome {
+    let folder = Folder::new("mark")?;
+    fs::write(folder.0.join("jobs.jsonl"), "\u{feff}{\"prompt\": \"a fox\", \"output\": \"a.gif\"}\r\n")?;
+    assert_eq!(folder.made(&["--batch", "jobs.jsonl"])?["clips"][0]["prompt"], "a fox");
+    fs::write(folder.0.join("prompt.txt"), "\u{feff}a fox\r\n")?;
+    assert_eq!(folder.made(&["--prompt-file", "prompt.txt", "-o", "b.gif"])?["prompt"], "a fox");
+    fs::write(folder.0.join("long.txt"), "a ".repeat(600_000))?;
+    for words in [&["--prompt-file", "long.txt"][..], &["--prompt-file", "/dev/zero"], &["--batch", "/dev/zero"]] {
+        let output = folder.generate(words)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("longer than"), "{words:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clip_that_fails_does_not_take_the_others_with_it() -> Outcome {
+    let folder = Folder::new("partly")?;
+    let lines =
+        [r#"{"prompt": "a", "output": "a.gif"}"#, r#"{"prompt": "b", "output": "gone/b.gif"}"#, r#"{"prompt": "c", "output": "c.gif"}"#];
+    fs::write(folder.0.join("jobs.jsonl"), lines.join("\n"))?;
+    fs::create_dir(folder.0.join("gone"))?;
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+    command.args(["generate", "--executor", "cpu", "--json", "--steps", "400", "--progress", "json", "-m"]).arg(model);
+    let mut child = command.args(["--batch", "jobs.jsonl"]).current_dir(&folder.0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Once it computes, everything was checked.
+    let mut told = std::io::BufReader::new(child.stderr.take().ok_or("no standard error")?);
+    let mut line = String::new();
+    while !line.contains("step") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut told, &mut line)? > 0, "it ended before the first step");
+    }
+    fs::remove_dir(folder.0.join("gone"))?;
+    std::io::copy(&mut told, &mut std::io::sink())?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(6), "the clip that failed decides");
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let clips = &json["clips"];
+    assert_eq!((&clips[0]["path"], &clips[2]["path"]), (&"a.gif".into(), &"c.gif".into()), "{json}");
+    assert_eq!((&clips[1]["error"]["code"], &json["error"]["code"]), (&"output-failed".into(), &"output-failed".into()), "{json}");
+    assert!(json["error"]["message"].as_str().is_some_and(|text| text.contains("2 of 3 clips were written: a.gif, c.gif")), "{json}");
+    assert!(folder.bytes("a.gif")?.starts_with(b"GIF89a") && folder.bytes("c.gif")?.starts_with(b"GIF89a"), "both are there");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A clip in memory: frames of RGBA bytes and the rate at which they are shown.
+//! A clip in memory: frames of RGBA bytes, the rate at which they are shown, and the text that goes with them.
 
 use crate::{Error, Result};
 
@@ -68,6 +68,21 @@ impl Clip {
     pub fn is_opaque(&self) -> bool {
         self.frames.iter().all(|frame| frame.chunks_exact(4).all(|pixel| pixel[3] == 255))
     }
+}
+
+/// Asked at least once per frame, with the frame's index, before it is written, and again while something is waited for;
+/// `false` stops the writer with [`Error::Interrupted`].
+pub type KeepGoing<'a> = dyn FnMut(usize) -> bool + 'a;
+
+/// Text stored inside the file where the format has a place for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// What the clip shows; Kinora puts the prompt here.
+    pub description: String,
+    /// The program that made it, with its version.
+    pub software: String,
+    /// Everything else, as one line; Kinora puts the request as JSON here.
+    pub comment: String,
 }
 
 /// Frames per second as a fraction; both parts fit the 16 bits that PNG gives them.

@@ -2,11 +2,7 @@
 
 use std::{ffi::OsStr, io::Write, path::Path};
 
-use crate::{Clip, Error, Result, gif, mp4, png, y4m};
-
-/// Asked once per frame, with the frame's index, before it is written; `false` stops the encoder
-/// with [`Error::Interrupted`].
-pub type KeepGoing<'a> = dyn FnMut(usize) -> bool + 'a;
+use crate::{Clip, Error, FrameRate, KeepGoing, Metadata, Result, gif, mp4, pattern::has_percent, png, y4m};
 
 /// A way to write a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,7 +58,7 @@ impl Format {
         match extension.as_str() {
             "mp4" | "m4v" => Ok(Self::Mp4),
             "gif" => Ok(Self::Gif),
-            "png" if text.contains('%') => Ok(Self::PngSequence),
+            "png" if has_percent(path) => Ok(Self::PngSequence),
             "apng" | "png" => Ok(Self::Apng),
             "y4m" => Ok(Self::Y4m),
             _ => Err(Error::UnknownFormat { found: path.display().to_string() }),
@@ -70,15 +66,15 @@ impl Format {
     }
 }
 
-/// Text stored inside the file where the format has a place for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// What the clip shows; Kinora puts the prompt here.
-    pub description: String,
-    /// The program that made it, with its version.
-    pub software: String,
-    /// Everything else, as one line; Kinora puts the request as JSON here.
-    pub comment: String,
+/// Checks what is known of a clip before its frames are: whether `format` can hold it.
+///
+/// # Errors
+/// [`Error::Limit`].
+pub(crate) fn check(format: Format, width: u32, height: u32, frame_rate: FrameRate) -> Result<()> {
+    match format {
+        Format::Gif => gif::check(width, height, frame_rate).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Writes `clip` to `out` in a format that is one stream. MP4 comes from the built-in encoder here.
@@ -108,6 +104,7 @@ mod tests {
             ("dir.with.dots/a.apng", Format::Apng),
             ("a.png", Format::Apng),
             ("a-%04d.png", Format::PngSequence),
+            ("100%/a.png", Format::Apng),
             ("frames/", Format::PngSequence),
             (".", Format::PngSequence),
             ("a.y4m", Format::Y4m),

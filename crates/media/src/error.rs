@@ -65,10 +65,12 @@ pub enum Error {
         remedy: &'static str,
     },
     /// The output exists and was not to be overwritten.
-    #[error("`{}` already exists", path.display())]
+    #[error("`{}` already exists{}", path.display(), kept.as_ref().map(|kept| format!("; what was made is kept as `{}`", kept.display())).unwrap_or_default())]
     Exists {
         /// The file in the way.
         path: PathBuf,
+        /// Where the finished clip is, if the file came while it was made.
+        kept: Option<PathBuf>,
     },
     /// A file operation failed.
     #[error("cannot {action} `{}`: {source}", path.display())]
@@ -161,6 +163,7 @@ impl Error {
         Some(match self {
             Self::UnknownFormat { .. } => "name the file clip.gif, clip.mp4, …, or give --format",
             Self::Limit { remedy, .. } => remedy,
+            Self::Exists { kept: Some(_), .. } => "something else wrote the file meanwhile",
             Self::Exists { .. } => "choose another name or give --overwrite",
             Self::File { action: "read", .. } => "check that the file exists and that you may read it",
             Self::File { .. } => "check that the folder exists, is writable and has space",

@@ -1,44 +1,66 @@
-//! An installed ffmpeg: raw frames into its standard input and H.264 out, or any clip in and Y4M out.
+//! An installed ffmpeg: which one, what it can encode, and raw frames to H.264 through it.
 
 use std::{
     env,
     ffi::OsString,
-    io::{Read, Write},
+    fs::File,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
+    process::Command,
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use crate::{Clip, Error, Footage, Metadata, Result, encode::KeepGoing, y4m};
+use crate::{
+    Clip, Error, Format, KeepGoing, Metadata, Place, Result,
+    child::{self, Limits, Problem, Talk, Whole},
+    files::{Partial, file_error},
+    mp4,
+};
 
 /// H.264 encoders in order of preference, with settings near visually lossless: clips are short, and
 /// someone may want to edit them.
-const ENCODERS: [(&str, &[&str]); 2] = [("libx264", &["-preset", "medium", "-crf", "14"]), ("libopenh264", &["-b:v", "8M"])];
-/// Longest text passed on the command line, in bytes; Windows allows 32,767 for all of it.
-const MAX_TEXT_BYTES: usize = 8_000;
+const ENCODERS: [Encoder; 2] = [("libx264", &["-preset", "medium", "-crf", "14"]), ("libopenh264", &["-b:v", "8M"])];
+/// A list of encoders takes a fraction of a second.
+const LIST: Limits = Limits { silence: Duration::from_secs(4), output_bytes: 1 << 20 };
+/// Even the slowest preset tells of progress twice a second.
+pub(crate) const WORK: Limits = Limits { silence: Duration::from_secs(60), output_bytes: u64::MAX };
+
+/// Name and settings.
+type Encoder = (&'static str, &'static [&'static str]);
 
 /// The ffmpeg that MP4 output would use: `$KINORA_FFMPEG` if set, else the first on the `PATH`; `None`
 /// if there is none or it has no H.264 encoder.
-#[must_use]
-pub fn find_ffmpeg() -> Option<PathBuf> {
-    Ffmpeg::find().map(|ffmpeg| ffmpeg.program)
+///
+/// # Errors
+/// [`Error::Encoder`] for one that does not answer.
+pub fn find_ffmpeg() -> Result<Option<PathBuf>> {
+    Ok(Ffmpeg::find()?.map(|ffmpeg| ffmpeg.program))
 }
 
 /// An installed ffmpeg that can encode H.264.
 pub(crate) struct Ffmpeg {
     program: PathBuf,
-    encoder: &'static str,
-    settings: &'static [&'static str],
+    encoder: Encoder,
 }
 
 impl Ffmpeg {
-    pub(crate) fn find() -> Option<Self> {
-        let program = Self::locate()?;
-        let listed = Command::new(&program).args(["-hide_banner", "-encoders"]).stdin(Stdio::null()).output().ok()?;
-        let listed = String::from_utf8_lossy(&listed.stdout);
-        let has = |name: &str| listed.split_whitespace().any(|word| word == name);
-        let (encoder, settings) = ENCODERS.into_iter().find(|(name, _)| has(name))?;
-        Some(Self { program, encoder, settings })
+    /// What encodes `format` into the file at `place`; `None` for the built-in encoder.
+    pub(crate) fn find_for(format: Format, place: &Place) -> Result<Option<Self>> {
+        if format == Format::Mp4 && place.is_file() { Self::find() } else { Ok(None) }
+    }
+
+    pub(crate) fn find() -> Result<Option<Self>> {
+        /// A batch asks once for each clip.
+        static KNOWN: Mutex<Option<(PathBuf, Option<Encoder>)>> = Mutex::new(None);
+        let Some(program) = Self::locate() else { return Ok(None) };
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let encoder = match known.as_ref().filter(|(path, _)| *path == program) {
+            Some((_, encoder)) => *encoder,
+            None => encoder_of(&program)?,
+        };
+        *known = Some((program.clone(), encoder));
+        Ok(encoder.map(|encoder| Self { program, encoder }))
     }
 
     /// The program, whatever it can encode.
@@ -52,78 +74,81 @@ impl Ffmpeg {
 
     /// Writes `clip` to `path`, replacing it, and returns the name of the encoder used.
     pub(crate) fn encode(&self, clip: &Clip, metadata: &Metadata, path: &Path, keep_going: &mut KeepGoing<'_>) -> Result<String> {
-        let mut child = Command::new(&self.program)
-            .args(arguments(clip, metadata, self.encoder, self.settings))
-            .arg(path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(format!("`{}` does not start: {error}", self.program.display())))?;
-
-        // Read its messages while frames are written, or both sides could wait for each other.
-        let messages = child.stderr.take().map(|mut stderr| {
-            thread::spawn(move || {
-                let mut text = String::new();
-                let _ = stderr.read_to_string(&mut text);
-                text
-            })
-        });
-        let fed = feed(&mut child, clip, keep_going);
-        if matches!(fed, Err(Error::Interrupted)) {
-            let _ = child.kill();
+        let (name, settings) = self.encoder;
+        // Beside the clip: a command line has no room for long prompts.
+        let text = Partial::create(path)?;
+        text.file().write_all(metadata_file(metadata).as_bytes()).map_err(|source| file_error("write", path, source))?;
+        let mut command = Command::new(&self.program);
+        command.args(input(clip)).arg(file_argument(text.path())).args(output(name, settings)).arg(file_argument(path));
+        let mut feed = Feed { clip, next: 0, keep_going };
+        let ended = child::run(&mut command, WORK, &mut feed).map_err(|problem| match problem {
+            Problem::Stopped => Error::Interrupted,
+            other => failed(format!("`{}`: {other}", self.program.display())),
+        })?;
+        if !ended.is_success() {
+            let status = ended.status.map(|status| status.to_string()).unwrap_or_default();
+            return Err(failed(format!("ffmpeg ended with {status}: {}", ended.last_message())));
         }
-        let status = child.wait().map_err(|error| failed(error.to_string()))?;
-        let messages = messages.and_then(|thread| thread.join().ok()).unwrap_or_default();
-        match fed {
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            // A broken pipe only says that ffmpeg stopped; its own message says why.
-            Err(_) | Ok(()) if !status.success() => {
-                let message = messages.lines().last().unwrap_or("no message").trim();
-                Err(failed(format!("ffmpeg ended with {status}: {message}")))
-            }
-            other => other.map(|()| format!("{} (ffmpeg)", self.encoder)),
+        // A disk that fills up, or a program that only looks like ffmpeg: what it says of itself is no proof.
+        let mut file = File::open(path).map_err(|source| file_error("read back", path, source))?;
+        match mp4::check(&mut file, clip).map_err(|source| file_error("read back", path, source))? {
+            Ok(()) => Ok(format!("{name} (ffmpeg)")),
+            Err(wrong) => Err(failed(format!("what ffmpeg wrote does not play: {wrong}; it says: {}", ended.last_message()))),
         }
     }
 }
 
-/// Reads the first video stream of a file through `program`.
-pub(crate) fn read(program: &Path, path: &Path) -> Result<Footage> {
-    // More frames than any clip here is long; the rest is never decoded.
-    const MAX_FRAMES: &str = "2000";
-    let unreadable = |message: String| Error::Decode { path: path.to_owned(), message };
-    // `file:` keeps names like `concat:…` or `-x` from meaning something else.
-    let mut source = OsString::from("file:");
-    source.push(path);
-    let child = Command::new(program)
-        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i"])
-        .arg(source)
-        .args([
-            "-map",
-            "0:v:0",
-            "-frames:v",
-            MAX_FRAMES,
-            "-vf",
-            "scale=out_color_matrix=bt601:out_range=tv:flags=accurate_rnd+full_chroma_int",
-        ])
-        .args(["-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| unreadable(format!("`{}` does not start: {error}", program.display())))?;
-    if !child.status.success() || child.stdout.is_empty() {
-        let messages = String::from_utf8_lossy(&child.stderr);
-        return Err(unreadable(format!("ffmpeg says: {}", messages.lines().last().unwrap_or("nothing").trim())));
+fn encoder_of(program: &Path) -> Result<Option<Encoder>> {
+    let mut listed = Whole::default();
+    match child::run(Command::new(program).args(["-hide_banner", "-encoders"]), LIST, &mut listed) {
+        Ok(_) => {}
+        // What cannot be started is no ffmpeg.
+        Err(Problem::Start(_)) => return Ok(None),
+        Err(problem) => return Err(failed(format!("`{}`: {problem}", program.display()))),
     }
-    y4m::decode(&child.stdout).map_err(|error| error.in_file(path))
+    let listed = String::from_utf8_lossy(&listed.output);
+    Ok(ENCODERS.into_iter().find(|(name, _)| listed.split_whitespace().any(|word| word == *name)))
+}
+
+/// Frames on their way to ffmpeg.
+struct Feed<'a, 'b> {
+    clip: &'a Clip,
+    next: usize,
+    keep_going: &'a mut KeepGoing<'b>,
+}
+
+impl Talk for Feed<'_, '_> {
+    fn input(&mut self) -> Option<Vec<u8>> {
+        let frame = self.clip.frames().get(self.next)?;
+        self.next += 1;
+        Some(pad_to_even(frame, self.clip.width(), self.clip.height()))
+    }
+
+    fn keep_going(&mut self) -> bool {
+        (self.keep_going)(self.next.min(self.clip.frames().len() - 1))
+    }
+}
+
+/// A path that stays one: `file:` keeps names like `concat:…`, `12:30/a.mp4` or `-x` from meaning something else.
+pub(crate) fn file_argument(path: &Path) -> OsString {
+    let mut argument = OsString::from("file:");
+    argument.push(path);
+    argument
+}
+
+/// Frames from standard input, and text from the file that follows.
+fn input(clip: &Clip) -> Vec<String> {
+    let size = format!("{}x{}", even(clip.width()), even(clip.height()));
+    let rate = clip.frame_rate().to_string();
+    // Progress is told on standard output, so that a long silence means something.
+    let quiet = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-y"];
+    let frames = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", &size, "-r", &rate, "-i", "pipe:0"];
+    quiet.iter().chain(&frames).chain(&["-f", "ffmetadata", "-i"]).map(|&word| word.to_owned()).collect()
 }
 
 /// Everything but the output path: 8-bit 4:2:0 in BT.709 limited range, which every player shows.
-fn arguments(clip: &Clip, metadata: &Metadata, encoder: &str, settings: &[&str]) -> Vec<OsString> {
-    let size = format!("{}x{}", even(clip.width()), even(clip.height()));
-    let rate = clip.frame_rate().to_string();
-    let input = ["-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgba"];
+fn output(encoder: &str, settings: &[&str]) -> Vec<String> {
+    let streams = ["-map", "0:v", "-map_metadata", "1", "-c:v", encoder];
     let colour = [
         "-vf",
         "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv420p",
@@ -136,37 +161,28 @@ fn arguments(clip: &Clip, metadata: &Metadata, encoder: &str, settings: &[&str])
         "-color_range",
         "tv",
     ];
-    let mut arguments: Vec<OsString> = Vec::new();
-    arguments.extend(input.map(Into::into));
-    arguments.extend(["-s", &size, "-r", &rate, "-i", "pipe:0", "-an", "-c:v", encoder].map(Into::into));
-    arguments.extend(settings.iter().map(Into::into));
-    arguments.extend(colour.map(Into::into));
-    for (key, text) in [("description", &metadata.description), ("comment", &metadata.comment)] {
-        arguments.extend(["-metadata".into(), format!("{key}={}", argument_text(text)).into()]);
-    }
     // The index in front, so that a browser can start before the file is complete.
-    arguments.extend(["-movflags", "+faststart", "-f", "mp4"].map(Into::into));
-    arguments
+    let container = ["-movflags", "+faststart", "-f", "mp4"];
+    streams.iter().chain(settings).chain(&colour).chain(&container).map(|&word| word.to_owned()).collect()
 }
 
-/// `text` without NUL, which no argument can hold, cut at [`MAX_TEXT_BYTES`].
-fn argument_text(text: &str) -> String {
-    let end = (0..=text.len().min(MAX_TEXT_BYTES)).rev().find(|&end| text.is_char_boundary(end));
-    text[..end.unwrap_or(0)].replace('\0', " ")
-}
-
-fn feed(child: &mut Child, clip: &Clip, keep_going: &mut KeepGoing<'_>) -> Result<()> {
-    // Taken, so that leaving this function closes the pipe and ffmpeg finishes.
-    let Some(mut stdin) = child.stdin.take() else {
-        return Err(failed("ffmpeg has no standard input".to_owned()));
-    };
-    for (index, frame) in clip.frames().iter().enumerate() {
-        if !keep_going(index) {
-            return Err(Error::Interrupted);
+/// ffmpeg's own text format for what goes into a file's header, of any length.
+fn metadata_file(metadata: &Metadata) -> String {
+    let mut file = ";FFMETADATA1\n".to_owned();
+    for (key, text) in [("description", &metadata.description), ("comment", &metadata.comment)] {
+        file.push_str(key);
+        file.push('=');
+        for character in text.chars() {
+            match character {
+                // Ends the text inside the clip.
+                '\0' => file.push(' '),
+                '=' | ';' | '#' | '\\' | '\n' | '\r' => file.extend(['\\', character]),
+                other => file.push(other),
+            }
         }
-        stdin.write_all(&pad_to_even(frame, clip.width(), clip.height()))?;
+        file.push('\n');
     }
-    Ok(())
+    file
 }
 
 /// 4:2:0 needs even sides: the last column and row are repeated where a side is odd.
@@ -204,9 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut_between_characters() {
-        let text = "é".repeat(MAX_TEXT_BYTES);
-        assert_eq!(argument_text(&format!("a{text}")).len(), MAX_TEXT_BYTES - 1, "cut before a split character");
-        assert_eq!(argument_text("a\0b"), "a b", "NUL cannot be an argument");
+    fn text_for_ffmpeg_is_escaped() {
+        let metadata = Metadata { description: "a=b;\n#c\\\0".to_owned(), comment: "{}".to_owned(), ..Metadata::default() };
+        assert_eq!(metadata_file(&metadata), ";FFMETADATA1\ndescription=a\\=b\\;\\\n\\#c\\\\ \ncomment={}\n");
     }
 }

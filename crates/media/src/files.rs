@@ -1,67 +1,53 @@
-//! Names of sequences, and files and folders that vanish again unless they are finished.
+//! Files and folders that vanish again unless they are finished, and names that are taken only if they are free.
 //!
-//! Everything is written under a temporary name in the target's folder and renamed at the end; an
-//! error, a stop or a panic removes what was written.
+//! Everything is written under a temporary name in the target's folder and renamed at the end. An error, a stop or a panic
+//! removes what was written; what a killed process leaves is recognised by its name, holds no lock any more, and is removed by
+//! the next one that writes there.
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, child};
+
+/// What unfinished files are called: these two with a process and a number between them.
+const PREFIX: &str = ".kinora-";
+const SUFFIX: &str = ".partial";
 
 pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::File { action, path: path.to_owned(), source }
 }
 
-/// The names of a PNG sequence: `prefix`, then the frame number with at least `digits` digits, then `suffix`.
-#[derive(Debug, Clone)]
-pub(crate) struct Pattern {
-    folder: PathBuf,
-    prefix: String,
-    digits: usize,
-    suffix: String,
-    shown: PathBuf,
+/// Unfinished files and folders of this process.
+static UNFINISHED: Mutex<Unfinished> = Mutex::new(Unfinished { closed: false, paths: Vec::new() });
+
+struct Unfinished {
+    /// After [`discard_unfinished`] nothing new begins.
+    closed: bool,
+    paths: Vec<PathBuf>,
 }
 
-impl Pattern {
-    /// A `…%04d….png` path, or a folder for `frame-%04d.png`.
-    pub(crate) fn new(path: &Path) -> Result<Self> {
-        let unknown = || Error::UnknownFormat { found: path.display().to_string() };
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let is_folder = path.is_dir() || !name.contains('%');
-        let (folder, name) = if is_folder {
-            (path.to_owned(), "frame-%04d.png".to_owned())
-        } else {
-            (path.parent().map(Path::to_owned).unwrap_or_default(), name)
-        };
-        let (prefix, rest) = name.split_once('%').ok_or_else(unknown)?;
-        let (width, suffix) = rest.split_once('d').ok_or_else(unknown)?;
-        let digits = if width.is_empty() { 1 } else { width.parse().map_err(|_| unknown())? };
-        // More than 20 digits is no frame number, and a second % would be a second number.
-        if digits > 20 || suffix.contains('%') || !suffix.to_ascii_lowercase().ends_with(".png") {
-            return Err(unknown());
-        }
-        let shown = if is_folder { folder.clone() } else { path.to_owned() };
-        Ok(Self { folder, prefix: prefix.to_owned(), digits, suffix: suffix.to_owned(), shown })
-    }
+fn unfinished() -> MutexGuard<'static, Unfinished> {
+    // A list of paths is right after every statement.
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// The folder the frames are in; empty for the current one.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// What the user wrote: the folder or the pattern.
-    pub(crate) fn shown(&self) -> &Path {
-        &self.shown
-    }
-
-    /// The file of frame `index`.
-    pub(crate) fn path(&self, index: usize) -> PathBuf {
-        self.folder.join(format!("{}{index:0digits$}{}", self.prefix, self.suffix, digits = self.digits))
+/// Ends the programs that this process runs, removes its unfinished files and begins no other: for a process that ends without
+/// unwinding.
+pub fn discard_unfinished() {
+    child::end_all();
+    let mut unfinished = unfinished();
+    unfinished.closed = true;
+    // Folders were made before the files in them.
+    for path in unfinished.paths.drain(..).rev() {
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
     }
 }
 
@@ -73,54 +59,140 @@ impl MadeFolder {
         if folder.as_os_str().is_empty() || folder.is_dir() {
             return Ok(Self(None));
         }
-        fs::create_dir(folder).map_err(|source| file_error("create", folder, source))?;
+        let mut unfinished = unfinished();
+        if unfinished.closed {
+            return Err(Error::Interrupted);
+        }
+        match fs::create_dir(folder) {
+            // Another process made it just now.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => return Ok(Self(None)),
+            made => made.map_err(|source| file_error("create", folder, source))?,
+        }
+        unfinished.paths.push(folder.to_owned());
         Ok(Self(Some(folder.to_owned())))
     }
 
     pub(crate) fn keep(mut self) {
-        self.0 = None;
+        if let Some(folder) = self.0.take() {
+            unfinished().paths.retain(|path| *path != folder);
+        }
     }
 }
 
 impl Drop for MadeFolder {
     fn drop(&mut self) {
         if let Some(folder) = &self.0 {
+            unfinished().paths.retain(|path| path != folder);
             // Fails if someone else put files there, which is then right.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// A temporary file next to its final place, removed unless committed.
+/// A temporary file next to its final place, removed unless it gets its name. It is locked as long as it is ours.
 pub(crate) struct Partial {
     path: PathBuf,
+    file: File,
 }
 
 impl Partial {
-    pub(crate) fn create(target: &Path) -> Result<(Self, File)> {
+    /// A file in the folder of `target`, which is named in errors because the reader knows it.
+    pub(crate) fn create(target: &Path) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(".kinora-{}-{}.partial", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = target.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        // The reader knows the target, not the temporary name.
-        file.map(|file| (Self { path }, file)).map_err(|source| file_error("write", target, source))
+        loop {
+            let name = format!("{PREFIX}{}-{}{SUFFIX}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = target.with_file_name(name);
+            let mut unfinished = unfinished();
+            if unfinished.closed {
+                return Err(Error::Interrupted);
+            }
+            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                // A process of this number was here before and was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file.map_err(|source| file_error("write", target, source))?,
+            };
+            unfinished.paths.push(path.clone());
+            drop(unfinished);
+            let partial = Self { path, file };
+            // Elsewhere a lock would keep ffmpeg out; a file system that has none never lets anything be taken for abandoned.
+            if cfg!(unix) {
+                let _ = partial.file.lock();
+            }
+            // Another process may have taken it for abandoned before it was locked.
+            if partial.path.exists() {
+                return Ok(partial);
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the file its name and returns its size in bytes.
-    pub(crate) fn commit(self, target: &Path) -> Result<u64> {
-        let size_bytes = fs::metadata(&self.path).map(|metadata| metadata.len());
-        fs::rename(&self.path, target).map_err(|source| file_error("rename to", target, source))?;
-        size_bytes.map_err(|source| file_error("inspect", target, source))
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Everything written is on the disk: a full one says so here at the latest. Returns the size in bytes.
+    pub(crate) fn settle(&self, target: &Path) -> Result<u64> {
+        self.file.sync_all().map_err(|source| file_error("write", target, source))?;
+        fs::metadata(&self.path).map(|metadata| metadata.len()).map_err(|source| file_error("inspect", target, source))
+    }
+
+    /// Gives the file its name; one that is taken is replaced only if `overwrite`.
+    pub(crate) fn rename(&self, target: &Path, overwrite: bool) -> io::Result<()> {
+        if overwrite {
+            return fs::rename(&self.path, target);
+        }
+        // Unlike a rename, a second name never replaces anything.
+        match fs::hard_link(&self.path, target) {
+            Ok(()) => {
+                // Whoever removes the first name later finds it gone.
+                let _ = fs::remove_file(&self.path);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            // A file system without second names: who makes the file has it.
+            Err(_) => {
+                OpenOptions::new().write(true).create_new(true).open(target)?;
+                fs::rename(&self.path, target).inspect_err(|_| drop(fs::remove_file(target)))
+            }
+        }
+    }
+
+    /// Takes the name away again.
+    pub(crate) fn take_back(&self, target: &Path) {
+        // Nothing better can be done if it fails.
+        let _ = fs::rename(target, &self.path);
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // After a commit there is nothing under this name any more.
+        // With its name there is nothing under this one any more.
         let _ = fs::remove_file(&self.path);
+        unfinished().paths.retain(|path| *path != self.path);
     }
+}
+
+/// Removes what killed processes left in the folder of `target`.
+pub(crate) fn remove_abandoned(target: &Path) {
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = |name: &str| name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX)).is_some_and(is_ours);
+        if !name.to_str().is_some_and(ours) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // The lock of a process ends with it.
+        if OpenOptions::new().write(true).open(entry.path()).is_ok_and(|file| cfg!(unix) && file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// `PROCESS-NUMBER`, and nothing that a person would call a file.
+fn is_ours(middle: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    middle.split_once('-').is_some_and(|(process, number)| digits(process) && digits(number))
 }

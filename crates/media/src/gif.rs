@@ -4,7 +4,7 @@ use std::io::Write;
 
 use gif::{AnyExtension, DisposalMethod, Encoder, EncodingError, Extension, Frame, Repeat};
 
-use crate::{Clip, Error, Metadata, Result, encode::KeepGoing, palette::Palette};
+use crate::{Clip, Error, FrameRate, KeepGoing, Metadata, Result, palette::Palette};
 
 /// Colours of a clip; one of the 256 indices is left for "unchanged since the last frame".
 const MAX_COLOURS: usize = 255;
@@ -16,11 +16,7 @@ const MAX_FPS: f64 = 50.0;
 
 pub(crate) fn encode(clip: &Clip, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
     let fps = clip.frame_rate().as_f64();
-    if fps > MAX_FPS {
-        return Err(limit("the frame rate", fps.to_string(), MAX_FPS.to_string()));
-    }
-    let side = |pixels: u32| u16::try_from(pixels).map_err(|_| limit("a side", pixels.to_string(), u16::MAX.to_string()));
-    let (width, height) = (side(clip.width())?, side(clip.height())?);
+    let [width, height] = check(clip.width(), clip.height(), clip.frame_rate())?;
 
     let palette = Palette::new(clip.frames(), MAX_COLOURS);
     let mut encoder = Encoder::new(out, width, height, &palette.rgb()).map_err(failed)?;
@@ -40,6 +36,20 @@ pub(crate) fn encode(clip: &Clip, metadata: &Metadata, out: &mut dyn Write, keep
     }
     encoder.into_inner().map_err(failed)?;
     Ok(())
+}
+
+/// The sides as the format holds them.
+///
+/// # Errors
+/// [`Error::Limit`] for a clip that the format cannot hold.
+pub(crate) fn check(width: u32, height: u32, frame_rate: FrameRate) -> Result<[u16; 2]> {
+    let fps = frame_rate.as_f64();
+    if fps > MAX_FPS {
+        return Err(limit("the frame rate", fps.to_string(), MAX_FPS.to_string()));
+    }
+    delay(0, fps)?;
+    let side = |pixels: u32| u16::try_from(pixels).map_err(|_| limit("a side", pixels.to_string(), u16::MAX.to_string()));
+    Ok([side(width)?, side(height)?])
 }
 
 /// What a player shows: the source colour each visible index was chosen for.

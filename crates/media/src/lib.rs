@@ -2,7 +2,7 @@
 //!
 //! The encoders write to any [`std::io::Write`] and need neither GPU, threads nor processes, so they
 //! also serve the browser. [`Output`] adds what a command line needs: the format chosen by the file
-//! name, files that appear whole or not at all, and smaller MP4 through an installed ffmpeg.
+//! name, files that appear whole or not at all and never over another, and smaller MP4 through an installed ffmpeg.
 //!
 //! | format | by name | colour | metadata | limits |
 //! |---|---|---|---|---|
@@ -25,6 +25,7 @@
 //! # Ok::<(), kinora_media::Error>(())
 //! ```
 
+pub mod child;
 mod clip;
 mod encode;
 mod error;
@@ -37,17 +38,21 @@ mod h264;
 mod mp4;
 mod output;
 mod palette;
+mod pattern;
+mod place;
 mod png;
 mod read;
 mod y4m;
 mod yuv;
 
-pub use clip::{Clip, FrameRate};
-pub use encode::{Format, KeepGoing, Metadata, encode};
+pub use clip::{Clip, FrameRate, KeepGoing, Metadata};
+pub use encode::{Format, encode};
 pub use error::Error;
 pub use ffmpeg::find_ffmpeg;
+pub use files::discard_unfinished;
 pub use footage::Footage;
 pub use output::{Output, Written};
+pub use place::{Claim, Place};
 
 /// Result of every function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,9 +1,11 @@
 //! MP4 with the built-in H.264 encoder: one video track, the index in front (ISO/IEC 14496-12).
 
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use crate::{Clip, Error, Metadata, Result, encode::KeepGoing, h264, yuv};
+use crate::{Clip, Error, KeepGoing, Metadata, Result, h264, yuv};
 
+/// More than the index of any clip here.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Identity transform in 16.16 and 2.30 fixed point.
 const MATRIX: [u32; 9] = [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000];
 
@@ -108,6 +110,131 @@ fn atom(kind: &[u8; 4], content: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
+/// Whether a file is whole and plays: its boxes fill it exactly, and its index knows `frames` frames that last as long as the
+/// clip's and lie within the data. Says what is wrong otherwise.
+pub(crate) fn check(file: &mut (impl Read + Seek), clip: &Clip) -> io::Result<std::result::Result<(), String>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let (mut at, mut index, mut data_bytes) = (0, None, 0);
+    while at < length {
+        file.seek(SeekFrom::Start(at))?;
+        let mut head = [0; 16];
+        let read = read_up_to(file, &mut head)?;
+        let size = match u32_at(&head, 0) {
+            _ if read < 8 => None,
+            // The size stands behind the kind.
+            1 => u64_at(&head, 8),
+            0 => Some(length - at),
+            size => Some(size.into()),
+        };
+        let Some(end) = size.filter(|size| *size >= 8).and_then(|size| at.checked_add(size)).filter(|end| *end <= length) else {
+            return Ok(Err(format!("it is cut off at {length} bytes")));
+        };
+        match &head[4..8] {
+            b"moov" if end - at <= MAX_INDEX_BYTES => {
+                let mut bytes = vec![0; (end - at) as usize];
+                file.seek(SeekFrom::Start(at))?;
+                file.read_exact(&mut bytes)?;
+                index = Some(bytes);
+            }
+            b"mdat" => data_bytes += end - at,
+            _ => {}
+        }
+        at = end;
+    }
+    let Some(index) = index else { return Ok(Err("it has no index (moov)".to_owned())) };
+    let table = |name: &[u8; 4]| {
+        let path = [b"trak", b"mdia", b"minf", b"stbl", name];
+        path.iter().try_fold(&index[8..], |content, kind| inside(content, kind))
+    };
+    let sizes = table(b"stsz").and_then(|table| Some((u32_at_slice(table, 4)?, u32_at_slice(table, 8)?, table.get(12..)?)));
+    let Some((each, count, list)) = sizes else { return Ok(Err("its index has no frames".to_owned())) };
+    let frames = clip.frames().len();
+    if count as usize != frames {
+        return Ok(Err(format!("it has {count} of {frames} frames")));
+    }
+    let sum: u64 =
+        if each > 0 { u64::from(each) * u64::from(count) } else { list.chunks_exact(4).map(|size| u64::from(u32_at(size, 0))).sum() };
+    if sum == 0 || sum > data_bytes {
+        return Ok(Err(format!("its frames need {sum} bytes, it has {data_bytes}")));
+    }
+    let track = |name: &[u8; 4]| [b"trak", b"mdia", name].iter().try_fold(&index[8..], |content, kind| inside(content, kind));
+    let timescale = track(b"mdhd").and_then(|head| u32_at_slice(head, if head.first() == Some(&1) { 20 } else { 12 })).unwrap_or(0);
+    let runs = table(b"stts").and_then(|table| table.get(8..)).unwrap_or_default();
+    let ticks: u64 = runs.chunks_exact(8).map(|run| u64::from(u32_at(run, 0)) * u64::from(u32_at(run, 4))).sum();
+    let (found, expected) = (ticks as f64 / f64::from(timescale.max(1)), frames as f64 / clip.frame_rate().as_f64());
+    // Clocks of files tick at least a thousand times a second.
+    if (found - expected).abs() > 1e-3 * frames as f64 + 0.01 * expected {
+        return Ok(Err(format!("it lasts {found:.3} s, expected {expected:.3} s")));
+    }
+    Ok(Ok(()))
+}
+
+/// The content of the first box of this kind.
+fn inside<'a>(mut content: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    loop {
+        let length = u32_at_slice(content, 0)? as usize;
+        let found = content.get(..length).filter(|found| found.len() >= 8)?;
+        if &found[4..8] == kind {
+            return Some(&found[8..]);
+        }
+        content = &content[length..];
+    }
+}
+
+fn read_up_to(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read(&mut bytes[read..])? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(read)
+}
+
+fn u32_at_slice(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4).map(|bytes| u32_at(bytes, 0))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
+}
+
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FrameRate;
+    use std::io::Cursor;
+
+    fn clip(frames: usize) -> Clip {
+        let rate = FrameRate::new(12, 1).unwrap_or_else(|e| panic!("{e}"));
+        Clip::new(16, 16, rate, vec![vec![90; 16 * 16 * 4]; frames]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn checked(file: &[u8], frames: usize) -> std::result::Result<(), String> {
+        check(&mut Cursor::new(file), &clip(frames)).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_is_found_out() {
+        let mut file = Vec::new();
+        encode(&clip(5), &Metadata::default(), &mut file, &mut |_| true).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(checked(&file, 5), Ok(()), "whole");
+        for cut in (0..file.len()).step_by(7).chain([file.len() - 1]) {
+            assert!(checked(&file[..cut], 5).is_err(), "cut at {cut} of {}", file.len());
+        }
+        assert!(checked(&file, 4).is_err_and(|wrong| wrong.contains("5 of 4 frames")), "another clip");
+        let at = file.windows(4).position(|kind| kind == b"mdhd").unwrap_or(0);
+        file[at + 16..at + 20].copy_from_slice(&24u32.to_be_bytes());
+        assert!(checked(&file, 5).is_err_and(|wrong| wrong.contains("lasts")), "twice as fast");
+        assert!(checked(b"", 5).is_err_and(|wrong| wrong.contains("moov")), "empty");
+    }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, io::Write};
 
 use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
 
-use crate::{Clip, Error, Metadata, Result, encode::KeepGoing};
+use crate::{Clip, Error, KeepGoing, Metadata, Result};
 
 /// An endlessly looping APNG; the first frame doubles as the still image.
 pub(crate) fn encode_animation(clip: &Clip, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {

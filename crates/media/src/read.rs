@@ -6,6 +6,7 @@ use std::{
     fs,
     io::Cursor,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use image::{
@@ -15,8 +16,10 @@ use image::{
 
 use crate::{
     Error, Footage, Result,
-    ffmpeg::Ffmpeg,
-    files::{Pattern, file_error},
+    child::{self, Whole},
+    ffmpeg::{Ffmpeg, WORK, file_argument},
+    files::file_error,
+    pattern::Pattern,
     y4m,
 };
 
@@ -45,7 +48,7 @@ impl Footage {
         let bytes = fs::read(path).map_err(|source| file_error("read", path, source))?;
         match Self::decode(&bytes).map_err(|error| error.in_file(path)) {
             Err(unknown @ Error::UnknownInput { .. }) => match Ffmpeg::locate() {
-                Some(program) => crate::ffmpeg::read(&program, path),
+                Some(program) => through_ffmpeg(&program, path),
                 None => Err(unknown),
             },
             other => other,
@@ -88,6 +91,31 @@ impl Footage {
             _ => Err(Error::UnknownInput { path: PathBuf::new() }),
         }
     }
+}
+
+/// The first video stream of a file that only ffmpeg knows.
+fn through_ffmpeg(program: &Path, path: &Path) -> Result<Footage> {
+    // More frames than any clip here is long; the rest is never decoded.
+    const MAX_FRAMES: &str = "2000";
+    let unreadable = |message: String| Error::Decode { path: path.to_owned(), message };
+    let mut command = Command::new(program);
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-i"]).arg(file_argument(path));
+    command.args([
+        "-map",
+        "0:v:0",
+        "-frames:v",
+        MAX_FRAMES,
+        "-vf",
+        "scale=out_color_matrix=bt601:out_range=tv:flags=accurate_rnd+full_chroma_int",
+    ]);
+    command.args(["-pix_fmt", "yuv444p", "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"]);
+    let mut talk = Whole::default();
+    let limits = child::Limits { output_bytes: MAX_BYTES as u64, ..WORK };
+    let ended = child::run(&mut command, limits, &mut talk).map_err(|problem| unreadable(format!("`{}`: {problem}", program.display())))?;
+    if !ended.is_success() || talk.output.is_empty() {
+        return Err(unreadable(format!("ffmpeg says: {}", ended.last_message())));
+    }
+    y4m::decode(&talk.output).map_err(|error| error.in_file(path))
 }
 
 fn limits() -> Limits {

@@ -5,7 +5,7 @@
 
 use std::{io::Write, path::PathBuf};
 
-use crate::{Clip, Error, Footage, Result, encode::KeepGoing, read, yuv::BT601};
+use crate::{Clip, Error, Footage, KeepGoing, Result, read, yuv::BT601};
 
 pub(crate) fn encode(clip: &Clip, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
     let (width, height, rate) = (clip.width(), clip.height(), clip.frame_rate());

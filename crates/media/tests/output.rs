@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use kinora_media::{Clip, Error, Format, FrameRate, Metadata, Output, encode, find_ffmpeg};
+use kinora_media::{Clip, Error, Format, FrameRate, Metadata, Output, Place, encode, find_ffmpeg};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -80,8 +80,128 @@ fn a_shorter_sequence_does_not_mix_with_an_older_one() -> Outcome {
     let folder = Folder::new("mix")?;
     let pattern = folder.0.join("%d.png");
     write(&pattern, &clip(4, 4, 3)?)?;
-    let shorter = Output::open(&pattern, None, true)?.write(&clip(4, 4, 2)?, &Metadata::default(), &mut |_| true);
-    assert!(matches!(shorter, Err(Error::Exists { ref path }) if path.ends_with("2.png")), "{shorter:?}");
+    fs::remove_file(folder.0.join("0.png"))?;
+    fs::remove_file(folder.0.join("1.png"))?;
+    let [shorter, replacing] = [false, true].map(|overwrite| Output::open(&pattern, None, overwrite));
+    let known = shorter?.check(4, 4, FrameRate::new(12, 1)?, 2);
+    assert!(matches!(known, Err(Error::Exists { ref path, .. }) if path.ends_with("2.png")), "{known:?}");
+    let replacing = replacing?;
+    replacing.check(4, 4, FrameRate::new(12, 1)?, 2)?;
+    replacing.write(&clip(4, 4, 2)?, &Metadata::default(), &mut |_| true)?;
+    assert_eq!(folder.names()?, ["0.png", "1.png"], "the whole sequence was replaced");
+    Ok(())
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_known_before_there_are_frames() -> Outcome {
+    let folder = Folder::new("known")?;
+    let check = |name: &str, width, fps| -> Result<(), Error> {
+        Output::open(&folder.0.join(name), None, false)?.check(width, 8, FrameRate::from_f64(fps)?, 5)
+    };
+    for (name, width, fps, fits) in [
+        ("a.gif", 8, 50.0, true),
+        ("a.gif", 8, 60.0, false),
+        ("a.gif", 70_000, 12.0, false),
+        ("a.apng", 8, 60.0, true),
+        ("f-%d.png", 8, 60.0, true),
+    ] {
+        let known = check(name, width, fps).map_err(|error| error.code());
+        assert_eq!(known, if fits { Ok(()) } else { Err("format-limit") }, "{name} {width} {fps}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_file_has_many_spellings() -> Outcome {
+    let folder = Folder::new("claims")?;
+    fs::create_dir(folder.0.join("real"))?;
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("real", folder.0.join("link"))?;
+    let claim = |name: &str| Ok::<_, Error>(Output::open(&folder.0.join(name), None, false)?.claim());
+    let mut cases = vec![
+        ("a.gif", "./a.gif", true),
+        ("a.gif", "real/../a.gif", true),
+        ("a.gif", "b.gif", false),
+        ("new/", "new/frame-%04d.png", true),
+        ("new/", "new/frame-%d.png", true),
+        ("new/", "new/other-%04d.png", false),
+        ("f-%d.png", "f-12.png", true),
+        ("f-%d.png", "f-x.png", false),
+        ("f-%d.png", "real/f-12.png", false),
+    ];
+    if cfg!(unix) {
+        cases.extend([("real/a.gif", "link/a.gif", true), ("real/", "link/frame-%04d.png", true)]);
+    }
+    for (a, b, expected) in cases {
+        assert_eq!(claim(a)?.collides(&claim(b)?), expected, "{a} and {b}");
+    }
+    let latents = Place::open(&folder.0.join("./a.gif"), false)?.claim();
+    assert!(claim("a.gif")?.collides(&latents), "files of all kinds are compared");
+    let [a, b] = [Place::open("-".as_ref(), false)?, Place::open("-".as_ref(), false)?];
+    assert!(a.claim().collides(&b.claim()), "standard output takes one");
+    Ok(())
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_stays_taken_and_the_clip_is_kept() -> Outcome {
+    let folder = Folder::new("race")?;
+    for (name, kept, new) in [("a.gif", "a-2.gif", "a-2.gif"), ("a.mp4", "a-2.mp4", "a-2.mp4"), ("f/", "f-2", "f-2/frame-0001.png")] {
+        let path = folder.0.join(name);
+        let output = Output::open(&path, None, false)?;
+        let taken = if name == "f/" { path.join("frame-0001.png") } else { path };
+        let mut take = |index: usize| {
+            if index == 1 {
+                fs::write(&taken, "precious").unwrap_or_else(|error| panic!("{error}"));
+            }
+            true
+        };
+        let error = output.write(&clip(4, 4, 2)?, &Metadata::default(), &mut take).expect_err(name);
+        let Error::Exists { kept: Some(found), .. } = &error else { panic!("{name}: {error}") };
+        assert!(found.ends_with(kept) && error.hint().is_some(), "{name}: {error}");
+        assert_eq!(fs::read(&taken)?, b"precious", "{name}");
+        assert!(fs::metadata(folder.0.join(new))?.len() > 50, "{name}");
+    }
+    fs::remove_file(folder.0.join("a.gif"))?;
+    let numbered = Output::open(&folder.0.join("a.gif"), None, false)?.numbered();
+    fs::write(folder.0.join("a.gif"), "precious")?;
+    let written = numbered.write(&clip(4, 4, 2)?, &Metadata::default(), &mut |_| true)?;
+    assert!(written.path.ends_with("a-3.gif"), "the next free name: {written:?}");
+    assert_eq!(folder.names()?, ["a-2.gif", "a-2.mp4", "a-3.gif", "a.gif", "a.mp4", "f", "f-2"], "and nothing else");
+    assert_eq!(fs::read_dir(folder.0.join("f"))?.count(), 1, "no frame of the clip that lost");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn what_killed_processes_left_is_removed_by_the_next_one() -> Outcome {
+    let folder = Folder::new("abandoned")?;
+    let file = |name: &str| fs::File::create(folder.0.join(name));
+    let in_use = file(".kinora-1-1.partial")?;
+    in_use.lock()?;
+    for name in [".kinora-1-0.partial", ".kinora-99999999-7.partial", ".kinora-notes.partial", ".kinora-1-x.partial", "a.partial"] {
+        file(name)?;
+    }
+    Output::open(&folder.0.join("a.gif"), None, false)?;
+    assert_eq!(folder.names()?, [".kinora-1-1.partial", ".kinora-1-x.partial", ".kinora-notes.partial", "a.partial"], "ours, not in use");
+    drop(in_use);
+    Output::open(&folder.0.join("frames/"), None, false)?;
+    Output::open(&folder.0.join("%d.png"), None, false)?;
+    assert_eq!(folder.names()?, [".kinora-1-x.partial", ".kinora-notes.partial", "a.partial"], "once its process has ended");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_no_unicode_work() -> Outcome {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    let folder = Folder::new("bytes")?;
+    let names: [(&[u8], &[u8]); 4] =
+        [(b"\xe9.gif", b"\xe9.gif"), (b"\xe9.mp4", b"\xe9.mp4"), (b"\xe9-%02d.png", b"\xe9-01.png"), (b"\xff/", b"\xff/frame-0001.png")];
+    for (name, first) in names {
+        let path = folder.0.join(OsStr::from_bytes(name));
+        let written = write(&path, &clip(4, 4, 2)?)?;
+        assert!(folder.0.join(OsStr::from_bytes(first)).is_file(), "{}: {written:?}", path.display());
+    }
     Ok(())
 }
 
@@ -128,9 +248,18 @@ fn bad_places_are_named_before_anything_runs() -> Outcome {
         assert_eq!(error.code(), code, "{name}: {error}");
         assert!(error.hint().is_some(), "{name} has no hint");
     }
-    let long = Output::open(&folder.0.join(format!("{}.gif", "x".repeat(300))), None, false);
-    let renamed = long.and_then(|output| output.write(&clip(1, 1, 1)?, &Metadata::default(), &mut |_| true));
-    assert_eq!(renamed.expect_err("name too long").code(), "output-failed", "300 characters");
+    for long in [format!("{}.gif", "x".repeat(252)), format!("{}%d.png", "x".repeat(250))] {
+        let output = Output::open(&folder.0.join(&long), None, false);
+        // Ten frames need one digit, the eleventh two.
+        let known = output.and_then(|output| output.check(4, 4, FrameRate::new(12, 1)?, 11));
+        assert_eq!(known.expect_err("name too long").code(), "output-failed", "{long}");
+    }
+    fs::write(folder.0.join("plain"), "")?;
+    for (name, format) in [("plain/a.gif", None), ("plain/new/", None), ("plain/f-%d.png", None)] {
+        let error = Output::open(&folder.0.join(name), format, false).expect_err(name);
+        assert_eq!(error.code(), "output-failed", "{name}: {error}");
+    }
+    fs::remove_file(folder.0.join("plain"))?;
     assert_eq!(folder.names()?, ["dir.gif"], "left behind");
     Ok(())
 }
@@ -155,7 +284,7 @@ fn devices_are_written_in_place_and_links_stay_links() -> Outcome {
 
 /// Frames of an MP4 file as ffmpeg decodes them, RGB, and what it says about the file.
 fn decode_mp4(path: &Path) -> Result<(Vec<u8>, String), Box<dyn std::error::Error>> {
-    let ffmpeg = find_ffmpeg().ok_or("these tests decode with ffmpeg: install it")?;
+    let ffmpeg = find_ffmpeg()?.ok_or("these tests decode with ffmpeg: install it")?;
     let decode = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-sws_flags", "accurate_rnd+full_chroma_int", "-"];
     let decoded = Command::new(&ffmpeg).arg("-i").arg(path).args(decode).output()?;
     let complaints = String::from_utf8_lossy(&decoded.stderr);
@@ -187,6 +316,23 @@ fn mp4_through_ffmpeg_plays() -> Outcome {
     for (width, height) in [(1, 1), (2, 1), (3, 200)] {
         write(&folder.0.join(format!("{width}x{height}.mp4")), &clip(width, height, 1)?)?;
     }
+    Ok(())
+}
+
+#[test]
+fn long_text_comes_back_whole_from_mp4() -> Outcome {
+    let folder = Folder::new("text")?;
+    // A colon makes a protocol of what is before it, a dash an option.
+    fs::create_dir(folder.0.join("12:30 -x"))?;
+    let path = folder.0.join("12:30 -x/-a.mp4");
+    let comment = format!("{{\"prompt\":\"{}\",\"seed\":7}}", "a = b; # \\ é 🏮 ".repeat(3000));
+    let metadata = Metadata { description: "two\nlines".to_owned(), comment: comment.clone(), ..Metadata::default() };
+    Output::open(&path, None, false)?.write(&clip(16, 16, 2)?, &metadata, &mut |_| true)?;
+    let file = fs::read(&path)?;
+    for text in [comment.as_str(), "two\nlines"] {
+        assert!(file.windows(text.len()).any(|window| window == text.as_bytes()), "{} bytes of text are missing", text.len());
+    }
+    assert_eq!(fs::read_dir(folder.0.join("12:30 -x"))?.count(), 1, "no text is left beside the clip");
     Ok(())
 }
 

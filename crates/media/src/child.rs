@@ -1,0 +1,344 @@
+//! Programs of others: both pipes served at once, with a limit of time and of output, ended when asked to.
+//!
+//! A program is ended if no byte goes in or comes out for some time: how long it works is its own business.
+
+use std::{
+    io::{self, Read, Write as _},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Bytes that are kept of what a program says about itself: the last ones tell why it ended.
+const MESSAGE_BYTES: usize = 8 << 10;
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 64 << 10;
+/// How often to look whether a program has ended or is to be ended.
+const TICK: Duration = Duration::from_millis(5);
+/// What a program wrote arrives within this time after its end, even if something it started keeps the pipe open.
+const REST: Duration = Duration::from_millis(300);
+
+/// Programs that run now, to be ended with this process.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// What a program may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest time without a byte going in or coming out.
+    pub silence: Duration,
+    /// Most bytes on its standard output.
+    pub output_bytes: u64,
+}
+
+/// What is said to a program and heard from it.
+pub trait Talk {
+    /// The next bytes for its standard input; `None` once all were given.
+    fn input(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Hears its standard output; `false` if that is enough, which ends the program.
+    fn output(&mut self, _bytes: &[u8]) -> bool {
+        true
+    }
+
+    /// Asked all the time; `false` ends the program.
+    fn keep_going(&mut self) -> bool {
+        true
+    }
+}
+
+/// A program that ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How; `None` if it was ended because its output was enough.
+    pub status: Option<ExitStatus>,
+    /// The end of what it wrote to its standard error.
+    pub messages: String,
+}
+
+impl Ended {
+    /// Whether it did what it should.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.status.is_none_or(|status| status.success())
+    }
+
+    /// The last line of its messages.
+    #[must_use]
+    pub fn last_message(&self) -> &str {
+        self.messages.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no message")
+    }
+}
+
+/// Why a program was not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be started, or not be waited for.
+    #[error("it does not run: {0}")]
+    Start(#[from] io::Error),
+    /// It did nothing.
+    #[error("it did not answer within {} s", limit.as_secs())]
+    Silent {
+        /// The time it had.
+        limit: Duration,
+    },
+    /// It wrote more than anyone wants.
+    #[error("it wrote more than {} kB", limit_bytes / 1000)]
+    Output {
+        /// The bytes it had.
+        limit_bytes: u64,
+    },
+    /// [`Talk::keep_going`] said so.
+    #[error("it was stopped")]
+    Stopped,
+}
+
+/// Everything a program writes, for which [`Limits::output_bytes`] is the bound; its standard input is `input`.
+#[derive(Debug, Default)]
+pub struct Whole {
+    /// What it is still to be told.
+    pub input: Option<Vec<u8>>,
+    /// What it said.
+    pub output: Vec<u8>,
+}
+
+impl Talk for Whole {
+    fn input(&mut self) -> Option<Vec<u8>> {
+        self.input.take()
+    }
+
+    fn output(&mut self, bytes: &[u8]) -> bool {
+        self.output.extend_from_slice(bytes);
+        true
+    }
+}
+
+/// Runs `command` to its end.
+///
+/// # Errors
+/// See [`Problem`]. After an error the program and what it started are gone.
+pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result<Ended, Problem> {
+    let mut running = Running::start(command)?;
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let (to_child, input) = sync_channel::<Vec<u8>>(1);
+    let (send_output, from_child) = sync_channel::<Vec<u8>>(2);
+    if let Some(mut stdin) = running.0.stdin.take() {
+        // A program that does not read to the end may be right all the same.
+        thread::spawn(move || input.into_iter().try_for_each(|bytes| stdin.write_all(&bytes)));
+    }
+    if let Some(stdout) = running.0.stdout.take() {
+        thread::spawn(move || chunks(stdout, &mut |bytes| send_output.send(bytes.to_vec()).is_ok()));
+    }
+    if let Some(stderr) = running.0.stderr.take() {
+        let messages = Arc::clone(&messages);
+        thread::spawn(move || chunks(stderr, &mut |bytes| keep_end(&mut lock(&messages), bytes)));
+    }
+
+    let mut to_child = Some(to_child);
+    let mut next = None;
+    let mut heard = 0u64;
+    let mut life = Instant::now();
+    let status = loop {
+        if !talk.keep_going() {
+            return Err(Problem::Stopped);
+        }
+        if let Some(sender) = &to_child {
+            match next.take().or_else(|| talk.input()) {
+                // Closes its standard input.
+                None => to_child = None,
+                Some(bytes) => match sender.try_send(bytes) {
+                    Ok(()) => life = Instant::now(),
+                    Err(TrySendError::Full(bytes)) => next = Some(bytes),
+                    Err(TrySendError::Disconnected(_)) => to_child = None,
+                },
+            }
+        }
+        match hear(&from_child, next.is_some() || to_child.is_none()) {
+            Some(bytes) => {
+                life = Instant::now();
+                heard += bytes.len() as u64;
+                if heard > limits.output_bytes {
+                    return Err(Problem::Output { limit_bytes: limits.output_bytes });
+                }
+                if !talk.output(&bytes) {
+                    running.end();
+                    break None;
+                }
+            }
+            None => {
+                if let Some(status) = running.0.try_wait()? {
+                    break Some(status);
+                }
+            }
+        }
+        if life.elapsed() > limits.silence {
+            return Err(Problem::Silent { limit: limits.silence });
+        }
+    };
+    // What is still in the pipe belongs to it.
+    let ended = Instant::now();
+    while status.is_some() {
+        match from_child.recv_timeout(REST.saturating_sub(ended.elapsed())) {
+            Ok(bytes) => {
+                heard += bytes.len() as u64;
+                if heard > limits.output_bytes {
+                    return Err(Problem::Output { limit_bytes: limits.output_bytes });
+                }
+                if !talk.output(&bytes) {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    let messages = String::from_utf8_lossy(&lock(&messages)).into_owned();
+    Ok(Ended { status, messages })
+}
+
+/// Ends every program that runs now: for a process that ends without unwinding.
+pub(crate) fn end_all() {
+    for process in lock(&RUNNING).drain(..) {
+        end_group(process);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A chunk of output, waited for a moment if there is nothing else to do.
+fn hear(from_child: &Receiver<Vec<u8>>, wait: bool) -> Option<Vec<u8>> {
+    if !wait {
+        return from_child.try_recv().ok();
+    }
+    match from_child.recv_timeout(TICK) {
+        Ok(bytes) => Some(bytes),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => {
+            thread::sleep(TICK);
+            None
+        }
+    }
+}
+
+fn chunks(mut from: impl Read, take: &mut dyn FnMut(&[u8]) -> bool) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while let Ok(read @ 1..) = from.read(&mut chunk) {
+        if !take(&chunk[..read]) {
+            break;
+        }
+    }
+}
+
+fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    kept.extend_from_slice(bytes);
+    let over = kept.len().saturating_sub(MESSAGE_BYTES);
+    kept.drain(..over);
+    true
+}
+
+/// A program that is ended with everything it started when this is dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> io::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: Ctrl-C on a terminal is for us, who tell it; and what it starts can be ended with it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        let child = command.spawn()?;
+        lock(&RUNNING).push(child.id());
+        Ok(Self(child))
+    }
+
+    fn end(&mut self) {
+        end_group(self.0.id());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+        let process = self.0.id();
+        lock(&RUNNING).retain(|running| *running != process);
+    }
+}
+
+#[cfg(unix)]
+fn end_group(process: u32) {
+    if let Ok(group) = i32::try_from(process) {
+        // Nothing is left of most groups by now.
+        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn end_group(_process: u32) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { silence: Duration::from_millis(700), output_bytes: 1 << 20 };
+
+    fn shell(script: &str, talk: &mut dyn Talk) -> Result<Ended, Problem> {
+        run(Command::new("sh").args(["-c", script]), LIMITS, talk)
+    }
+
+    #[test]
+    fn both_pipes_are_served_at_once() {
+        // More than a pipe holds goes out before the first byte is read.
+        let mut talk = Whole { input: Some(vec![b'x'; 400_000]), output: Vec::new() };
+        let ended = shell("head -c 300000 /dev/zero; wc -c; echo why >&2", &mut talk).unwrap_or_else(|e| panic!("{e}"));
+        assert!(ended.is_success() && ended.last_message() == "why", "{ended:?}");
+        assert_eq!(String::from_utf8_lossy(&talk.output[300_000..]).trim(), "400000");
+    }
+
+    #[test]
+    fn what_does_nothing_is_ended_with_all_it_started() {
+        let begun = Instant::now();
+        for script in ["exec sleep 30", "sleep 30; true", "sleep 30 & wait"] {
+            assert!(matches!(shell(script, &mut Whole::default()), Err(Problem::Silent { .. })), "{script}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "each after its limit");
+        // Alive, though slow as a whole.
+        assert!(shell("for i in 1 2 3 4 5; do echo $i; sleep 0.3; done", &mut Whole::default()).is_ok_and(|ended| ended.is_success()));
+    }
+
+    #[test]
+    fn what_it_leaves_behind_does_not_hold_us_up() {
+        let begun = Instant::now();
+        let mut talk = Whole::default();
+        assert!(shell("sleep 30 & echo a bear", &mut talk).is_ok_and(|ended| ended.is_success()));
+        assert!(talk.output == b"a bear\n" && begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn endless_output_and_stops_end_it() {
+        assert!(matches!(shell("yes", &mut Whole::default()), Err(Problem::Output { .. })));
+        struct Stop(u32);
+        impl Talk for Stop {
+            fn keep_going(&mut self) -> bool {
+                self.0 -= 1;
+                self.0 > 0
+            }
+        }
+        assert!(matches!(shell("sleep 30", &mut Stop(3)), Err(Problem::Stopped)));
+        struct Enough;
+        impl Talk for Enough {
+            fn output(&mut self, _: &[u8]) -> bool {
+                false
+            }
+        }
+        assert!(shell("yes", &mut Enough).is_ok_and(|ended| ended.status.is_none()));
+        assert!(matches!(run(&mut Command::new("/no/such/program"), LIMITS, &mut Enough), Err(Problem::Start(_))));
+        assert!(shell("exit 3", &mut Enough).is_ok_and(|ended| !ended.is_success()));
+    }
+}

@@ -1,0 +1,242 @@
+//! Where one file goes: links followed, checked beforehand, and never over another file unless that was asked for.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Result,
+    files::{Partial, file_error, remove_abandoned},
+    pattern::{Pattern, joined},
+};
+
+/// Links that lead to links are followed so often, as Linux does.
+const MAX_LINKS: usize = 40;
+/// Other names that are tried for a file whose own is taken.
+const MAX_COPIES: u32 = 10_000;
+
+/// Where a file goes; checked when it is opened, so that a bad name fails before there is something to write.
+#[derive(Debug, Clone)]
+pub struct Place {
+    kind: Kind,
+    shown: PathBuf,
+    overwrite: bool,
+    /// A name that is taken meanwhile is as good as the next one.
+    numbered: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Stdout,
+    /// A device or a pipe, written in place: a rename would replace the device itself.
+    Special,
+    /// The file itself, behind all links.
+    File(PathBuf),
+}
+
+/// What will be written to, in its one spelling, so that two can be compared.
+#[derive(Debug, Clone)]
+pub struct Claim(pub(crate) Claimed);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Claimed {
+    /// Devices and pipes take many files.
+    Nothing,
+    Stdout,
+    File(PathBuf),
+    /// In its canonical folder.
+    Sequence(Pattern),
+}
+
+impl Claim {
+    /// Whether both would write the same file, however it is spelled.
+    #[must_use]
+    pub fn collides(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Claimed::Stdout, Claimed::Stdout) => true,
+            (Claimed::File(a), Claimed::File(b)) => a == b,
+            (Claimed::Sequence(frames), Claimed::File(file)) | (Claimed::File(file), Claimed::Sequence(frames)) => {
+                let frame = || file.file_name().is_some_and(|name| frames.matches(name));
+                file == frames.folder() || (file.parent() == Some(frames.folder()) && frame())
+            }
+            (Claimed::Sequence(a), Claimed::Sequence(b)) => a.folder() == b.folder() && a.overlaps(b),
+            _ => false,
+        }
+    }
+}
+
+impl Place {
+    /// Checks that a file can be written to `path`; `-` is standard output.
+    ///
+    /// # Errors
+    /// A file in the way, a missing or read-only folder, a name that is too long.
+    pub fn open(path: &Path, overwrite: bool) -> Result<Self> {
+        let kind = if path == Path::new("-") {
+            Kind::Stdout
+        } else {
+            match fs::metadata(path) {
+                Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Kind::Special,
+                _ => Kind::File(followed(path)?),
+            }
+        };
+        let place = Self { kind, shown: path.to_owned(), overwrite, numbered: false };
+        place.check()?;
+        if let Kind::File(path) = &place.kind {
+            remove_abandoned(path);
+        }
+        Ok(place)
+    }
+
+    /// The same, where the name was made up: if it is taken before the file is finished, the next free one will do.
+    #[must_use]
+    pub fn numbered(self) -> Self {
+        Self { numbered: true, ..self }
+    }
+
+    /// Writes a file by `write`, whole or not at all, and returns where it is and its size in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the name was taken meanwhile; the file is then kept under the name that the error says.
+    pub fn write(&self, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<(PathBuf, u64)> {
+        let failed = |source| file_error("write", &self.shown, source);
+        let at = |error| match error {
+            Error::Write(source) => failed(source),
+            other => other,
+        };
+        match &self.kind {
+            Kind::File(path) => self.write_file(&mut |partial| {
+                let mut out = BufWriter::new(partial.file());
+                write(&mut out).map_err(|error| match error {
+                    Error::Write(source) => file_error("write", path, source),
+                    other => other,
+                })?;
+                out.flush().map_err(failed)
+            }),
+            Kind::Special => {
+                let file = OpenOptions::new().write(true).open(&self.shown).map_err(|source| file_error("open", &self.shown, source))?;
+                let mut out = Counted { inner: BufWriter::new(file), bytes: 0 };
+                write(&mut out).map_err(at)?;
+                out.flush().map_err(failed)?;
+                Ok((self.shown.clone(), out.bytes))
+            }
+            Kind::Stdout => {
+                let mut out = Counted { inner: io::stdout().lock(), bytes: 0 };
+                write(&mut out)?;
+                out.flush()?;
+                Ok((self.shown.clone(), out.bytes))
+            }
+        }
+    }
+
+    /// Whether [`write_file`](Self::write_file) can be used.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File(_))
+    }
+
+    /// As [`write`](Self::write), for who needs the temporary file itself.
+    pub(crate) fn write_file(&self, write: &mut dyn FnMut(&Partial) -> Result<()>) -> Result<(PathBuf, u64)> {
+        // Other programs ran since `open`, perhaps for minutes: what can be known is known before the work of writing.
+        let Kind::File(path) = &self.kind else { return Err(Error::NeedsFile { format: "a temporary file" }) };
+        let partial = Partial::create(path)?;
+        write(&partial)?;
+        let size_bytes = partial.settle(&self.shown)?;
+        let Err(error) = partial.rename(path, self.overwrite) else { return Ok((self.shown.clone(), size_bytes)) };
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(file_error("rename to", &self.shown, error));
+        }
+        // Someone else took the name. What took minutes to make is not thrown away.
+        let copies = (2..MAX_COPIES).map(|copy| (other_name(path, copy), other_name(&self.shown, copy)));
+        for (target, shown) in copies {
+            match partial.rename(&target, false) {
+                Ok(()) if self.numbered => return Ok((shown, size_bytes)),
+                Ok(()) => return Err(Error::Exists { path: self.shown.clone(), kept: Some(shown) }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(_) => break,
+            }
+        }
+        Err(Error::Exists { path: self.shown.clone(), kept: None })
+    }
+
+    /// What this writes to.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        Claim(match &self.kind {
+            Kind::Stdout => Claimed::Stdout,
+            Kind::Special => Claimed::Nothing,
+            Kind::File(path) => Claimed::File(canonical(path)),
+        })
+    }
+
+    /// Nothing in the way, and the folder takes a file of this name.
+    fn check(&self) -> Result<()> {
+        let Kind::File(path) = &self.kind else { return Ok(()) };
+        check_free(path, &self.shown, self.overwrite)?;
+        Partial::create(path).map(drop).map_err(|error| match error {
+            Error::File { action, source, .. } => file_error(action, &self.shown, source),
+            other => other,
+        })
+    }
+}
+
+/// Fails for a folder, for a name that no file can have, and for a file that may not be replaced.
+pub(crate) fn check_free(path: &Path, shown: &Path, overwrite: bool) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(file_error("write", shown, io::ErrorKind::IsADirectory.into())),
+        Ok(_) if !overwrite => Err(Error::Exists { path: shown.to_owned(), kept: None }),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A name that is too long, a file where a folder should be, a folder that cannot be entered.
+        Err(error) => Err(file_error("write", shown, error)),
+    }
+}
+
+/// The file that `path` leads to, which need not exist: links stay links, and what they point to is written.
+pub(crate) fn followed(path: &Path) -> Result<PathBuf> {
+    let mut file = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&file) {
+            Ok(target) => file = file.parent().map_or_else(|| target.clone(), |folder| folder.join(&target)),
+            Err(_) => return Ok(file),
+        }
+    }
+    Err(file_error("follow", path, io::Error::other(format!("more than {MAX_LINKS} links"))))
+}
+
+/// The one spelling of a path that need not exist: that of its deepest folder that does, and the names below it.
+pub(crate) fn canonical(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for folder in absolute.ancestors() {
+        if let Ok(found) = fs::canonicalize(folder) {
+            let below = absolute.strip_prefix(folder).unwrap_or(Path::new(""));
+            return if below.as_os_str().is_empty() { found } else { found.join(below) };
+        }
+    }
+    absolute
+}
+
+/// `clip-2.gif` for `clip.gif`.
+fn other_name(path: &Path, copy: u32) -> PathBuf {
+    let dot = if path.extension().is_some() { "." } else { "" };
+    let number = format!("-{copy}{dot}");
+    path.with_file_name(joined(&[path.file_stem().unwrap_or_default(), number.as_ref(), path.extension().unwrap_or_default()]))
+}
+
+/// A writer that knows how much went through it.
+struct Counted<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(data)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
