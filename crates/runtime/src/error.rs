@@ -132,7 +132,7 @@ pub enum Error {
     },
     /// Recording or running a plan failed.
     #[error(transparent)]
-    Kernels(#[from] kinora_kernels::Error),
+    Kernels(kinora_kernels::Error),
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
@@ -146,6 +146,16 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+impl From<kinora_kernels::Error> for Error {
+    /// Cancelling is the same wherever it is noticed.
+    fn from(error: kinora_kernels::Error) -> Self {
+        match error {
+            kinora_kernels::Error::Cancelled => Self::Cancelled,
+            other => Self::Kernels(other),
+        }
+    }
 }
 
 impl Error {
@@ -211,6 +221,11 @@ impl Error {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_was_stopped_is_a_cancelled_generation() {
+        assert!(matches!(Error::from(kinora_kernels::Error::Cancelled), Error::Cancelled), "one variant for callers to match");
+    }
 
     #[test]
     fn absence_is_told_apart_from_refusal() {

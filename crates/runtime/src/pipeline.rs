@@ -194,7 +194,7 @@ impl VideoPipeline {
         for ((i, request), texts) in places.into_iter().zip(short).zip(texts) {
             match self.prepare(request, None, texts, cancel).await {
                 Ok(job) => jobs.push((i, job)),
-                Err(error) if error.code() == "cancelled" => return Err(error),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
                 Err(error) => results[i] = Some(Err(error)),
             }
         }
@@ -212,7 +212,7 @@ impl VideoPipeline {
                     Ok(latents) => {
                         on_event(*i, Event::Decode { frames: requests[*i].frames });
                         match self.finish(&requests[*i], job, latents, cancel).await {
-                            Err(error) if error.code() == "cancelled" => return Err(error),
+                            Err(Error::Cancelled) => return Err(Error::Cancelled),
                             finished => finished,
                         }
                     }
@@ -221,7 +221,7 @@ impl VideoPipeline {
         }
         for (i, request) in long {
             results[i] = Some(match self.generate(request, cancel, &mut |event| on_event(i, event)).await {
-                Err(error) if error.code() == "cancelled" => return Err(error),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
                 made => made,
             });
         }
