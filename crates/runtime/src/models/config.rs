@@ -1,5 +1,6 @@
 //! Reading a `config.json`, with errors that name the file and the field.
 
+use kinora_kernels::HEAD_SIZES;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -7,6 +8,12 @@ use crate::error::{Error, Result};
 /// Reads a `config.json` called `file`.
 pub(crate) fn parse_config<T: for<'a> Deserialize<'a>>(json: &str, file: &str) -> Result<T> {
     serde_json::from_str(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
+}
+
+/// Refuses heads of a size that attention cannot have; `name` is the field that decides it.
+pub(crate) fn require_head_size(file: &str, name: &str, size: usize) -> Result<()> {
+    let expected = format!("heads of {} to {} channels", HEAD_SIZES.start(), HEAD_SIZES.end());
+    require(file, name, &size, HEAD_SIZES.contains(&size), &expected)
 }
 
 /// Refuses a configuration whose field `name` does not hold what the runtime can do.

@@ -9,7 +9,7 @@ mod latents;
 pub mod ltx;
 pub mod t5;
 
-pub(crate) use config::{parse_config, require};
+pub(crate) use config::{parse_config, require, require_head_size};
 pub use latents::LatentStats;
 
 use family::Family;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::models::{parse_config, require};
+use crate::models::{parse_config, require, require_head_size};
 
 /// `LTXVideoTransformer3DModel`.
 #[derive(Clone, Debug, Deserialize)]
@@ -73,9 +73,10 @@ impl TransformerConfig {
         let width = config.width();
         require(file, "activation_fn", &config.activation_fn, config.activation_fn == "gelu-approximate", "gelu-approximate")?;
         require(file, "qk_norm", &config.qk_norm, config.qk_norm == "rms_norm_across_heads", "rms_norm_across_heads")?;
-        let head = config.attention_head_dim;
-        require(file, "attention_head_dim", &head, head > 0 && head <= 128 && head.is_multiple_of(8), "a multiple of 8 up to 128")?;
+        require_head_size(file, "attention_head_dim", config.attention_head_dim)?;
         require(file, "num_attention_heads", &config.num_attention_heads, config.num_attention_heads > 0, "at least 1")?;
+        // The rotary embedding turns pairs of channels.
+        require(file, "num_attention_heads * attention_head_dim", &width, width.is_multiple_of(2), "an even width")?;
         let cross = config.cross_attention_dim;
         require(file, "cross_attention_dim", &cross, cross == width, &format!("the width {width}"))?;
         let channels = [config.in_channels, config.velocity_channels(), config.caption_channels];
@@ -252,6 +253,8 @@ mod tests {
     fn what_the_runtime_cannot_do_is_named() {
         let problem = |json: &str| TransformerConfig::parse(json, "c.json").expect_err("unsupported").to_string();
         assert!(problem(r#"{"activation_fn": "geglu"}"#).contains("activation_fn: expected gelu-approximate, found geglu"), "activation");
+        let head = problem(r#"{"attention_head_dim": 600, "cross_attention_dim": 19200}"#);
+        assert!(head.contains("attention_head_dim: expected heads of 1 to 512 channels, found 600"), "{head}");
         assert!(problem(r#"{"cross_attention_dim": 7}"#).contains("expected the width 2048, found 7"), "width");
         let short = VaeConfig::parse(r#"{"decoder_layers_per_block": [1]}"#, "c.json").expect_err("too short").to_string();
         assert!(short.contains("number of decoder_layers_per_block: expected 5, found 1"), "{short}");

@@ -5,7 +5,7 @@ use kinora_kernels::{Plan, Tensor};
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::models::{parse_config, require};
+use crate::models::{parse_config, require, require_head_size};
 use crate::nn::{AttentionNames, Embedding, GatedMlp, Mlp, Pattern, RmsNorm, SelfAttention, Weights, activation_from_name};
 
 /// `config.json`, with the defaults of transformers.
@@ -65,6 +65,7 @@ impl T5Config {
         require(file, "relative_attention_max_distance", &distance, distance > buckets / 4, &format!("more than {}", buckets / 4))?;
         let sizes = [config.d_model, config.d_kv, config.d_ff, config.num_heads];
         require(file, "d_model, d_kv, d_ff, num_heads", &format!("{sizes:?}"), !sizes.contains(&0), "at least 1 each")?;
+        require_head_size(file, "d_kv", config.d_kv)?;
         Ok(config)
     }
 
@@ -229,6 +230,12 @@ mod tests {
         let bucket = |offset| relative_bucket(offset, 32, 128);
         assert_eq!([0, -1, -7, -8, 1, 7].map(bucket), [0, 1, 7, 8, 17, 23], "exact below 8, later keys from 16 on");
         assert_eq!([-16, -32, -64, -127, -128, -1000].map(bucket), [10, 12, 14, 15, 15, 15], "logarithmic up to 128");
+    }
+
+    #[test]
+    fn heads_that_attention_cannot_have_are_named() {
+        let error = T5Config::parse(r#"{"d_kv": 513}"#, "c.json").expect_err("too wide").to_string();
+        assert!(error.contains("c.json: d_kv: expected heads of 1 to 512 channels, found 513"), "{error}");
     }
 
     #[test]
