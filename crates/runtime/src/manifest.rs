@@ -25,6 +25,11 @@ impl Index {
         Ok(Self { file: file.into(), values })
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// What stands under `key`, which is what diffusers calls a registered parameter of the pipeline; `null` is absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).filter(|value| !value.is_null())

@@ -185,6 +185,10 @@ pub trait Denoiser: Evaluate + Send + Sync {
     /// Channels of the text states it attends to, which are those of the text encoder.
     fn text_channels(&self) -> usize;
 
+    /// Fields of its `config.json` behind [`latent_channels`](Self::latent_channels) and
+    /// [`text_channels`](Self::text_channels), for errors about components that do not fit each other.
+    fn channel_fields(&self) -> [&'static str; 2];
+
     /// How finely it can be told the noise of its tokens.
     fn noise_levels(&self) -> NoiseLevels;
 

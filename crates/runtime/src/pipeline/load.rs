@@ -82,13 +82,21 @@ impl VideoPipeline {
         let scheduler = "scheduler/scheduler_config.json";
         let schedule = ScheduleConfig::from_json(&(files.read)(scheduler)?, &(files.path)(scheduler))?;
         let mut experts = Vec::new();
-        for range in (class.noise_ranges)(&index)? {
+        let ranges = (class.noise_ranges)(&index)?;
+        for range in &ranges {
             let denoiser = denoiser(files.component(range.folder, class.denoisers, format, &index)?, &index)?;
             experts.push(Expert { denoiser, lowest_timestep: range.lowest_timestep });
         }
         let [first, ..] = experts.as_slice() else { return Err(index.invalid("no component denoises".into())) };
         let vae = autoencoder(files.component("vae", class.autoencoders, format, &index)?, &index)?;
         let text_encoder = text_encoder(files.component("text_encoder", class.text_encoders, format, &index)?, &index)?;
+        for (range, expert) in ranges.iter().zip(&experts) {
+            let file = (files.path)(&format!("{}/config.json", range.folder));
+            check_fit(&file, expert.denoiser.as_ref(), vae.as_ref(), text_encoder.as_ref())?;
+            if expert.denoiser.packing() != first.denoiser.packing() {
+                return Err(Error::InvalidConfig { file, problem: "its tokens are not those of the denoiser before it".into() });
+            }
+        }
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
         let tokenizer = Tokenizer::from_json(&(files.read)("tokenizer/tokenizer.json")?)?;
         let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
@@ -98,6 +106,23 @@ impl VideoPipeline {
         };
         Ok(Self { device, class, manifest, schedule, tokenizer, text_encoder, experts, vae, compression, vocabulary })
     }
+}
+
+/// Refuses a denoiser, whose configuration is called `file`, that works on other latents or other text than there are.
+fn check_fit(file: &str, denoiser: &dyn Denoiser, vae: &dyn Autoencoder, text: &dyn TextEncoder) -> Result<()> {
+    let [latents, captions] = denoiser.channel_fields();
+    let joined: usize = denoiser.packing().iter().product();
+    for (field, found, expected, of) in [
+        (latents, denoiser.latent_channels(), vae.latent_channels(), "channels of vae"),
+        (captions, denoiser.text_channels(), text.width(), "channels of text_encoder"),
+    ] {
+        if found != expected {
+            let packed = if field == latents && joined > 1 { format!(" in each of {joined} latents of a token") } else { String::new() };
+            let problem = format!("{field}: expected the {expected} {of}, found {found}{packed}");
+            return Err(Error::InvalidConfig { file: file.into(), problem });
+        }
+    }
+    Ok(())
 }
 
 /// A registry that lists a class under the wrong kind is a mistake in a family, but no reason to panic.

@@ -8,7 +8,8 @@ use super::rope::BASE_EXTENTS;
 use super::{TokenLayout, Transformer, TransformerInputs};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Inputs, Run, wrong_shape};
-use crate::models::family::{Call, Denoiser, DenoiserInputs, Evaluate, NoiseLevels, Table};
+use crate::models::family::{Call, Denoiser, DenoiserInputs, Evaluate, NoiseLevels, Source, Table};
+use crate::models::require;
 use crate::nn::embed::{TIMESTEP_FEATURES, timestep_features};
 use crate::nn::modulation::distinct;
 
@@ -43,18 +44,27 @@ pub struct LtxDenoiser {
 }
 
 impl LtxDenoiser {
-    /// Puts it together.
+    /// The transformer with what the index of its model says of it.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] for extensions that the transformer cannot have.
-    pub fn new(transformer: Transformer, extensions: Extensions) -> Result<Self> {
-        let invalid = |problem: String| Err(Error::InvalidConfig { file: "model_index.json".into(), problem });
+    pub fn new(transformer: Transformer, source: &Source<'_>) -> Result<Self> {
+        let extensions: Extensions = source.index.kinora()?;
         let Extensions { token_packing, coordinate_channels, .. } = extensions;
         if ![0, COORDINATE_CHANNELS].contains(&coordinate_channels) {
-            return invalid(format!("`kinora.coordinate_channels` is {coordinate_channels}, expected 0 or 15"));
+            return Err(source.index.invalid(format!("`kinora.coordinate_channels`: expected 0 or 15, found {coordinate_channels}")));
         }
         if token_packing.contains(&0) {
-            return invalid(format!("`kinora.token_packing` is {token_packing:?}, expected at least 1 each"));
+            return Err(source.index.invalid(format!("`kinora.token_packing`: expected at least 1 each, found {token_packing:?}")));
+        }
+        // By itself a transformer is given whole tokens, whatever they are made of.
+        if !source.index.is_empty() {
+            let (inputs, outputs) = (transformer.config().in_channels, transformer.config().velocity_channels());
+            let joined: usize = token_packing.iter().product();
+            let whole = format!("a multiple of the {joined} latents of a token");
+            require(source.file, "out_channels", &outputs, outputs.is_multiple_of(joined), &whole)?;
+            let expected = format!("{}, out_channels and coordinate features", outputs + coordinate_channels);
+            require(source.file, "in_channels", &inputs, inputs == outputs + coordinate_channels, &expected)?;
         }
         Ok(Self { transformer, extensions })
     }
@@ -71,6 +81,10 @@ impl Denoiser for LtxDenoiser {
 
     fn text_channels(&self) -> usize {
         self.transformer.config().caption_channels
+    }
+
+    fn channel_fields(&self) -> [&'static str; 2] {
+        ["out_channels", "caption_channels"]
     }
 
     fn noise_levels(&self) -> NoiseLevels {

@@ -32,7 +32,7 @@ pub const FAMILY: Family = Family {
             load: |source| {
                 let config = TransformerConfig::parse(source.config, source.file)?;
                 let model = Transformer::load(&source.weights, &config)?;
-                Ok(Component::Denoiser(Box::new(LtxDenoiser::new(model, source.index.kinora()?)?)))
+                Ok(Component::Denoiser(Box::new(LtxDenoiser::new(model, source)?)))
             },
         },
         ComponentClass {
