@@ -206,6 +206,11 @@ pub enum Op {
     Reindex(Reindex),
     /// Concatenation along the last axis. Inputs: two tensors with equal rows.
     Concat,
+    /// Concatenation of rows, entry by entry. Inputs: two tensors with equal channels.
+    ConcatRows {
+        /// Equal parts of the rows of either.
+        batch: usize,
+    },
     /// `y[r] = table[index[r]]`. Inputs: `table [T, C]`, `index [R]`.
     GatherRows,
     /// Mean of each `group` neighbouring channels.
@@ -246,6 +251,7 @@ impl Op {
             Self::Unary { .. } => "unary",
             Self::Reindex(r) => r.what,
             Self::Concat => "concat",
+            Self::ConcatRows { .. } => "concat_rows",
             Self::GatherRows => "gather_rows",
             Self::GroupMean { .. } => "group_mean",
             Self::GuidanceRescale { .. } => "guidance_rescale",

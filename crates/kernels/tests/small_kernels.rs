@@ -90,12 +90,21 @@ fn more_than_65535_workgroups_fold_into_two_dimensions() {
 #[test]
 fn patches_are_moved_exactly() {
     for (dims, patch) in [([1, 1, 4, 4, 3], [1, 4, 4]), ([2, 4, 6, 2, 5], [2, 3, 1]), ([1, 3, 4, 6, 8], [1, 2, 2])] {
-        for order in [PatchOrder::TimeHeightWidth, PatchOrder::TimeWidthHeight] {
+        for order in [PatchOrder::TimeHeightWidth, PatchOrder::TimeWidthHeight, PatchOrder::ChannelInnermost] {
             check(&dims, 1, |x| x.pixel_unshuffle_3d(patch, order));
             check(&dims, 1, |x| x.pixel_unshuffle_3d(patch, order).pixel_shuffle_3d(patch, order));
         }
     }
     check(&[1, 2, 3, 2, 5], 1, |x| x.repeat_channels(3));
+    check(&[2, 3, 5], 1, |x| x.repeat_each_channel(3));
+    check(&[7, 12], 1, |x| x.transpose_channels(4));
+    check(&[7, 15], 1, |x| x.transpose_channels(3));
+    check(&[3, 5, 6], 1, |x| x.permute(&[2, 0, 1]));
+    check(&[2, 3, 4, 5, 7], 1, |x| x.permute(&[0, 4, 2, 3, 1]));
+    check(&[2, 2, 3, 2, 5], 1, |x| x.upsample_nearest([2, 3, 2]));
+    check(&[1, 1, 9, 7, 8], 1, |x| x.upsample_nearest([1, 2, 2]));
+    check(&[2, 4, 3, 2, 5], 1, |x| x.slice_frames(1, 2));
+    check(&[1, 4, 3, 2, 8], 1, |x| x.slice_frames(3, 1));
     check(&[1, 3, 3, 2, 5], 1, |x| x.take_frames(&[0, 0, 2]));
     check(&[7, 12], 1, |x| x.columns(4, 8).contiguous());
 }
@@ -114,6 +123,9 @@ fn shuffling_back_gives_the_input() {
 fn joining_and_averaging_channels_match_their_twins() {
     for (a, b) in [(3, 5), (4, 8), (128, 15), (1, 1)] {
         check(&[9, a], 1, |x| x.concat(x.plan().input("b", &[9, b], Cadence::Once)));
+    }
+    for (frames, more, c) in [(1, 2, 5), (3, 1, 8), (1, 1, 1)] {
+        check(&[2, frames, 3, 2, c], 1, |x| x.concat_frames(x.plan().input("b", &[2, more, 3, 2, c], Cadence::Once)));
     }
     for (c, group) in [(12, 3), (8, 8), (30, 5)] {
         check(&[5, c], group, |x| x.group_mean(group));

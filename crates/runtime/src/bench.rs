@@ -217,6 +217,12 @@ fn memory_plans() -> Result<Vec<(&'static str, f64, Graph)>> {
         }),
         ("add/8192x512", 3.0 * tensor, plan(|plan| input(plan, "x", &DIMS) + input(plan, "b", &DIMS))?),
         ("gather_rows/8192x512", 2.0 * tensor, plan(|plan| input(plan, "x", &DIMS).gather_rows(index(plan, DIMS[0])))?),
+        ("concat_frames/8x32x32x512", 2.0 * tensor, {
+            plan(|plan| input(plan, "a", &[1, 1, 32, 32, 512]).concat_frames(input(plan, "b", &[1, 7, 32, 32, 512])))?
+        }),
+        ("upsample_nearest/1x2x2/8x16x16x512", 1.25 * tensor, {
+            plan(|plan| input(plan, "x", &[1, 8, 16, 16, 512]).upsample_nearest([1, 2, 2]))?
+        }),
         ("pixel_unshuffle/1x2x2/8x32x32x512", 2.0 * tensor, {
             plan(|plan| input(plan, "x", &[1, 8, 32, 32, 512]).pixel_unshuffle_3d([1, 2, 2], PatchOrder::TimeHeightWidth))?
         }),

@@ -1,6 +1,6 @@
 //! Pointwise operators, concatenation, gathering and group means.
 
-use crate::generated::{binary, concat, gather_rows, group_mean, unary};
+use crate::generated::{binary, concat, concat_rows, gather_rows, group_mean, unary};
 use crate::lower::Lowering;
 use std::ops::{Add, Mul};
 
@@ -78,6 +78,30 @@ impl<'p> Tensor<'p> {
         }
         let shape = self.shape().with_channels(self.channels() + other.channels());
         self.plan().record(Op::Concat, vec![self.operand(), other.operand()], shape, Elem::F32)
+    }
+
+    /// The frames of `self`, then those of `other`, of each batch entry.
+    ///
+    /// | tensor  | shape                  | access |
+    /// |---------|------------------------|--------|
+    /// | `self`  | `[B, F, H, W, C]`      | read   |
+    /// | `other` | `[B, F', H, W, C]`     | read   |
+    /// | result  | `[B, F + F', H, W, C]` | write  |
+    #[track_caller]
+    pub fn concat_frames(self, other: Self) -> Self {
+        self.need_contiguous("concat_rows");
+        other.need_contiguous("concat_rows");
+        let shapes = [self.shape(), other.shape()];
+        let [&[batch, f, h, w, c], &[_, more, ..]] = shapes.each_ref().map(crate::Shape::dims) else {
+            self.plan().fail("concat_rows", "[B, F, H, W, C] twice", format!("{} and {}", shapes[0], shapes[1]));
+            return self;
+        };
+        if *shapes[1].dims() != [batch, more, h, w, c] {
+            self.plan().fail("concat_rows", format!("frames [{batch}, F, {h}, {w}, {c}]"), shapes[1].to_string());
+            return self;
+        }
+        let shape = crate::Shape::new(&[batch, f + more, h, w, c]);
+        self.plan().record(Op::ConcatRows { batch }, vec![self.operand(), other.operand()], shape, Elem::F32)
     }
 
     /// `y[r] = self[index[r]]`.
@@ -178,6 +202,19 @@ pub(super) fn lower_concat(cx: &mut Lowering<'_>) {
     };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
     cx.dispatch(concat::KERNEL, scalars.div_ceil(64), 4.0 * scalars as f64, bindings, |first, end| concat::Params { first, end, ..params });
+}
+
+pub(super) fn lower_concat_rows(batch: usize, cx: &mut Lowering<'_>) {
+    let shape = cx.output_shape();
+    let vectors = shape.rows() * shape.channels4();
+    let per_entry = |i: usize| (cx.shape(i).rows() / batch * shape.channels4()) as u32;
+    let params = concat_rows::Params { vectors: vectors as u32, a_vectors: per_entry(0), b_vectors: per_entry(1), ..Default::default() };
+    let bindings = vec![cx.input(0), cx.input(1), cx.output()];
+    cx.dispatch(concat_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, |first, end| concat_rows::Params {
+        first,
+        end,
+        ..params
+    });
 }
 
 pub(super) fn lower_gather_rows(cx: &mut Lowering<'_>) {

@@ -59,6 +59,7 @@ pub(crate) fn lower(cx: &mut Lowering<'_>) {
         &Op::Unary { activation, scale, offset } => elementwise::lower_unary(activation, scale, offset, cx),
         Op::Reindex(reindex) => reindex::lower_reindex(reindex, cx),
         Op::Concat => elementwise::lower_concat(cx),
+        Op::ConcatRows { batch } => elementwise::lower_concat_rows(*batch, cx),
         Op::GatherRows => elementwise::lower_gather_rows(cx),
         Op::GroupMean { group } => elementwise::lower_group_mean(*group, cx),
         Op::GuidanceRescale { guided_channels } => sample::lower_guidance_rescale(*guided_channels, cx),

@@ -8,13 +8,15 @@ use crate::plan::Elem;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// The order of a patch's positions inside the channels; the original channel is always outermost.
+/// The order of a patch's positions and of the original channel c inside the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchOrder {
     /// (c, time, height, width): token packing and pixel shuffles of LTX-Video.
     TimeHeightWidth,
-    /// (c, time, width, height): patchify of `AutoencoderKLLTXVideo`.
+    /// (c, time, width, height): patchify of the autoencoders of LTX-Video and Wan.
     TimeWidthHeight,
+    /// (time, height, width, c): temporal upsampling of Wan's autoencoder, the only order with the channel innermost.
+    ChannelInnermost,
 }
 
 /// Stored strides of the axes of a contiguous tensor; the last is 1.
@@ -54,14 +56,14 @@ impl<'p> Tensor<'p> {
         self.reindex_from(what, 0, shape, axes, shape.channels())
     }
 
-    /// [`reindex`](Self::reindex) from a column on, which writes `written` scalars of each group (see [`Reindex::written`]).
+    /// [`reindex`](Self::reindex) from a stored scalar on, which writes `written` scalars of each group (see [`Reindex::written`]).
     #[track_caller]
-    fn reindex_from(self, what: &'static str, column: usize, shape: Shape, axes: &[Axis], written: usize) -> Self {
+    fn reindex_from(self, what: &'static str, start: usize, shape: Shape, axes: &[Axis], written: usize) -> Self {
         let axes = simplify(axes);
         if axes.len() > 8 {
             self.plan().fail(what, "at most eight loops", format!("{}", axes.len()));
         }
-        let op = Reindex { what, axes, input_base: self.operand().column + column, written };
+        let op = Reindex { what, axes, input_base: self.operand().column + start, written };
         self.plan().record(Op::Reindex(op), vec![self.operand()], shape, Elem::F32)
     }
 
@@ -161,6 +163,106 @@ impl<'p> Tensor<'p> {
         self.reindex("repeat_channels", out, &[rows, repeats, Axis { extent: c, input_stride: 1, output_stride: 1 }])
     }
 
+    /// Each channel `times` times in a row: channel `c·times + i` is channel `c`.
+    #[track_caller]
+    pub fn repeat_each_channel(self, times: usize) -> Self {
+        self.need_contiguous("repeat_each_channel");
+        let c = self.channels();
+        let out = self.shape().with_channels(c * times);
+        let rows = Axis { extent: self.rows(), input_stride: self.shape().channels4() * 4, output_stride: out.channels4() * 4 };
+        let channels = Axis { extent: c, input_stride: 1, output_stride: times };
+        self.reindex("repeat_each_channel", out, &[rows, channels, Axis { extent: times, input_stride: 0, output_stride: 1 }])
+    }
+
+    /// The channels as a matrix of `outer` rows, transposed: channel `o·C + c` becomes channel `c·outer + o`.
+    #[track_caller]
+    pub fn transpose_channels(self, outer: usize) -> Self {
+        self.need_contiguous("transpose_channels");
+        if outer == 0 || !self.channels().is_multiple_of(outer) {
+            self.plan().fail("transpose_channels", format!("a divisor of {} channels", self.channels()), outer.to_string());
+            return self;
+        }
+        let c = self.channels() / outer;
+        let row = self.shape().channels4() * 4;
+        let rows = Axis { extent: self.rows(), input_stride: row, output_stride: row };
+        let outer_axis = Axis { extent: outer, input_stride: c, output_stride: 1 };
+        self.reindex("transpose_channels", self.shape(), &[rows, outer_axis, Axis { extent: c, input_stride: 1, output_stride: outer }])
+    }
+
+    /// The axes in another order: axis `i` of the result is axis `order[i]`.
+    #[track_caller]
+    pub fn permute(self, order: &[usize]) -> Self {
+        self.need_contiguous("permute");
+        let shape = self.shape();
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..shape.rank()) {
+            self.plan().fail("permute", format!("each axis of {shape} once"), format!("{order:?}"));
+            return self;
+        }
+        let extents: Vec<usize> = order.iter().map(|&axis| shape.dims()[axis]).collect();
+        let out = Shape::new(&extents);
+        let (from, to) = (strides(shape), strides(out));
+        let axes = order.iter().zip(to).map(|(&axis, output_stride)| {
+            let extent = shape.dims()[axis];
+            Axis { extent, input_stride: from[axis], output_stride }
+        });
+        self.reindex("permute", out, &axes.collect::<Vec<_>>())
+    }
+
+    /// Every position `factors` times in time, height and width (nearest neighbour):
+    /// `[B, F, H, W, C]` → `[B, F·ft, H·fh, W·fw, C]`.
+    #[track_caller]
+    pub fn upsample_nearest(self, factors: [usize; 3]) -> Self {
+        let dims = self.shape();
+        let &[b, f, h, w, c] = dims.dims() else {
+            self.plan().fail("upsample_nearest", "[B, F, H, W, C]", dims.to_string());
+            return self;
+        };
+        self.need_contiguous("upsample_nearest");
+        let [ft, fh, fw] = factors;
+        let out = Shape::new(&[b, f * ft, h * fh, w * fw, c]);
+        let (small, big) = (strides(dims), strides(out));
+        let axis = |extent, input_stride, output_stride| Axis { extent, input_stride, output_stride };
+        let axes = [
+            axis(b, small[0], big[0]),
+            axis(f, small[1], big[1] * ft),
+            axis(ft, 0, big[1]),
+            axis(h, small[2], big[2] * fh),
+            axis(fh, 0, big[2]),
+            axis(w, small[3], big[3] * fw),
+            axis(fw, 0, big[3]),
+            axis(c, 1, 1),
+        ];
+        self.reindex("upsample_nearest", out, &axes)
+    }
+
+    /// The frames `start..start + len`: `[B, F, H, W, C]` → `[B, len, H, W, C]`.
+    #[track_caller]
+    pub fn slice_frames(self, start: usize, len: usize) -> Self {
+        let dims = self.shape();
+        let &[b, f, h, w, c] = dims.dims() else {
+            self.plan().fail("slice_frames", "[B, F, H, W, C]", dims.to_string());
+            return self;
+        };
+        if len == 0 || start + len > f {
+            self.plan().fail("slice_frames", format!("a part of 0..{f}"), format!("{start}..{}", start + len));
+            return self;
+        }
+        if len == f {
+            return self;
+        }
+        self.need_contiguous("slice_frames");
+        let out = Shape::new(&[b, len, h, w, c]);
+        let (from, to) = (strides(dims), strides(out));
+        let axes = [
+            Axis { extent: b, input_stride: from[0], output_stride: to[0] },
+            Axis { extent: len * h * w, input_stride: from[3], output_stride: to[3] },
+            Axis { extent: c, input_stride: 1, output_stride: 1 },
+        ];
+        self.reindex_from("slice_frames", start * from[1], out, &axes, c)
+    }
+
     /// The frames with these indices, in this order: `[B, F, H, W, C]` → `[B, indices, H, W, C]`.
     #[track_caller]
     pub fn take_frames(self, indices: &[usize]) -> Self {
@@ -186,9 +288,10 @@ impl<'p> Tensor<'p> {
 /// Loops over (b, f, pt, h, ph, w, pw, c) of a pixel (un)shuffle between a small grid with many channels and a big one.
 fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [usize; 3], order: PatchOrder, to_big: bool) -> Vec<Axis> {
     let [pt, ph, pw] = patch;
-    let (channel_t, channel_h, channel_w) = match order {
-        PatchOrder::TimeHeightWidth => (ph * pw, pw, 1),
-        PatchOrder::TimeWidthHeight => (ph * pw, 1, ph),
+    let (channel_t, channel_h, channel_w, channel) = match order {
+        PatchOrder::TimeHeightWidth => (ph * pw, pw, 1, pt * ph * pw),
+        PatchOrder::TimeWidthHeight => (ph * pw, 1, ph, pt * ph * pw),
+        PatchOrder::ChannelInnermost => (ph * pw * c, pw * c, c, 1),
     };
     let d = grid.dims();
     let loops = [
@@ -199,7 +302,7 @@ fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [u
         (ph, big[2], channel_h),
         (d[3], big[3] * pw, small[3]),
         (pw, big[3], channel_w),
-        (c, 1, pt * ph * pw),
+        (c, 1, channel),
     ];
     let axis = |(extent, big, small)| {
         if to_big {

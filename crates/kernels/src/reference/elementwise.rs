@@ -70,6 +70,15 @@ pub(super) fn concat(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     }
 }
 
+pub(super) fn concat_rows(batch: usize, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
+    let (a, b) = (inputs.rows(0), inputs.rows(1));
+    let (a_rows, b_rows) = (a.count() / batch, b.count() / batch);
+    for (r, out) in rows_mut(y, shape).enumerate() {
+        let (entry, at) = (r / (a_rows + b_rows), r % (a_rows + b_rows));
+        out.copy_from_slice(if at < a_rows { a.row(entry * a_rows + at) } else { b.row(entry * b_rows + at - a_rows) });
+    }
+}
+
 pub(super) fn gather_rows(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (table, index) = (inputs.rows(0), inputs.indices(1));
     for (r, out) in rows_mut(y, shape).enumerate() {

@@ -131,6 +131,7 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         &Op::Unary { activation, scale, offset } => elementwise::unary(activation, scale, offset, inputs, shape, y),
         Op::Reindex(reindex) => elementwise::reindex(reindex, inputs, y),
         Op::Concat => elementwise::concat(inputs, shape, y),
+        Op::ConcatRows { batch } => elementwise::concat_rows(*batch, inputs, shape, y),
         Op::GatherRows => elementwise::gather_rows(inputs, shape, y),
         Op::GroupMean { group } => elementwise::group_mean(*group, inputs, shape, y),
         Op::GuidanceRescale { guided_channels } => elementwise::guidance_rescale(*guided_channels, inputs, y),

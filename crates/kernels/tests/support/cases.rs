@@ -128,6 +128,10 @@ fn others(cases: &mut Vec<Case>) {
     cases.push(case(1, |plan| x(plan, d) * plan.input("b", &[ROWS, d], Cadence::Once)));
     cases.push(case(1, |plan| x(plan, d).columns(4, 12).contiguous()));
     cases.push(case(1, |plan| x(plan, d).concat(plan.input("b", &[ROWS, 7], Cadence::Once))));
+    cases.push(case(1, |plan| {
+        let [a, b] = [("a", 2), ("b", 3)].map(|(name, frames)| plan.input(name, &[2, frames, 3, 1, d], Cadence::Once));
+        a.concat_frames(b)
+    }));
     cases.push(case(4, |plan| x(plan, d).group_mean(4)));
     cases.push(case(1, |plan| x(plan, d).rope(plan.input("angles", &[ROWS, d], Cadence::Once))));
     cases.push(case(1, |plan| x(plan, d).modulate(table(plan, 2 * d), index(plan), ModulationColumns { shift: 0, scale: d })));
