@@ -1,16 +1,17 @@
 """Writes crates/runtime/src/text/categories.rs: the character classes the reference tokenizer uses.
 
-They are those of Unicode 8. Later versions class more characters as marks or punctuation, which
+BERT's are those of Unicode 8. Later versions class more characters as marks or punctuation, which
 would split words differently from how the text encoders were trained, so the classes are read off
 the reference's behaviour, character by character.
 """
 
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 from .common import ROOT
 
 TARGET = ROOT.parent.parent / "crates/runtime/src/text/categories.rs"
-HEAD = '''//! Character classes of BERT's text cleaning, as the reference tokenizer has them (Unicode 8).
+HEAD = '''//! Character classes of BERT's text cleaning and of regular expressions, as the reference tokenizer has them (Unicode 8 for
+//! BERT's).
 //!
 //! Written by `tests/golden/generate.py categories` from the reference's behaviour; do not edit.
 
@@ -51,8 +52,12 @@ def generate() -> None:
     marks = [ord(c) for c in characters if strip.normalize_str(f"a{c}b") == "ab"]
     alone = [ord(c) for c in characters
              if [piece for piece, _ in split.pre_tokenize_str(f"a{c}b")] == ["a", c, "b"]]
+    letters, numbers = ([ord(c) for c in characters if not only.pre_tokenize_str(c)] for only in
+                        (pre_tokenizers.Split(Regex(regex), "removed") for regex in (r"\p{L}", r"\p{N}")))
     TARGET.write_text(
         HEAD
         + table("REMOVED", "Control, format and private-use characters, NUL and U+FFFD.", removed)
         + table("NONSPACING_MARKS", "Marks that strip with their accents.", marks)
-        + table("PUNCTUATION", "Punctuation, and every ASCII character that is neither letter, digit nor space.", alone))
+        + table("PUNCTUATION", "Punctuation, and every ASCII character that is neither letter, digit nor space.", alone)
+        + table("LETTERS", r"`\p{L}`.", letters)
+        + table("NUMBERS", r"`\p{N}`.", numbers))

@@ -1,15 +1,17 @@
 //! Text: prompts to token ids.
 //!
-//! Tokenizers are read from `tokenizer.json`, the file that Hugging Face models carry. The two
-//! families that video models use are covered: `WordPiece` with BERT's cleaning, and Unigram with the
-//! `SentencePiece` normalisation of T5. The goal is the same ids, string by string, including the
+//! Tokenizers are read from `tokenizer.json`, the file that Hugging Face models carry. The three
+//! families that video models use are covered: `WordPiece` with BERT's cleaning, Unigram with the
+//! `SentencePiece` normalisation of T5, and byte-pair encoding as in CLIP and GPT-2. The goal is the same ids, string by string, including the
 //! reference's oddities; `kitoken` was tried first and rejects the steps of current T5 files.
 
+mod bpe;
 mod categories;
 mod charsmap;
 mod expand;
 mod normalize;
 mod pre_tokenize;
+mod split;
 mod tokenizer;
 mod unigram;
 mod wordpiece;

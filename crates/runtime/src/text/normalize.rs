@@ -55,8 +55,10 @@ pub(super) struct Bert {
 #[serde(try_from = "StoredPattern")]
 pub(super) enum Pattern {
     Text(String),
-    /// Two or more spaces: the only regular expression that these tokenizers use.
+    /// Two or more spaces.
     Spaces,
+    /// One or more characters of any kind of white space.
+    WhiteSpace,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +75,8 @@ impl TryFrom<StoredPattern> for Pattern {
             StoredPattern::String(text) if text.is_empty() => Err("an empty pattern cannot be replaced".into()),
             StoredPattern::String(text) => Ok(Self::Text(text)),
             StoredPattern::Regex(regex) if regex == " {2,}" => Ok(Self::Spaces),
-            StoredPattern::Regex(regex) => Err(format!("the regular expression `{regex}` is not supported, only ` {{2,}}` is")),
+            StoredPattern::Regex(regex) if regex == r"\s+" => Ok(Self::WhiteSpace),
+            StoredPattern::Regex(regex) => Err(format!("the regular expression `{regex}` is not supported, only ` {{2,}}` and `\\s+` are")),
         }
     }
 }
@@ -90,6 +93,7 @@ impl Normalize {
             }
             Self::Replace { pattern: Pattern::Text(from), content } => text.replace(from, content),
             Self::Replace { pattern: Pattern::Spaces, content } => replace_spaces(text, content),
+            Self::Replace { pattern: Pattern::WhiteSpace, content } => replace_white_space(text, content),
             Self::Prepend { .. } if text.is_empty() => String::new(),
             Self::Prepend { prepend } => format!("{prepend}{text}"),
             Self::Lowercase => text.chars().flat_map(char::to_lowercase).collect(),
@@ -109,6 +113,17 @@ fn replace_spaces(text: &str, content: &str) -> String {
         out.push_str(&rest[..at]);
         out.push_str(content);
         rest = rest[at..].trim_start_matches(' ');
+    }
+    out + rest
+}
+
+fn replace_white_space(text: &str, content: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(char::is_whitespace) {
+        out.push_str(&rest[..at]);
+        out.push_str(content);
+        rest = rest[at..].trim_start();
     }
     out + rest
 }

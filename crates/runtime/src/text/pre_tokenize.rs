@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::categories::{PUNCTUATION, contains};
+use super::split::{ByteLevel, Split};
 
 /// One step of the `pre_tokenizer` in `tokenizer.json`.
 #[derive(Debug, Deserialize)]
@@ -12,6 +13,8 @@ pub(super) enum PreTokenize {
     BertPreTokenizer,
     WhitespaceSplit,
     Metaspace(Metaspace),
+    Split(Split),
+    ByteLevel(ByteLevel),
 }
 
 /// Spaces become a visible character, so that words carry their word boundary.
@@ -52,12 +55,14 @@ impl PreTokenize {
             Self::BertPreTokenizer => cut(&pieces, |text| text.split(char::is_whitespace).flat_map(isolate_punctuation).collect()),
             Self::WhitespaceSplit => cut(&pieces, |text| text.split(char::is_whitespace).collect()),
             Self::Metaspace(metaspace) => metaspace.apply(pieces),
+            Self::Split(split) => cut(&pieces, |text| split.parts(text)),
+            Self::ByteLevel(bytes) => bytes.apply(pieces),
         }
     }
 }
 
 /// Replaces every piece by those of its parts that are not empty.
-fn cut<'a>(pieces: &'a [Piece], split: impl Fn(&'a str) -> Vec<&'a str>) -> Vec<Piece> {
+pub(super) fn cut<'a>(pieces: &'a [Piece], split: impl Fn(&'a str) -> Vec<&'a str>) -> Vec<Piece> {
     let parts = pieces.iter().flat_map(|piece| {
         let at_start = |part: &str| piece.first && part.as_ptr() == piece.text.as_ptr();
         split(&piece.text).into_iter().map(move |part| Piece { text: part.into(), first: at_start(part) })

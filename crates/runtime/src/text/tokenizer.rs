@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::bpe::Bpe;
 use super::normalize::Normalize;
 use super::pre_tokenize::{Piece, PreTokenize};
 use super::unigram::Unigram;
@@ -34,7 +35,7 @@ impl Encoding {
     }
 }
 
-/// A `WordPiece` or Unigram tokenizer.
+/// A `WordPiece`, Unigram or byte-pair tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
     added: Vec<AddedToken>,
@@ -50,6 +51,7 @@ pub struct Tokenizer {
 enum Model {
     WordPiece(WordPiece),
     Unigram(Unigram),
+    Bpe(Bpe),
 }
 
 impl Model {
@@ -57,6 +59,7 @@ impl Model {
         match self {
             Self::WordPiece(model) => model.encode(piece, ids),
             Self::Unigram(model) => model.encode(piece, ids),
+            Self::Bpe(model) => model.encode(piece, ids),
         }
     }
 
@@ -64,13 +67,16 @@ impl Model {
         match self {
             Self::WordPiece(model) => model.id(token),
             Self::Unigram(model) => model.id(token),
+            Self::Bpe(model) => model.id(token),
         }
     }
 
-    fn unknown(&self) -> Option<u32> {
+    /// Whether it has an id for every text. Byte-pair models may do without: they drop what they do not know.
+    fn is_complete(&self) -> bool {
         match self {
-            Self::WordPiece(model) => model.unknown(),
-            Self::Unigram(model) => model.unknown(),
+            Self::WordPiece(model) => model.unknown().is_some(),
+            Self::Unigram(model) => model.unknown().is_some(),
+            Self::Bpe(_) => true,
         }
     }
 }
@@ -104,13 +110,27 @@ struct ModelKind<'a> {
     #[serde(borrow, rename = "type")]
     name: Option<Cow<'a, str>>,
     unk_token: Option<IgnoredAny>,
+    merges: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "type")]
+#[expect(clippy::enum_variant_names, reason = "the names that the files have")]
 enum Template {
-    TemplateProcessing { single: Vec<Part>, special_tokens: HashMap<String, SpecialToken> },
-    BertProcessing { cls: (String, u32), sep: (String, u32) },
+    TemplateProcessing {
+        single: Vec<Part>,
+        special_tokens: HashMap<String, SpecialToken>,
+    },
+    BertProcessing {
+        cls: (String, u32),
+        sep: (String, u32),
+    },
+    RobertaProcessing {
+        cls: (String, u32),
+        sep: (String, u32),
+    },
+    /// Changes offsets only.
+    ByteLevel {},
 }
 
 #[derive(Deserialize)]
@@ -128,7 +148,8 @@ impl Template {
     /// The ids before and after the prompt.
     fn around(self) -> Result<[Vec<u32>; 2], String> {
         let (single, special_tokens) = match self {
-            Self::BertProcessing { cls, sep } => return Ok([vec![cls.1], vec![sep.1]]),
+            Self::BertProcessing { cls, sep } | Self::RobertaProcessing { cls, sep } => return Ok([vec![cls.1], vec![sep.1]]),
+            Self::ByteLevel {} => return Ok([Vec::new(), Vec::new()]),
             Self::TemplateProcessing { single, special_tokens } => (single, special_tokens),
         };
         let mut around = [Vec::new(), Vec::new()];
@@ -171,7 +192,7 @@ impl Tokenizer {
         let file: File<'_> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         let model = parse_model(file.model.get())?;
         let [before, after] = file.post_processor.map_or(Ok([Vec::new(), Vec::new()]), Template::around)?;
-        if model.unknown().is_none() {
+        if !model.is_complete() {
             return Err("the vocabulary has no token for what is unknown".into());
         }
         if let Some(token) = file.added_tokens.iter().find(|token| token.single_word || token.content.is_empty()) {
@@ -264,11 +285,17 @@ enum Segment<'a> {
 
 fn parse_model(json: &str) -> Result<Model, String> {
     let kind: ModelKind<'_> = serde_json::from_str(json).map_err(|e| e.to_string())?;
-    let name = kind.name.as_deref().unwrap_or(if kind.unk_token.is_some() { "WordPiece" } else { "Unigram" });
+    let early = || match (&kind.merges, &kind.unk_token) {
+        (Some(_), _) => "BPE",
+        (None, Some(_)) => "WordPiece",
+        (None, None) => "Unigram",
+    };
+    let name = kind.name.as_deref().unwrap_or_else(early);
     match name {
         "WordPiece" => serde_json::from_str(json).map(Model::WordPiece),
         "Unigram" => serde_json::from_str(json).map(Model::Unigram),
-        other => return Err(format!("the model `{other}` is not supported, only WordPiece and Unigram are")),
+        "BPE" => serde_json::from_str(json).map(Model::Bpe),
+        other => return Err(format!("the model `{other}` is not supported, only WordPiece, Unigram and BPE are")),
     }
     .map_err(|e| format!("the {name} model: {e}"))
 }

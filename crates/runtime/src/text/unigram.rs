@@ -8,13 +8,15 @@ use serde::Deserialize;
 const UNKNOWN_PENALTY: f64 = 10.0;
 
 #[derive(Debug, Deserialize)]
-#[serde(try_from = "Stored")]
+#[serde(from = "Stored")]
 pub(super) struct Unigram {
     /// Entry to id and logarithm of its probability.
     entries: HashMap<String, (u32, f64)>,
     unk_id: Option<u32>,
     unknown_score: f64,
     longest_bytes: usize,
+    /// The ids of all bytes, if unknown characters are spelled in bytes.
+    bytes: Option<Vec<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -25,23 +27,26 @@ struct Stored {
     byte_fallback: bool,
 }
 
-impl TryFrom<Stored> for Unigram {
-    type Error = &'static str;
-
-    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
-        if stored.byte_fallback {
-            return Err("byte_fallback is not supported");
-        }
+impl From<Stored> for Unigram {
+    fn from(stored: Stored) -> Self {
         let lowest = stored.vocab.iter().fold(f64::INFINITY, |low, (_, score)| low.min(*score));
         let longest_bytes = stored.vocab.iter().map(|(entry, _)| entry.len()).max().unwrap_or(0);
         let count = stored.vocab.len();
-        Ok(Self {
-            entries: stored.vocab.into_iter().zip(0..).map(|((entry, score), id)| (entry, (id, score))).collect(),
+        let entries: HashMap<_, _> = stored.vocab.into_iter().zip(0..).map(|((entry, score), id)| (entry, (id, score))).collect();
+        let bytes = || byte_ids(|token| entries.get(token).map(|&(id, _)| id));
+        Self {
+            bytes: stored.byte_fallback.then(bytes).flatten(),
+            entries,
             unk_id: stored.unk_id.filter(|&id| (id as usize) < count),
             unknown_score: lowest - UNKNOWN_PENALTY,
             longest_bytes,
-        })
+        }
     }
+}
+
+/// The ids of the tokens `<0x00>` to `<0xFF>`; `None` if one is missing.
+pub(super) fn byte_ids(id: impl Fn(&str) -> Option<u32>) -> Option<Vec<u32>> {
+    (0..=u8::MAX).map(|byte| id(&format!("<0x{byte:02X}>"))).collect()
 }
 
 /// The best way found to reach a position.
@@ -62,7 +67,7 @@ impl Unigram {
         self.entries.get(token).map(|&(id, _)| id)
     }
 
-    /// Appends the ids of a piece (Viterbi); neighbouring unknown characters become one unknown id.
+    /// Appends the ids of a piece (Viterbi); neighbouring unknown characters become one unknown id, or their bytes.
     pub(super) fn encode(&self, piece: &str, ids: &mut Vec<u32>) {
         let Some(unknown) = self.unk_id else { return };
         let mut best: Vec<Option<Arrival>> = vec![None; piece.len() + 1];
@@ -94,8 +99,10 @@ impl Unigram {
         let before = ids.len();
         let mut end = piece.len();
         while let Some(Arrival { start, id, .. }) = best[end].filter(|_| end > 0) {
-            if id != unknown || ids[before..].last() != Some(&unknown) {
-                ids.push(id);
+            match &self.bytes {
+                Some(bytes) if id == unknown => ids.extend(piece[start..end].bytes().rev().map(|byte| bytes[usize::from(byte)])),
+                _ if id != unknown || ids[before..].last() != Some(&unknown) => ids.push(id),
+                _ => {}
             }
             end = start;
         }
