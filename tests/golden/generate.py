@@ -6,7 +6,7 @@
 import importlib
 import sys
 
-PARTS = ["ltx_transformer", "ltx_vae", "text_encoders", "schedulers", "solvers", "sampler", "tokenizer", "categories"]
+PARTS = ["ltx_transformer", "ltx_vae", "text_encoders", "schedulers", "solvers", "sampler", "tokenizer", "categories", "true_size"]
 
 
 def main() -> None:
