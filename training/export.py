@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from . import quantise
-from .captions import prompt, vocabulary
+from .captions import prompt
 from .config import COORDINATE_CHANNELS, FPS, FRAMES, PACKING, SIZE, TEXT_TOKENS
 from .dit import SHEET, averaged
 from .packing import ROPE_SCALE
+from .text import write_vocabulary
 from .vae import load as load_vae
 
 # On this small vocabulary guidance hurts (latent error against the real clips at 12 steps: 0.097
@@ -49,6 +50,7 @@ def index(distilled: bool) -> dict:
             "schedule": "linear",
             "distilled": distilled,
             "vocabulary": "vocabulary.json",
+            "vocabulary_states": "vocabulary.safetensors",
         },
     }
 
@@ -89,7 +91,7 @@ def main(work: Path, out: Path) -> None:
         },
     )
     _json(out / "model_index.json", index(distilled))
-    _json(out / "vocabulary.json", vocabulary())
+    write_vocabulary(out)
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())

@@ -6,14 +6,16 @@ state: 0.85; the first two layers alone: 0.72, with a vocabulary of 5,380 tokens
 """
 
 import json
+import sys
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
+from .captions import phrases, vocabulary
 from .config import TEXT_TOKENS
-from .quantise import load
+from .quantise import load, save
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -88,3 +90,27 @@ class TextEncoder:
         ids = torch.tensor([e.ids for e in encoded])
         mask = torch.tensor([e.attention_mask for e in encoded])
         return self.model(ids, attention_mask=mask).last_hidden_state, mask.float()
+
+
+def pooled(encoder: TextEncoder, texts: list[str]) -> torch.Tensor:
+    """[N, 384]: the mean over each text's tokens, [CLS] and [SEP] among them, of length 1."""
+    means = []
+    for at in range(0, len(texts), 64):
+        states, mask = encoder(texts[at : at + 64])
+        means.append((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+    return torch.nn.functional.normalize(torch.cat(means), dim=-1)
+
+
+def write_vocabulary(folder: Path) -> None:
+    """Writes what readers of prompts need to an exported model: the words, and `phrases` [N, 384],
+    their pooled states."""
+    content = vocabulary()
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (folder / "vocabulary.json").write_text(text + "\n")
+    states = pooled(TextEncoder(folder), phrases(content))
+    save(dict(phrases=states), folder / "vocabulary.safetensors")
+    (folder / "vocabulary.safetensors").chmod(0o644)
+
+
+if __name__ == "__main__":
+    write_vocabulary(Path(sys.argv[1]))

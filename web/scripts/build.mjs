@@ -8,7 +8,7 @@ import { buildSync, transformSync } from 'esbuild';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
-const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae', 'vocabulary.json'];
+const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae', 'vocabulary.json', 'vocabulary.safetensors'];
 
 /** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
 function model(name) {

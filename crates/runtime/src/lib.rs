@@ -15,6 +15,7 @@ pub mod request;
 pub mod sampling;
 pub mod shape;
 pub mod text;
+pub mod understanding;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -91,6 +91,8 @@ pub struct Manifest {
     pub max_text_tokens: usize,
     /// File with the words the model knows, if it lists them.
     pub vocabulary: Option<String>,
+    /// File with the pooled states of the phrases among them, for words it does not list.
+    pub vocabulary_states: Option<String>,
 }
 
 /// The keys of the `kinora` object that every family has.
@@ -106,6 +108,7 @@ struct Overrides {
     fps: Option<f32>,
     max_text_tokens: Option<usize>,
     vocabulary: Option<String>,
+    vocabulary_states: Option<String>,
 }
 
 impl Manifest {
@@ -126,6 +129,7 @@ impl Manifest {
             fps: own.fps.unwrap_or(defaults.fps),
             max_text_tokens: own.max_text_tokens.unwrap_or(class.text.max_tokens),
             vocabulary: own.vocabulary,
+            vocabulary_states: own.vocabulary_states,
         };
         let counts =
             [manifest.default_steps, manifest.default_width, manifest.default_height, manifest.default_frames, manifest.max_text_tokens];

@@ -5,6 +5,7 @@ mod encode;
 mod job;
 mod load;
 mod outlook;
+mod prompts;
 mod text;
 mod windows;
 
@@ -27,6 +28,7 @@ use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape, size_for_aspect};
 use crate::text::{Tokenizer, Vocabulary, expansion_task};
+use crate::understanding::Understanding;
 
 /// A finished clip.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,7 @@ pub struct VideoPipeline {
     vae: Box<dyn Autoencoder>,
     compression: Compression,
     vocabulary: Option<Vocabulary>,
+    understanding: Option<Understanding>,
 }
 
 impl VideoPipeline {

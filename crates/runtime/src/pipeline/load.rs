@@ -11,10 +11,12 @@ use crate::error::{Error, Result};
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
 use crate::models::family::{Autoencoder, Denoiser, TextEncoder};
+use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::Compression;
 use crate::text::{Tokenizer, Vocabulary};
+use crate::understanding::Understanding;
 use crate::weights::{Checkpoint, ModelFiles};
 
 /// The files of a model, wherever they are.
@@ -104,7 +106,9 @@ impl VideoPipeline {
             None | Some((_, Err(Error::NotFound { .. }))) => None,
             Some((name, text)) => Some(Vocabulary::parse(&text?, &(files.path)(name))?),
         };
-        Ok(Self { device, class, manifest, schedule, tokenizer, text_encoder, experts, vae, compression, vocabulary })
+        let understanding =
+            vocabulary.clone().map(|vocabulary| understanding(vocabulary, &manifest, files, text_encoder.width())).transpose()?;
+        Ok(Self { device, class, manifest, schedule, tokenizer, text_encoder, experts, vae, compression, vocabulary, understanding })
     }
 }
 
@@ -123,6 +127,16 @@ fn check_fit(file: &str, denoiser: &dyn Denoiser, vae: &dyn Autoencoder, text: &
         }
     }
     Ok(())
+}
+
+/// The words of a model, with the states of its phrases if they are among its files.
+fn understanding(vocabulary: Vocabulary, manifest: &Manifest, files: &Files<'_>, width: usize) -> Result<Understanding> {
+    let states = match manifest.vocabulary_states.as_deref().map(|name| (name, (files.read)(name))) {
+        None | Some((_, Err(Error::NotFound { .. }))) => None,
+        Some((name, bytes)) => Some(Checkpoint::from_files((files.path)(name), vec![((files.path)(name), bytes?)])?),
+    };
+    let weights = states.as_ref().map(|states| Weights::new(states, WeightFormat::F32));
+    Understanding::load(vocabulary, weights.as_ref(), width)
 }
 
 /// A registry that lists a class under the wrong kind is a mistake in a family, but no reason to panic.

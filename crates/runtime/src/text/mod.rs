@@ -16,5 +16,5 @@ mod tokenizer;
 mod unigram;
 mod wordpiece;
 
-pub use expand::{Object, Vocabulary, expansion_task};
+pub use expand::{Known, Object, Vocabulary, expansion_task};
 pub use tokenizer::{Encoding, Tokenizer};
