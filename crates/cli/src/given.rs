@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kinora_media::{Footage, FrameRate};
+use kinora_media::{FrameRate, Need, Part, Source};
 use kinora_runtime::{
     GenerateRequest, VideoPipeline,
     conditioning::{Conditioning, Direction, ImagePlace, Long, PromptParts},
@@ -15,46 +15,53 @@ use crate::{
     generate::shown_path,
 };
 
-/// What was read, before the size of the clip is known.
+/// What was opened, before the size of the clip is known.
 pub(crate) struct Given {
-    parts: PromptParts<Source>,
+    parts: PromptParts<Opened>,
     args: GivenArgs,
 }
 
-struct Source {
+/// A file, and which part of it counts where not all of it does.
+struct Opened {
     path: PathBuf,
-    footage: Footage,
+    source: Source,
+    part: fn(usize) -> Part,
+    /// Whether to say so.
+    tells_cut: bool,
 }
 
-impl Source {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        Ok(Self { path: path.to_owned(), footage: Footage::open(path)? })
+impl Opened {
+    fn clip(path: &Path, part: fn(usize) -> Part) -> Result<Self, Failure> {
+        Ok(Self { path: path.to_owned(), source: Source::open(path)?, part, tells_cut: true })
     }
 
     fn still(path: &Path) -> Result<Self, Failure> {
-        let footage = Footage::open(path)?.into_image().map_err(|error| error.in_file(path))?;
-        Ok(Self { path: path.to_owned(), footage })
+        let opened = Self { tells_cut: false, ..Self::clip(path, Part::First)? };
+        opened.source.check_image().map_err(|error| error.in_file(path))?;
+        Ok(opened)
     }
 }
 
 impl Given {
-    /// Reads every file, so that a wrong one is found before the model is loaded.
+    /// Opens every file, so that a wrong one is found before the model is loaded; pixels are read once their size is known.
     pub(crate) fn open(args: &GivenArgs) -> Result<Self, Failure> {
         let first = args.image.iter().map(|path| (ImagePlace::Frame(0), path));
         let last = args.last_image.iter().map(|path| (ImagePlace::Last, path));
         let keys = args.keyframe.iter().map(|(frame, path)| (ImagePlace::Frame(*frame), path));
-        let images = first.chain(last).chain(keys).map(|(place, path)| Ok((place, Source::still(path)?)));
-        let open = |path: &Option<PathBuf>| path.as_deref().map(Source::open).transpose();
+        let images = first.chain(last).chain(keys).map(|(place, path)| Ok((place, Opened::still(path)?)));
+        let open = |path: &Option<PathBuf>, part| path.as_deref().map(|path| Opened::clip(path, part)).transpose();
+        // What is to go on goes on from its end.
+        let from_its_end = args.extend == Some(ExtendDirection::Forward) || args.connect.is_some() || args.repeat;
         let parts = PromptParts {
             images: images.collect::<Result<_, Failure>>()?,
-            video: open(&args.video)?,
+            video: open(&args.video, if from_its_end { Part::Last } else { Part::First })?,
             extend: args.extend.map(|direction| match direction {
                 ExtendDirection::Forward => Direction::Forward,
                 ExtendDirection::Backward => Direction::Backward,
             }),
-            connect: open(&args.connect)?,
+            connect: open(&args.connect, Part::First)?,
             repeat: args.repeat,
-            mask: open(&args.mask)?,
+            mask: open(&args.mask, Part::First)?.map(|mask| Opened { tells_cut: false, ..mask }),
             strength: args.strength,
             overlap: args.overlap as usize,
             window: args.window.map(|frames| frames as usize),
@@ -64,9 +71,10 @@ impl Given {
     }
 
     /// Frames of the result where none are asked for: as many as the clip that is changed has.
-    pub(crate) fn frames(&self, pipeline: &VideoPipeline) -> Option<usize> {
-        let most = self.parts.edited()?.footage.at_rate(rate(pipeline).ok()?).len();
-        Some(pipeline.frames_up_to(most.min(pipeline.manifest().default_frames)))
+    pub(crate) fn frames(&self, pipeline: &VideoPipeline) -> Result<Option<usize>, Failure> {
+        let Some(edited) = self.parts.edited() else { return Ok(None) };
+        let frames = edited.source.frames_at(rate(pipeline)?, pipeline.manifest().default_frames)?;
+        Ok(Some(pipeline.frames_up_to(frames)))
     }
 
     /// What the runtime is given for a request whose size is settled. `note` hears of what may surprise.
@@ -128,19 +136,23 @@ fn rate(pipeline: &VideoPipeline) -> Result<FrameRate, Failure> {
 
 /// At most `most` frames of a source in the size of the result.
 fn fitted(
-    source: &Source,
+    opened: &Opened,
     most: usize,
     request: &GenerateRequest,
     rate: FrameRate,
     background: [u8; 3],
     note: &mut dyn FnMut(String),
 ) -> Result<Vec<Vec<u8>>, Failure> {
-    let Source { path, footage } = source;
+    let Opened { path, source, part, tells_cut } = opened;
+    let name = path.display().to_string();
     let [width, height] = [request.width, request.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
-    if let Some(text) = footage.enlargement_note(&path.display().to_string(), width, height) {
+    if let Some(text) = source.enlargement_note(&name, width, height) {
         note(text);
     }
-    let mut indices = footage.at_rate(rate);
-    indices.truncate(most);
-    Ok(footage.fitted(&indices, width, height, background)?)
+    let need = Need { width, height, rate, part: part(most), background };
+    let taken = source.take(&need)?;
+    if let Some(text) = taken.cut_note(&name, &need).filter(|_| *tells_cut) {
+        note(text);
+    }
+    Ok(taken.frames)
 }

@@ -94,7 +94,7 @@ pub(crate) fn request(
             note(format!("{}:{} becomes {}x{}, the nearest size of this model", ratio[0], ratio[1], request.width, request.height));
         }
     }
-    request.frames = given.frames(pipeline).unwrap_or(request.frames);
+    request.frames = given.frames(pipeline)?.unwrap_or(request.frames);
     let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
     replace(&mut request.width, width);
     replace(&mut request.height, height);
@@ -105,6 +105,8 @@ pub(crate) fn request(
     request.negative = args.negative.clone().unwrap_or_default();
     request.seed = seed;
     request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    // Not after images were scaled to an absurd size.
+    pipeline.validate(&request)?;
     request.conditioning = given.conditioning(&request, pipeline, note)?;
     request.long = given.long(&request, args.frames, pipeline)?;
     pipeline.validate(&request)?;

@@ -92,7 +92,7 @@ fn strength_and_mask_decide_what_changes() -> Outcome {
     let folder = filled("mask")?;
     let pixels = |words: &[&str]| -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         folder.made(&[words, &["--video", "clip.apng", "-o", "out.y4m"]].concat())?;
-        Ok(kinora_media::Footage::open(&folder.0.join("out.y4m"))?.frames().concat())
+        Ok(kinora_media::Source::open(&folder.0.join("out.y4m"))?.whole()?.concat())
     };
     let kept = pixels(&["--strength", "1"])?;
     assert_eq!(kept, pixels(&["--strength", "1", "--steps", "3"])?, "a clip that is kept does not depend on the steps");

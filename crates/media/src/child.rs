@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Bytes that are kept of what a program says about itself: the last ones tell why it ended.
-const MESSAGE_BYTES: usize = 8 << 10;
+const MESSAGE_BYTES: usize = 64 << 10;
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 /// How often to look whether a program has ended or is to be ended.

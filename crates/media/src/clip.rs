@@ -59,10 +59,6 @@ impl Clip {
         &self.frames
     }
 
-    pub(crate) fn into_frames(self) -> Vec<Vec<u8>> {
-        self.frames
-    }
-
     /// True if no pixel is transparent, so that the alpha channel carries nothing.
     #[must_use]
     pub fn is_opaque(&self) -> bool {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::read::FORMATS;
+use crate::decode::FORMATS;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Turns a clip of RGBA frames into a file that people can watch, and reads images and clips as prompts ([`Footage`]).
+//! Turns a clip of RGBA frames into a file that people can watch, and reads images and clips as prompts ([`Source`]).
 //!
 //! The encoders write to any [`std::io::Write`] and need neither GPU, threads nor processes, so they
 //! also serve the browser. [`Output`] adds what a command line needs: the format chosen by the file
@@ -25,14 +25,16 @@
 //! # Ok::<(), kinora_media::Error>(())
 //! ```
 
+mod apng;
 pub mod child;
 mod clip;
+mod decode;
+mod demux;
 mod encode;
 mod error;
 mod ffmpeg;
 mod files;
 mod fit;
-mod footage;
 mod gif;
 mod h264;
 mod mp4;
@@ -41,7 +43,8 @@ mod palette;
 mod pattern;
 mod place;
 mod png;
-mod read;
+mod sample;
+mod source;
 mod y4m;
 mod yuv;
 
@@ -50,9 +53,10 @@ pub use encode::{Format, encode};
 pub use error::Error;
 pub use ffmpeg::find_ffmpeg;
 pub use files::discard_unfinished;
-pub use footage::Footage;
 pub use output::{Output, Written};
 pub use place::{Claim, Place};
+pub use sample::{Need, Part, Taken};
+pub use source::Source;
 
 /// Result of every function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,11 +1,14 @@
 //! YUV4MPEG2: a text header, then raw planes; the format video tools pipe to each other.
 //!
 //! Written planes are 4:4:4 (`C444`), so any size is allowed and no colour is averaged away, in BT.601
-//! limited range; 4:2:0, 4:2:2 and luminance alone are read too. The format has no place for a prompt.
+//! limited range; 4:2:0, 4:2:2, 4:1:1, luminance alone, alpha and up to 16 bits are read too. The format has no place for a prompt.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::{BufRead, Read as _, Write},
+    path::PathBuf,
+};
 
-use crate::{Clip, Error, Footage, KeepGoing, Result, read, yuv::BT601};
+use crate::{Clip, Error, KeepGoing, Result, fit::Shape, sample::Frame, yuv::BT601};
 
 pub(crate) fn encode(clip: &Clip, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
     let (width, height, rate) = (clip.width(), clip.height(), clip.frame_rate());
@@ -23,103 +26,161 @@ pub(crate) fn encode(clip: &Clip, out: &mut dyn Write, keep_going: &mut KeepGoin
     Ok(())
 }
 
-/// What the header says.
-struct Header {
-    width: u32,
-    height: u32,
-    /// Seconds per frame.
-    seconds: f64,
-    /// How often each axis of a chroma plane is halved; `None` for luminance alone.
-    halved: Option<[u32; 2]>,
-    full_range: bool,
+/// Longest line of text in a file, in bytes.
+const MAX_LINE_BYTES: u64 = 4096;
+
+/// Whether a file begins as one.
+pub(crate) fn is_y4m(start: &[u8]) -> bool {
+    start.starts_with(b"YUV4MPEG2")
 }
 
-/// Reads a whole file, 8 bits per sample.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Footage> {
-    let (line, mut rest) = line(bytes).ok_or_else(|| broken("its header has no end".into()))?;
-    let header = header(line)?;
-    let (width, height) = (header.width as usize, header.height as usize);
-    let [chroma_width, chroma_height] = match header.halved {
-        Some([x, y]) => [width.div_ceil(1 << x), height.div_ceil(1 << y)],
-        None => [0, 0],
-    };
-    let frame_bytes = width * height + 2 * chroma_width * chroma_height;
-    let mut frames = Vec::new();
-    while !rest.is_empty() {
-        let (_, data) = line_of_frame(rest).ok_or_else(|| broken(format!("frame {} does not begin with FRAME", frames.len())))?;
-        if data.len() < frame_bytes {
-            return Err(broken(format!("frame {} ends after {} of {frame_bytes} bytes", frames.len(), data.len())));
+/// The planes behind the luminance.
+#[derive(Debug, Clone, Copy)]
+struct Planes {
+    /// How often each axis of a chroma plane is halved; `None` for luminance alone.
+    halved: Option<[u32; 2]>,
+    has_alpha: bool,
+    /// 8 to 16; beyond 8 a sample has two bytes, the low one first.
+    bits: u32,
+}
+
+/// Frames of a file that is read as far as it is needed.
+pub(crate) struct Stream<R> {
+    from: R,
+    shape: Shape,
+    /// Seconds per frame.
+    seconds: f64,
+    planes: Planes,
+    full_range: bool,
+    read: usize,
+    ended: bool,
+}
+
+impl<R: BufRead> Stream<R> {
+    /// Reads the header.
+    pub(crate) fn new(mut from: R) -> Result<Self> {
+        let line = line(&mut from)?.ok_or_else(|| broken("its header has no end".into()))?;
+        let text = std::str::from_utf8(&line).map_err(|_| broken("its header is no text".into()))?;
+        let planes = Planes { halved: Some([1, 1]), has_alpha: false, bits: 8 };
+        let mut stream = Self { from, shape: Shape::square(0, 0), seconds: 0.0, planes, full_range: false, read: 0, ended: false };
+        for word in text.split(' ').skip(1).filter(|word| !word.is_empty()) {
+            let (tag, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+            let number = || value.parse().map_err(|_| broken(format!("its header says `{word}`")));
+            match tag {
+                "W" => stream.shape.width = number()?,
+                "H" => stream.shape.height = number()?,
+                "F" => stream.seconds = ratio(value).map(f64::recip).ok_or_else(|| broken(format!("its frame rate is `{value}`")))?,
+                // 0:0 says that nobody knows.
+                "A" => stream.shape.pixel_aspect = ratio(value).filter(|aspect| (0.01..=100.0).contains(aspect)).unwrap_or(1.0),
+                // An installed ffmpeg may know others.
+                "C" => stream.planes = planes_of(value).ok_or(Error::UnknownInput { path: PathBuf::new() })?,
+                "X" if value == "COLORRANGE=FULL" => stream.full_range = true,
+                _ => {}
+            }
         }
-        let (luma, chroma) = data[..frame_bytes].split_at(width * height);
-        let (cb, cr) = chroma.split_at(chroma_width * chroma_height);
-        let mut rgba = Vec::with_capacity(width * height * 4);
+        if stream.seconds == 0.0 {
+            return Err(broken("its header has no frame rate".into()));
+        }
+        Ok(stream)
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn frame(&mut self) -> Result<Option<Frame>> {
+        let index = self.read;
+        let Some(marker) = line(&mut self.from)? else { return Ok(None) };
+        if !marker.starts_with(b"FRAME") {
+            return Err(broken(format!("frame {index} does not begin with FRAME")));
+        }
+        self.read += 1;
+        let Planes { halved, has_alpha, bits } = self.planes;
+        let (width, height) = (self.shape.width as usize, self.shape.height as usize);
+        let [chroma_width, chroma_height] = match halved {
+            Some([x, y]) => [width.div_ceil(1 << x), height.div_ceil(1 << y)],
+            None => [0, 0],
+        };
+        let (luma_samples, chroma_samples) = (width * height, chroma_width * chroma_height);
+        let samples = luma_samples * if has_alpha { 2 } else { 1 } + 2 * chroma_samples;
+        let frame_bytes = samples * if bits > 8 { 2 } else { 1 };
+        // Grows with what is there, not with what the header claims.
+        let mut data = Vec::new();
+        let found = self.from.by_ref().take(frame_bytes as u64).read_to_end(&mut data).map_err(|error| broken(error.to_string()))?;
+        if found < frame_bytes {
+            return Err(broken(format!("frame {index} ends after {found} of {frame_bytes} bytes")));
+        }
+        if bits > 8 {
+            data = data.chunks_exact(2).map(|pair| (u16::from_le_bytes([pair[0], pair[1]]) >> (bits - 8)).min(255) as u8).collect();
+        }
+        let (luma, rest) = data.split_at(luma_samples);
+        let (cb, rest) = rest.split_at(chroma_samples);
+        let (cr, alpha) = rest.split_at(chroma_samples);
+        let mut rgba = Vec::with_capacity(luma_samples * 4);
         for (at, y) in luma.iter().enumerate() {
-            let sample = |plane: &[u8]| match header.halved {
+            let sample = |plane: &[u8]| match halved {
                 Some([x, y]) => plane[((at / width) >> y) * chroma_width + ((at % width) >> x)],
                 None => 128,
             };
-            rgba.extend(BT601.to_rgb([*y, sample(cb), sample(cr)], header.full_range));
-            rgba.push(255);
+            rgba.extend(BT601.to_rgb([*y, sample(cb), sample(cr)], self.full_range));
+            rgba.push(alpha.get(at).copied().unwrap_or(255));
         }
-        frames.push((rgba, header.seconds));
-        read::check_bytes(header.width, header.height, frames.len())?;
-        rest = &data[frame_bytes..];
+        Ok(Some(Frame { rgba, seconds: Some(self.seconds) }))
     }
-    if frames.is_empty() {
-        return Err(broken("it holds no frames".into()));
-    }
-    Footage::timed(header.width, header.height, frames)
 }
 
-/// The bytes up to a line feed, and those after it.
-fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    Some((&bytes[..end], &bytes[end + 1..]))
-}
+impl<R: BufRead> Iterator for Stream<R> {
+    type Item = Result<Frame>;
 
-fn line_of_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    line(bytes).filter(|(marker, _)| marker.starts_with(b"FRAME"))
-}
-
-fn header(line: &[u8]) -> Result<Header> {
-    let text = std::str::from_utf8(line).map_err(|_| broken("its header is no text".into()))?;
-    let mut header = Header { width: 0, height: 0, seconds: 0.0, halved: Some([1, 1]), full_range: false };
-    for word in text.split(' ').skip(1).filter(|word| !word.is_empty()) {
-        let (tag, value) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
-        let number = || value.parse().map_err(|_| broken(format!("its header says `{word}`")));
-        match tag {
-            "W" => header.width = number()?,
-            "H" => header.height = number()?,
-            "F" => header.seconds = seconds(value).ok_or_else(|| broken(format!("its frame rate is `{value}`")))?,
-            "C" => {
-                let unknown = || broken(format!("its colour space `{value}` is not 8-bit 4:2:0, 4:2:2, 4:4:4 or mono"));
-                header.halved = halved(value).ok_or_else(unknown)?;
-            }
-            "X" if value == "COLORRANGE=FULL" => header.full_range = true,
-            _ => {}
+    fn next(&mut self) -> Option<Result<Frame>> {
+        if self.ended {
+            return None;
+        }
+        let frame = self.frame().transpose();
+        self.ended = !matches!(frame, Some(Ok(_)));
+        match frame {
+            None if self.read == 0 => Some(Err(broken("it holds no frames".into()))),
+            frame => frame,
         }
     }
-    read::check_size(header.width, header.height)?;
-    if header.seconds == 0.0 {
-        return Err(broken("its header has no frame rate".into()));
-    }
-    Ok(header)
 }
 
-fn seconds(rate: &str) -> Option<f64> {
-    let (num, den) = rate.split_once(':')?;
+/// The bytes up to the next line feed, which are passed; `None` at the end of the file.
+fn line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    from.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(|error| broken(error.to_string()))?;
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(line)),
+        Some(_) => Err(broken("a line has no end".into())),
+    }
+}
+
+fn ratio(text: &str) -> Option<f64> {
+    let (num, den) = text.split_once(':')?;
     let (num, den): (u32, u32) = (num.parse().ok()?, den.parse().ok()?);
-    (num > 0 && den > 0).then(|| f64::from(den) / f64::from(num))
+    (num > 0 && den > 0).then(|| f64::from(num) / f64::from(den))
 }
 
-fn halved(space: &str) -> Option<Option<[u32; 2]>> {
-    match space {
-        "420" | "420jpeg" | "420mpeg2" | "420paldv" => Some(Some([1, 1])),
-        "422" => Some(Some([1, 0])),
-        "444" => Some(Some([0, 0])),
-        "mono" => Some(None),
-        _ => None,
-    }
+fn planes_of(space: &str) -> Option<Planes> {
+    // `420p10` and `mono10` have ten bits, `420paldv` does not.
+    let digits = space.rfind(|c: char| !c.is_ascii_digit()).map_or("", |last| &space[last + 1..]);
+    let deep = |base: &str| space.strip_prefix(base).is_some_and(|rest| rest == digits || rest.strip_prefix('p') == Some(digits));
+    let (halved, base) = match space {
+        _ if space.starts_with("420") => (Some([1, 1]), "420"),
+        _ if space.starts_with("422") => (Some([1, 0]), "422"),
+        _ if space.starts_with("444") => (Some([0, 0]), "444"),
+        _ if space.starts_with("411") => (Some([2, 0]), "411"),
+        _ if space.starts_with("mono") => (None, "mono"),
+        _ => return None,
+    };
+    let eight = matches!(space, "420" | "420jpeg" | "420mpeg2" | "420paldv" | "422" | "444" | "444alpha" | "411" | "mono");
+    let bits = match digits.parse() {
+        _ if eight => 8,
+        Ok(bits @ 9..=16) if deep(base) => bits,
+        _ => return None,
+    };
+    Some(Planes { halved, has_alpha: space == "444alpha", bits })
 }
 
 fn broken(message: String) -> Error {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use js_sys::{Reflect, Uint8Array};
-use kinora_media::{Clip, Footage, FrameRate};
-use kinora_runtime::conditioning::{Conditioning, ImagePlace, OVERLAP_FRAMES, PromptParts, Windows};
+use kinora_media::{Clip, FrameRate, Need, Part, Source as Media};
+use kinora_runtime::conditioning::{Conditioning, Direction, ImagePlace, OVERLAP_FRAMES, PromptParts, Windows};
 use kinora_runtime::{Error, GenerateRequest, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
@@ -34,7 +34,7 @@ struct Source {
 }
 
 /// An image or a clip under the name of its part.
-type Named = (String, Footage);
+type Named = (String, Media);
 
 /// A request that can be run, and what it will make.
 pub(crate) struct Resolved {
@@ -92,7 +92,7 @@ pub(crate) fn resolve(
     let mut request = pipeline.request(prompt);
     request.seed = seed;
     if let Some((_, edited)) = parts.edited() {
-        request.frames = pipeline.frames_up_to(edited.at_rate(rate).len().min(request.frames));
+        request.frames = pipeline.frames_up_to(edited.frames_at(rate, request.frames)?);
     }
     let mut clip_frames: Option<usize> = field(options, "frames")?;
     if let Some(seconds) = field::<Option<f64>>(options, "durationSeconds")? {
@@ -149,27 +149,26 @@ fn parts(options: &JsValue, arrays: &mut dyn Iterator<Item = Uint8Array>, pipeli
         ..PromptParts::default()
     };
     for source in field::<Vec<Source>>(options, "sources")? {
-        let data: Vec<Vec<u8>> = arrays.take(source.arrays).map(|array| array.to_vec()).collect();
+        let mut data: Vec<Vec<u8>> = arrays.take(source.arrays).map(|array| array.to_vec()).collect();
         let named = |error: kinora_media::Error| Failure::from(error.in_file(Path::new(&source.part)));
-        let footage = match (source.width, source.height, data.first()) {
+        let media = match (source.width, source.height, data.pop_if(|_| source.width.is_none())) {
             (Some(width), Some(height), _) => {
                 let rate = FrameRate::from_f64(source.fps.unwrap_or_else(|| pipeline.manifest().fps.into()))?;
-                Clip::new(width, height, rate, data).map(Footage::from).map_err(named)?
+                Clip::new(width, height, rate, data).map(Media::from).map_err(named)?
             }
-            (_, _, Some(file)) => Footage::decode(file).map_err(named)?,
+            (_, _, Some(file)) => Media::decode(file).map_err(named)?,
             _ => return Err(named(kinora_media::Error::NoFrames)),
         };
-        let footage = match source.part.as_str() {
-            "video" | "connect" | "mask" => footage,
-            _ => footage.into_image().map_err(named)?,
-        };
+        if !matches!(source.part.as_str(), "video" | "connect" | "mask") {
+            media.check_image().map_err(named)?;
+        }
         let part = source.part.clone();
         match (part.as_str(), source.frame) {
-            ("video", _) => parts.video = Some((part, footage)),
-            ("connect", _) => parts.connect = Some((part, footage)),
-            ("mask", _) => parts.mask = Some((part, footage)),
-            ("lastImage", _) => parts.images.push((ImagePlace::Last, (part, footage))),
-            (_, frame) => parts.images.push((ImagePlace::Frame(frame.unwrap_or(0)), (part, footage))),
+            ("video", _) => parts.video = Some((part, media)),
+            ("connect", _) => parts.connect = Some((part, media)),
+            ("mask", _) => parts.mask = Some((part, media)),
+            ("lastImage", _) => parts.images.push((ImagePlace::Last, (part, media))),
+            (_, frame) => parts.images.push((ImagePlace::Frame(frame.unwrap_or(0)), (part, media))),
         }
     }
     Ok(parts)
@@ -183,11 +182,15 @@ fn conditioning(
     notes: &mut Vec<String>,
 ) -> Result<Conditioning, Failure> {
     let [width, height] = [request.width, request.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
-    parts.conditioning(pipeline.timeline(request.frames)?, &mut |(part, footage): &Named, most| {
-        notes.extend(footage.enlargement_note(part, width, height));
-        let mut indices = footage.at_rate(rate);
-        indices.truncate(most);
-        Ok(footage.fitted(&indices, width, height, BACKGROUND)?)
+    parts.conditioning(pipeline.timeline(request.frames)?, &mut |(part, media): &Named, most| {
+        notes.extend(media.enlargement_note(part, width, height));
+        // What is to go on goes on from its end.
+        let from_its_end = part == "video" && (parts.extend == Some(Direction::Forward) || parts.connect.is_some() || parts.repeat);
+        let part_of_it = if from_its_end { Part::Last(most) } else { Part::First(most) };
+        let need = Need { width, height, rate, part: part_of_it, background: BACKGROUND };
+        let taken = media.take(&need).map_err(|error| error.in_file(Path::new(part)))?;
+        notes.extend(taken.cut_note(part, &need).filter(|_| part == "video" || part == "connect"));
+        Ok(taken.frames)
     })
 }
 
