@@ -34,6 +34,10 @@ for (const family of ['soft', 'gpu']) {
   });
 }
 
+test('work is counted beyond 32 bits', async () => {
+  assert.equal(await page.evaluate(async () => (await Tester.open('soft')).large_work()), 2 ** 35);
+});
+
 test('every model class matches the reference', { timeout: 900_000 }, async () => {
   const fixtures = CLASSES.flatMap((name) => readdirSync(join(GOLDEN, name)).map((folder) => `${name}/${folder}`)).flatMap((folder) => {
     const files = readdirSync(join(GOLDEN, folder));

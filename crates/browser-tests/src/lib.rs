@@ -51,6 +51,12 @@ impl Tester {
         if problems.is_empty() { Ok(cases.len()) } else { Err(problems.join("\n")) }
     }
 
+    /// Floating-point operations of a plan with 2³⁵ of them.
+    #[must_use]
+    pub fn large_work(&self) -> f64 {
+        cases::large_product().cost().step_flops
+    }
+
     /// The largest NMSE of a fixture of `tests/golden`: a model of f32 weights, its inputs and what the reference made of them.
     ///
     /// # Errors

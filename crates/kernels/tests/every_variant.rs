@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use cases::{Case, cases};
+use cases::{Case, cases, large_product};
 use kinora_kernels::{Cadence, Executable, Family, Graph, Kernel, Plan, generated};
 use support::{assert_matches_twin, body, devices, run, run_built};
 
@@ -22,6 +22,11 @@ fn assert_splits_change_nothing(graph: &Graph, indices: &[u32]) {
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert!(bits(&whole) == bits(&split), "{} split on {}: other bits\n{graph}", graph.steps[0].label, device.name());
     }
+}
+
+#[test]
+fn work_is_counted_beyond_32_bits() {
+    assert_eq!(large_product().cost().step_flops, 2f64.powi(35));
 }
 
 #[test]

@@ -241,7 +241,7 @@ pub(super) fn lower_group_mean(group: usize, cx: &mut Lowering<'_>) {
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.output()];
-    cx.dispatch(group_mean::KERNEL, scalars.div_ceil(64), (scalars * group) as f64, bindings, |first, end| group_mean::Params {
+    cx.dispatch(group_mean::KERNEL, scalars.div_ceil(64), scalars as f64 * group as f64, bindings, |first, end| group_mean::Params {
         first,
         end,
         ..params

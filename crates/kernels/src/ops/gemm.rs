@@ -60,7 +60,8 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
     // Residual, gate table and gate index are inputs 1 to 3, as many as there are.
     let extra = (1..cx.step.inputs.len()).map(|i| cx.input(i));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(extra).chain([cx.output()]).collect();
-    let flops = 2.0 * (rows * n * x.channels()) as f64;
+    // Products of extents pass 2³², where `usize` ends in browsers.
+    let flops = 2.0 * rows as f64 * n as f64 * x.channels() as f64;
     // The fields that all families have.
     macro_rules! params {
         ($kernel:ident) => {

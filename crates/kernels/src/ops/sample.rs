@@ -90,7 +90,7 @@ pub(super) fn lower_guidance_rescale(guided_channels: usize, cx: &mut Lowering<'
     };
     let sequences = cx.shape(4).elements() - 1;
     let bindings = (0..5).map(|i| cx.input(i)).chain([cx.output()]).collect();
-    cx.dispatch(guidance_rescale::KERNEL, sequences, 11.0 * (rows * velocity.channels()) as f64, bindings, |first, end| {
+    cx.dispatch(guidance_rescale::KERNEL, sequences, 11.0 * rows as f64 * velocity.channels() as f64, bindings, |first, end| {
         guidance_rescale::Params { first, end, ..params }
     });
 }

@@ -152,6 +152,14 @@ fn others(cases: &mut Vec<Case>) {
     }));
 }
 
+/// A plan of 2³⁵ floating-point operations that holds little: products of its extents do not fit the browser's `usize`.
+pub(crate) fn large_product() -> Graph {
+    let plan = Plan::new();
+    let x = plan.input("x", &[1 << 22, 64], Cadence::EveryStep);
+    plan.output("y", x.linear(&weight(&[64, 64], WeightFormat::F32), None));
+    plan.finish().expect("valid")
+}
+
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
