@@ -3,9 +3,9 @@
 mod support;
 
 use kinora_kernels::op::ModulationColumns;
-use kinora_kernels::{Cadence, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
-use support::assert_matches_twin;
+use kinora_kernels::{Cadence, Device, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
 use support::body::noise;
+use support::{assert_matches_twin, devices, run};
 
 fn vector(name: &str, len: usize) -> Weight {
     Weight::from_f32(name, Shape::new(&[len]), &noise(len, 77), WeightFormat::F32)
@@ -72,6 +72,61 @@ fn pointwise_kernels_match_their_twins() {
     check(&[6, 5], 1, |x| x.add_per_batch(x.plan().input("batch", &[2, 5], Cadence::Once)));
 }
 
+/// `y` of `build(x)` on every device and the twin, where `x` is 1 but for one NaN.
+fn with_one_nan(dims: &[usize], at: usize, build: impl for<'p> Fn(Tensor<'p>) -> Tensor<'p>, check: impl Fn(&[f32], &str)) {
+    let plan = Plan::new();
+    let mut values = vec![1.0; dims.iter().product()];
+    values[at] = f32::NAN;
+    plan.output("y", build(plan.constant(dims, &values)));
+    let graph = plan.finish().expect("valid");
+    for device in devices().iter().chain([&Device::cpu()]) {
+        check(&run(device, &graph, &[]), &format!("{} on {}", graph.steps[0].label, device.name()));
+    }
+}
+
+type Unary = for<'p> fn(Tensor<'p>) -> Tensor<'p>;
+
+const UNARY: [Unary; 5] = [|x| x.affine(2.0, 1.0), |x| x.gelu_tanh(), |x| x.gelu_erf(), |x| x.silu(), |x| x.relu()];
+
+#[test]
+fn activations_keep_nan_and_spread_it_no_further() {
+    for activation in UNARY {
+        with_one_nan(&[3, 5], 7, activation, |y, what| {
+            let nan: Vec<usize> = (0..y.len()).filter(|&i| y[i].is_nan()).collect();
+            assert_eq!(nan, [7], "{what}: {y:?}");
+        });
+    }
+}
+
+/// One row of the result for each of the operand, norms with what may follow them and products with every epilogue.
+const BY_ROW: [Unary; 10] = [
+    |x| x.rms_norm(None, 1e-6),
+    |x| x.layer_norm(None, None, 1e-6),
+    |x| x.rms_norm(None, 1e-6).silu(),
+    |x| x.group_mean(4),
+    |x| x.linear(&vector_rows(), None),
+    |x| x.linear(&vector_rows(), None).gelu_tanh(),
+    |x| x.linear(&vector_rows(), None).gelu_erf(),
+    |x| x.linear(&vector_rows(), None).silu(),
+    |x| x.linear(&vector_rows(), None).relu(),
+    |x| x.rope(x.plan().constant(&[3, 8], &[0.5; 24])),
+];
+
+fn vector_rows() -> Weight {
+    Weight::from_f32("w", Shape::new(&[5, 8]), &noise(40, 5), WeightFormat::F32)
+}
+
+#[test]
+fn what_reduces_rows_keeps_nan_in_its_row() {
+    for build in BY_ROW {
+        with_one_nan(&[3, 8], 9, build, |y, what| {
+            let width = y.len() / 3;
+            assert!(y[width..2 * width].iter().any(|v| v.is_nan()), "{what}: {y:?}");
+            assert!(y[..width].iter().chain(&y[2 * width..]).all(|v| v.is_finite()), "{what}: {y:?}");
+        });
+    }
+}
+
 #[test]
 fn activations_stay_finite_far_out() {
     for scale in [100.0, 1e4] {
@@ -116,7 +171,7 @@ fn shuffling_back_gives_the_input() {
     let patch = [2, 2, 3];
     plan.output("y", x.pixel_unshuffle_3d(patch, PatchOrder::TimeWidthHeight).pixel_shuffle_3d(patch, PatchOrder::TimeWidthHeight));
     let graph = plan.finish().expect("valid");
-    assert_eq!(support::run(&kinora_kernels::Device::cpu(), &graph, &[]), noise(288, 1), "the identity");
+    assert_eq!(run(&Device::cpu(), &graph, &[]), noise(288, 1), "the identity");
 }
 
 #[test]
@@ -177,7 +232,7 @@ fn pixels_become_bytes() {
     let x = plan.input("x", &[2, 3, 5, 3], Cadence::Once);
     plan.output("y", x.affine(1.5, 0.0).rgba());
     let graph = plan.finish().expect("valid");
-    let read = |device: &kinora_kernels::Device| {
+    let read = |device: &Device| {
         let mut exec = kinora_kernels::Executable::new(device, graph.clone()).expect("fits");
         let mut x = noise(90, 5);
         (x[4], x[11], x[50]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
@@ -187,9 +242,9 @@ fn pixels_become_bytes() {
             exec.read_u32("y").await.expect("declared")
         })
     };
-    let expected = read(&kinora_kernels::Device::cpu());
+    let expected = read(&Device::cpu());
     assert_eq!(expected.iter().filter(|p| **p >> 24 == 0).count(), 3, "pixels that are not finite are transparent");
-    for device in support::devices() {
+    for device in devices() {
         assert_eq!(read(device), expected, "{}", device.name());
     }
 }

@@ -11,7 +11,14 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
         Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
         Activation::GeluErf => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
         Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::Relu => x.max(0.0),
+        // Not `max`, which turns NaN into 0.
+        Activation::Relu => {
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
+        }
     }
 }
 
@@ -121,7 +128,7 @@ pub(super) fn guidance_rescale(guided_channels: usize, inputs: &Operands<'_>, y:
         let value = |r: usize, c| guided_velocity(velocity, [r, unconditional[r] as usize], c, guidance[r], guided_channels);
         let values: Vec<[f64; 2]> = rows.clone().flat_map(|r| (0..velocity.channels()).map(move |c| value(r, c))).collect();
         let [conditional, guided] = [0, 1].map(|i| variance(values.iter().map(|v| v[i])));
-        let ratio = if guided > 0.0 { (conditional / guided).sqrt() } else { 1.0 };
+        let ratio = if guided <= 0.0 { 1.0 } else { (conditional / guided).sqrt() };
         for r in rows {
             y[r] = (1.0 + f64::from(rescale[r]) * (ratio - 1.0)) as f32;
         }
