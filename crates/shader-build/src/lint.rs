@@ -14,9 +14,13 @@ const MAX_INVOCATIONS: u32 = 256;
 /// `maxStorageBuffersPerShaderStage` of every WebGPU device.
 const MAX_STORAGE_BUFFERS: usize = 8;
 
+/// Largest number in a shader: its multiples overflow, and compilers with fast maths may assume that nothing does.
+const MAX_LITERAL: f64 = 1e30;
+
 /// Rules for one file of kernel source, which a reader must be able to follow without a linker.
 pub(crate) fn source(path: &str, text: &str) -> Vec<String> {
     let mut problems = directives(path, text);
+    problems.extend(literals(path, text));
     if !text.starts_with("//") {
         problems.push(format!("{path}.wesl: starts without a comment; say what the kernel computes"));
     }
@@ -48,7 +52,8 @@ pub(crate) fn library(shaders: &Path) -> Result<Vec<String>, Error> {
     for path in paths {
         let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        problems.extend(directives(&format!("lib/{name}"), &text));
+        let path = format!("lib/{name}");
+        problems.extend(directives(&path, &text).into_iter().chain(literals(&path, &text)));
     }
     Ok(problems)
 }
@@ -61,6 +66,19 @@ fn directives(path: &str, text: &str) -> Vec<String> {
         .filter(|(_, line)| is_directive(line))
         .map(|(number, line)| format!("{path}.wesl:{}: directive `{}`", number + 1, line.trim()))
         .collect()
+}
+
+fn literals(path: &str, text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split_once("//").map_or(line, |(code, _)| code);
+        let words = code.split(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c)));
+        for word in words.filter_map(|word| word.trim_end_matches('f').parse::<f64>().ok().filter(|v| v.abs() > MAX_LITERAL).map(|_| word))
+        {
+            problems.push(format!("{path}.wesl:{}: {word} is beyond {MAX_LITERAL:e} and overflows when multiplied", number + 1));
+        }
+    }
+    problems
 }
 
 /// Rules for the interface of one linked variant.

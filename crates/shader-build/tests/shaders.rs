@@ -165,6 +165,7 @@ fn lints_of_the_source() {
     let round = format!("enable f16;\n{ROUND}");
     let folder = Folder::new(TABLE, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
     assert_problem(&folder, "lib/round.wesl:1: directive");
+    assert_problem(&scale(("p.factor * x[at.x]", "max(-3.0e38, x[at.x])")), "ops/scale.wesl:10: -3.0e38 is beyond 1e30");
 }
 
 #[test]
