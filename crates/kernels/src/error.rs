@@ -85,6 +85,16 @@ pub enum Error {
     /// The run was ended by its [`CancelToken`](crate::CancelToken).
     #[error("the run was cancelled")]
     Cancelled,
+    /// A weight holds a value that is no finite number, or would be none as f16.
+    #[error("weight `{name}` holds {value} at {index}, expected finite numbers{}", if value.is_finite() { " up to 65504, the largest f16" } else { "" })]
+    Weight {
+        /// The key in the checkpoint.
+        name: String,
+        /// Which value, row-major.
+        index: usize,
+        /// It, as in the file.
+        value: f32,
+    },
     /// A layer produced NaN or an infinity.
     #[error("{layer} produced {count} values that are not finite (of {of})")]
     NonFinite {
@@ -113,7 +123,8 @@ impl Error {
             Self::Device { .. } => "device",
             Self::Data { .. } => "data",
             Self::Cancelled => "cancelled",
-            Self::NonFinite { .. } => "non-finite",
+            Self::Weight { value, .. } if value.is_finite() => "weight-overflow",
+            Self::Weight { .. } | Self::NonFinite { .. } => "non-finite",
         }
     }
 
@@ -123,6 +134,8 @@ impl Error {
             Self::NoAdapter { .. } => Some("install a Vulkan driver (Debian: mesa-vulkan-drivers), or use the CPU executor"),
             Self::Family { .. } => Some("choose other kernels or another adapter, or leave the choice to the adapter"),
             Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
+            Self::Weight { value, .. } if value.is_finite() => Some("use f32 weights"),
+            Self::Weight { .. } => Some("the checkpoint is damaged: get it anew"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::DeviceLost { .. } => Some("try again: a new device is opened"),
             Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),

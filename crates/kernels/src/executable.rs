@@ -11,6 +11,7 @@ use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
 use crate::reference::{Data, run_step};
 use crate::replay::Replay;
 use crate::shape::{pad_rows, unpad_rows};
+use crate::weight::Weight;
 
 /// Where plans run. Cloning is cheap and shares the device.
 #[derive(Clone, Debug)]
@@ -114,7 +115,10 @@ impl Executable {
     /// slower than their family is assumed to be. The limit changes how often other work gets a turn, not one bit of the results.
     pub fn with_work_limit(device: &Device, graph: Graph, limit: f64) -> Result<Self> {
         let backend = match device {
-            Device::Cpu => Backend::Cpu { values: host_values(&graph) },
+            Device::Cpu => {
+                graph.steps.iter().flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;
+                Backend::Cpu { values: host_values(&graph) }
+            }
             Device::Gpu(gpu) => Backend::Gpu(Replay::new(gpu.clone(), &graph, limit)?),
         };
         Ok(Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend })

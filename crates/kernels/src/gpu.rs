@@ -248,6 +248,7 @@ impl Gpu {
         if let Some((_, buffer)) = lock(&self.weights).get(&weight.id()) {
             return Ok(buffer.clone());
         }
+        weight.check()?;
         let bytes = if weight.shape().rank() == 1 { weight.vector_bytes() } else { weight.panel_bytes() };
         let buffer = self.upload(weight.name(), &bytes)?;
         let mut weights = lock(&self.weights);

@@ -260,6 +260,16 @@ impl Op {
         }
     }
 
+    /// The weights it reads.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        let [a, b] = match self {
+            Self::Gemm(Gemm { weight, bias, .. }) | Self::Conv3d(Conv3d { weight, bias, .. }) => [Some(weight), bias.as_ref()],
+            Self::Norm(Norm { gain, bias, .. }) => [gain.as_ref(), bias.as_ref()],
+            _ => [None, None],
+        };
+        a.into_iter().chain(b)
+    }
+
     /// Whether the output takes over the buffer of the first input.
     pub fn in_place(&self) -> bool {
         matches!(self, Self::GuidedEulerStep { .. })

@@ -4,10 +4,11 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use half::{bf16, f16};
 
+use crate::error::{Error, Result};
 use crate::shape::Shape;
 
 /// Columns of a GEMM or convolution weight that are stored side by side (see `shaders/README.md`).
@@ -108,6 +109,8 @@ struct Inner {
     shape: Shape,
     format: WeightFormat,
     parts: Vec<Part>,
+    /// What [`Weight::check`] found.
+    checked: OnceLock<Result<()>>,
 }
 
 impl Weight {
@@ -153,7 +156,7 @@ impl Weight {
 
     fn build(name: String, shape: Shape, format: WeightFormat, parts: Vec<Part>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), name, shape, format, parts }))
+        Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), name, shape, format, parts, checked: OnceLock::new() }))
     }
 
     pub(crate) fn downgrade(&self) -> WeakWeight {
@@ -182,14 +185,36 @@ impl Weight {
 
     /// The values as the kernel sees them: rounded to f16 if that is the storage format of a matrix.
     pub fn values(&self) -> Vec<f32> {
+        let mut out = self.file_values();
+        if self.is_f16() {
+            out.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+        }
+        out
+    }
+
+    fn file_values(&self) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.shape().elements());
         for part in &self.0.parts {
             part.extend(&mut out, 0, part.range.len() / part.disk.bytes());
         }
-        if self.format() == WeightFormat::F16 && self.shape().rank() > 1 {
-            out.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
-        }
         out
+    }
+
+    /// Whether the device stores f16.
+    fn is_f16(&self) -> bool {
+        self.format() == WeightFormat::F16 && self.shape().rank() > 1
+    }
+
+    /// Fails with [`Error::Weight`] at the first value that is no finite number as the device stores it. Looks once.
+    pub fn check(&self) -> Result<()> {
+        let look = || {
+            let stored = |v: f32| if self.is_f16() { f16::from_f32(v).to_f32() } else { v };
+            match self.file_values().iter().copied().enumerate().find(|(_, v)| !stored(*v).is_finite()) {
+                Some((index, value)) => Err(Error::Weight { name: self.name().into(), index, value }),
+                None => Ok(()),
+            }
+        };
+        self.0.checked.get_or_init(look).clone()
     }
 
     /// Row `index` of a table as it is in the file, without reading the others; `None` beyond the last.
@@ -282,6 +307,28 @@ mod tests {
         let all = weight.values();
         assert_eq!((all[0], all[31], all[32], all[33], all[65]), (0.5, 16.0, 66.0, -1.0, -132.0), "value times scale of its block");
         assert_eq!((weight.row(1).as_deref(), weight.row(2)), (Some(&all[33..]), None), "one row alone");
+    }
+
+    #[test]
+    fn values_that_are_not_finite_where_they_are_stored_are_refused_by_name() {
+        let check = |dims: &[usize], value: f32, format| {
+            let mut values = vec![1.0; dims.iter().product()];
+            values[3] = value;
+            Weight::from_f32("blocks.0.w", Shape::new(dims), &values, format).check()
+        };
+        for format in [WeightFormat::F32, WeightFormat::F16] {
+            for value in [f32::NAN, f32::INFINITY] {
+                let error = check(&[2, 4], value, format).expect_err("not finite");
+                assert_eq!(error.code(), "non-finite");
+                assert!(error.to_string().contains(&format!("`blocks.0.w` holds {value} at 3")), "{error}");
+            }
+        }
+        let error = check(&[2, 4], -70_000.0, WeightFormat::F16).expect_err("beyond f16");
+        assert_eq!(error.code(), "weight-overflow");
+        assert!(error.to_string().contains("holds -70000 at 3, expected") && error.hint().is_some(), "{error}");
+        assert!(check(&[2, 4], 65_504.0, WeightFormat::F16).is_ok(), "the largest f16");
+        assert!(check(&[2, 4], -70_000.0, WeightFormat::F32).is_ok(), "f32 holds it");
+        assert!(check(&[8], -70_000.0, WeightFormat::F16).is_ok(), "vectors stay f32");
     }
 
     #[test]
