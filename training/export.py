@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from . import quantise
-from .captions import prompt
 from .config import COORDINATE_CHANNELS, FPS, FRAMES, PACKING, SIZE, TEXT_TOKENS
-from .dit import SHEET, averaged
+from .dit import averaged
 from .packing import ROPE_SCALE
 from .text import write_vocabulary
 from .vae import load as load_vae
@@ -40,15 +39,11 @@ def index(distilled: bool) -> dict:
             "default_width": SIZE,
             "default_height": SIZE,
             "default_frames": FRAMES,
-            "default_prompt": prompt(*SHEET[0]),
             "fps": FPS,
             "token_packing": list(PACKING),
-            "token_feature_order": "channel,row,column",
             "coordinate_channels": COORDINATE_CHANNELS,
             "rope_interpolation_scale": list(ROPE_SCALE),
             "max_text_tokens": TEXT_TOKENS,
-            "schedule": "linear",
-            "distilled": distilled,
             "vocabulary": "vocabulary.json",
             "vocabulary_states": "vocabulary.safetensors",
         },

@@ -109,6 +109,9 @@ struct Overrides {
     max_text_tokens: Option<usize>,
     vocabulary: Option<String>,
     vocabulary_states: Option<String>,
+    /// What is left for the family.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 impl Manifest {
@@ -119,6 +122,10 @@ impl Manifest {
     pub fn of(index: &Index) -> Result<Self> {
         let class = index.pipeline()?;
         let (defaults, own) = (&class.defaults, index.kinora::<Overrides>()?);
+        if let Some(key) = own.rest.keys().find(|key| !class.extensions.contains(&key.as_str())) {
+            let expected = if class.extensions.is_empty() { "none of its own".into() } else { class.extensions.join(", ") };
+            return Err(index.invalid(format!("`kinora.{key}` is no key of a {}, which has {expected}", class.name)));
+        }
         let manifest = Self {
             name: own.name,
             default_steps: own.default_steps.unwrap_or(defaults.steps),
@@ -165,6 +172,8 @@ mod tests {
     fn impossible_values_are_refused() {
         let zero = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"default_steps": 0}}"#).expect_err("zero steps");
         assert_eq!(zero.code(), "invalid-config", "{zero}");
+        let key = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"default_step": 8}}"#).expect_err("misspelt").to_string();
+        assert!(key.contains("model_index.json: `kinora.default_step` is no key of a LTXPipeline, which has token_packing"), "{key}");
         let class = manifest(r#"{"_class_name": "StableAudioPipeline"}"#).expect_err("another family");
         assert_eq!(class.code(), "unknown-class", "{class}");
         assert!(class.to_string().contains("LTXPipeline, LTXImageToVideoPipeline"), "{class}");
