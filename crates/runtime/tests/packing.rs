@@ -4,8 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use kinora_runtime::conditioning::tasks::image_to_video;
-use kinora_runtime::conditioning::{CLEAN, Conditioning};
+use kinora_runtime::conditioning::Conditioning;
 use kinora_runtime::{CancelToken, Device, GenerateRequest, Generated, VideoPipeline, WeightFormat};
 
 fn load(device: &Device) -> VideoPipeline {
@@ -29,7 +28,7 @@ fn mixture(pipeline: &VideoPipeline) -> Vec<GenerateRequest> {
         })
         .collect();
     let image = vec![vec![(0..32 * 32 * 4).map(|at| at as u8 | 3).collect()]];
-    requests[2].conditioning = Conditioning::new(image, image_to_video(2, CLEAN).expect("possible"));
+    requests[2].conditioning = Conditioning::new(image, support::images_at(2, &[0]));
     requests[2].guidance.rescale = 0.7;
     requests[4].steps = 4;
     requests

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use kinora_runtime::conditioning::tasks::{connect, extend, first_and_last, image_to_video, last_frame, repeat};
+use kinora_runtime::conditioning::tasks::{connect, extend, repeat};
 use kinora_runtime::conditioning::{CLEAN, Conditioning, Direction, FramePlan, Joints, SourceClip};
 use kinora_runtime::{CancelToken, GenerateRequest, VideoPipeline, WeightFormat};
 
@@ -41,9 +41,9 @@ fn given_frames_come_back_in_every_task() {
     let still = |frames: &[Vec<u8>]| vec![frames[0].clone()];
     let cancel = CancelToken::default();
     let tasks: [(&str, FramePlan, Vec<SourceClip>); 7] = [
-        ("image to video", image_to_video(5, CLEAN).expect("possible"), vec![still(&red)]),
-        ("last frame", last_frame(5, CLEAN).expect("possible"), vec![still(&red)]),
-        ("first and last", first_and_last(5, CLEAN).expect("possible"), vec![still(&red), still(&green)]),
+        ("image to video", support::images_at(5, &[0]), vec![still(&red)]),
+        ("last frame", support::images_at(5, &[4]), vec![still(&red)]),
+        ("first and last", support::images_at(5, &[0, 4]), vec![still(&red), still(&green)]),
         ("forward", extend(5, 2, Direction::Forward, CLEAN).expect("possible"), vec![red.clone()]),
         ("backward", extend(5, 2, Direction::Backward, CLEAN).expect("possible"), vec![red.clone()]),
         ("connect", connect(5, [2, 2], CLEAN).expect("possible"), vec![red.clone(), green]),

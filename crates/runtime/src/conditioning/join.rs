@@ -49,8 +49,8 @@ fn cross_fade(decoded: &mut [u8], source: &[u8], part: usize, of: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditioning::tasks::{connect, extend, image_to_video, repeat};
-    use crate::conditioning::{CLEAN, Direction, FramePlan, SourceClip};
+    use crate::conditioning::tasks::{connect, extend, repeat};
+    use crate::conditioning::{CLEAN, Direction, FramePlan, SourceClip, SourceFrame};
 
     /// A clip of frames of one pixel, numbered from `first`.
     fn clip(first: u8, count: u8) -> Vec<Vec<u8>> {
@@ -91,7 +91,7 @@ mod tests {
         let plan = extend(3, 2, Direction::Forward, CLEAN).expect("possible");
         let (frames, _) = joined(plan, vec![vec![vec![0; 4]; 3]], vec![vec![100; 4]; 5]);
         assert_eq!(frames, [25, 50, 75, 100, 100], "three frames of overlap");
-        let plan = image_to_video(3, CLEAN).expect("possible");
+        let plan = FramePlan::generated(3).give(0, 1, SourceFrame { clip: 0, group: 0 }, CLEAN).expect("possible");
         let (frames, place) = joined(plan, vec![clip(9, 1)], clip(0, 5));
         assert_eq!((frames, place), (vec![0, 1, 2, 3, 4], 0..5), "an image is part of the clip, not continued by it");
     }

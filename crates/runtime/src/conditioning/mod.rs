@@ -136,22 +136,6 @@ impl FramePlan {
         Ok(self)
     }
 
-    /// The plan played backwards, of sources played backwards.
-    #[must_use]
-    pub fn reversed(&self) -> Self {
-        // Group g from the start is group −1 − g from the end.
-        let turned = |f: &LatentFrame| LatentFrame { source: f.source.map(|s| SourceFrame { group: !s.group, ..s }), ..*f };
-        Self {
-            frames: self.frames.iter().rev().map(turned).collect(),
-            joints: Joints { before: self.joints.after, after: self.joints.before },
-        }
-    }
-
-    /// Whether nothing is given.
-    pub fn is_text_only(&self) -> bool {
-        self.frames.iter().all(|f| f.source.is_none())
-    }
-
     /// Noise of each token of a grid `[F', H', W']`, in thousandths; a token joins `packing` latent frames.
     ///
     /// # Errors
@@ -251,7 +235,7 @@ mod tests {
 
     #[test]
     fn tokens_inherit_the_noise_of_their_frames() {
-        let plan = tasks::image_to_video(4, CLEAN).expect("possible");
+        let plan = FramePlan::generated(4).give(0, 1, SourceFrame { clip: 0, group: 0 }, CLEAN).expect("possible");
         assert_eq!(plan.token_noise([4, 1, 2], 1).ok(), Some(vec![0, 0, 1000, 1000, 1000, 1000, 1000, 1000]), "frame by frame");
         let unlike = plan.token_noise([2, 1, 2], 2).expect_err("half a token");
         assert!(unlike.to_string().contains("token frame 0"), "{unlike}");

@@ -188,7 +188,7 @@ mod tests {
             (
                 "first and last",
                 PromptParts { images: vec![(ImagePlace::Frame(0), 1), (ImagePlace::Last, 1)], ..PromptParts::default() },
-                tasks::first_and_last(5, CLEAN),
+                tasks::keyframes(TIMELINE, &[(0, 0), (16, 1)].map(|(frame, clip)| Keyframe { frame, clip, noise: CLEAN })),
                 vec![1, 1],
             ),
             (

@@ -34,34 +34,10 @@ fn end(clip: usize, count: usize) -> SourceFrame {
     SourceFrame { clip, group: -(count as isize) }
 }
 
-/// Source 0, an image, is the first frame.
-///
-/// # Errors
-/// [`InvalidConditioning`](crate::Error::InvalidConditioning), as all functions here.
-pub fn image_to_video(frames: usize, noise: u16) -> Result<FramePlan> {
-    FramePlan::generated(frames).give(0, 1, start(0), noise)
-}
-
-/// Source 0, an image, is where the clip ends.
-///
-/// # Errors
-/// [`InvalidConditioning`](crate::Error::InvalidConditioning).
-pub fn last_frame(frames: usize, noise: u16) -> Result<FramePlan> {
-    FramePlan::generated(frames).give(frames.saturating_sub(1), 1, start(0), noise)
-}
-
-/// Source 0 is the first frame and source 1 the last.
-///
-/// # Errors
-/// [`InvalidConditioning`](crate::Error::InvalidConditioning).
-pub fn first_and_last(frames: usize, noise: u16) -> Result<FramePlan> {
-    image_to_video(frames, noise)?.give(frames.saturating_sub(1), 1, start(1), noise)
-}
-
 /// Images at any frames of the clip. One stands still for as long as its latent frame lasts.
 ///
 /// # Errors
-/// [`InvalidConditioning`](crate::Error::InvalidConditioning), also for two images in one latent frame.
+/// [`InvalidConditioning`](crate::Error::InvalidConditioning), as all functions here; also for two images in one latent frame.
 pub fn keyframes(timeline: Timeline, keyframes: &[Keyframe]) -> Result<FramePlan> {
     let length = timeline.clip_frames();
     keyframes.iter().try_fold(FramePlan::generated(timeline.frames), |plan, key| {

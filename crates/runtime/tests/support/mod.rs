@@ -11,6 +11,7 @@ pub(crate) use fixture::nmse;
 
 use kinora_kernels::{AdapterSelect, Device, WeightFormat, adapters};
 use kinora_runtime::Result;
+use kinora_runtime::conditioning::{CLEAN, FramePlan, SourceFrame};
 use kinora_runtime::eval::{Output, eval};
 use kinora_runtime::models::component::Component;
 use kinora_runtime::models::ltx::{Transformer, TransformerConfig, Vae, VaeConfig};
@@ -38,6 +39,12 @@ pub(crate) fn devices() -> &'static [(String, Device, f64)] {
         let cpu = Device::cpu();
         [(cpu.name(), cpu, 1e-8)].into_iter().chain((0..adapters.len()).flat_map(on_adapter)).collect()
     })
+}
+
+/// A plan of so many latent frames with images, sources 0 and on, at some of them.
+pub(crate) fn images_at(frames: usize, places: &[usize]) -> FramePlan {
+    let give = |plan: FramePlan, (clip, at): (usize, &usize)| plan.give(*at, 1, SourceFrame { clip, group: 0 }, CLEAN);
+    places.iter().enumerate().try_fold(FramePlan::generated(frames), give).expect("different places within the clip")
 }
 
 /// The LTX transformer of a fixture with an edited configuration.
