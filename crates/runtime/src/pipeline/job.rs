@@ -13,7 +13,7 @@ use crate::models::family::NoiseLevels;
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
-use crate::sampling::packing::Item;
+use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::Schedule;
 use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
@@ -184,7 +184,9 @@ impl VideoPipeline {
     /// What decides with which others it is denoised.
     pub(super) fn item(&self, job: &Job) -> Item {
         let branches = 1 + usize::from(job.texts.negative.is_some());
-        Item { tokens: job.noise.len() * branches, steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
+        // Clips of several sizes may pass from one denoiser to the next in different steps.
+        let most = if self.experts.len() > 1 { packing::MAX_PACKED_TOKENS + 1 } else { 0 };
+        Item { tokens: most.max(job.noise.len() * branches), steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
     }
 
     /// Latents to the finished clip.
