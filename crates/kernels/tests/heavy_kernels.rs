@@ -126,7 +126,7 @@ fn plain_attention(qkv: &[f32], rows: usize, heads: usize, d: usize) -> Vec<f32>
 
 #[test]
 fn attention_takes_every_head_size() {
-    let sizes = (1..=17).chain([30, 40, 80, 100, 127, 128, 129, 160, 192, 256, 257, 384, 511, 512]);
+    let sizes = (1..=17).chain([30, 40, 80, 100, 127, 128, 129, 160, 192, 256, 257, 384, 511, 512, 640, 1024]);
     for (heads, d) in sizes.map(|d| if d < 100 { (3, d) } else { (1, d) }) {
         let graph = record(|plan| {
             let [q, k, v] = plan.input("qkv", &[37, 3 * heads * d], Cadence::Once).split();
@@ -144,14 +144,14 @@ fn attention_takes_every_head_size() {
 
 #[test]
 fn a_head_size_beyond_every_kernel_is_refused() {
-    for (channels, heads) in [(513, 1), (10, 3), (8, 0)] {
+    for (channels, heads) in [(1025, 1), (10, 3), (8, 0)] {
         let plan = Plan::new();
         let x = plan.input("x", &[4, channels], Cadence::Once);
         let options = AttentionOptions { heads, scale: 1.0, sequences: dense_sequences(1, 4, 4), mask: None, bias: None };
         plan.output("y", x.flash_attention(x, x, &options));
         let error = plan.finish().expect_err("no kernel takes it");
         assert_eq!(error.code(), "shape");
-        assert!(error.to_string().contains("a head size of 1 to 512"), "{error}");
+        assert!(error.to_string().contains("a head size of 1 to 1024"), "{error}");
     }
 }
 

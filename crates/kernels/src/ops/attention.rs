@@ -25,7 +25,7 @@ pub struct AttentionOptions<'p> {
 
 /// The head sizes that attention takes, on every device. Sizes that are no multiple of four cost a padded copy of queries,
 /// keys, values and result; above 128 the kernels for GPUs compute the scores once per 128 columns of the values.
-pub const HEAD_SIZES: std::ops::RangeInclusive<usize> = 1..=512;
+pub const HEAD_SIZES: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// `batch` sequences of equal length, stored one after another.
 pub fn dense_sequences(batch: usize, queries: usize, keys: usize) -> Vec<[u32; 4]> {

@@ -253,8 +253,8 @@ mod tests {
     fn what_the_runtime_cannot_do_is_named() {
         let problem = |json: &str| TransformerConfig::parse(json, "c.json").expect_err("unsupported").to_string();
         assert!(problem(r#"{"activation_fn": "geglu"}"#).contains("activation_fn: expected gelu-approximate, found geglu"), "activation");
-        let head = problem(r#"{"attention_head_dim": 600, "cross_attention_dim": 19200}"#);
-        assert!(head.contains("attention_head_dim: expected heads of 1 to 512 channels, found 600"), "{head}");
+        let head = problem(r#"{"attention_head_dim": 1200, "cross_attention_dim": 38400}"#);
+        assert!(head.contains("attention_head_dim: expected heads of 1 to 1024 channels, found 1200"), "{head}");
         assert!(problem(r#"{"cross_attention_dim": 7}"#).contains("expected the width 2048, found 7"), "width");
         let short = VaeConfig::parse(r#"{"decoder_layers_per_block": [1]}"#, "c.json").expect_err("too short").to_string();
         assert!(short.contains("number of decoder_layers_per_block: expected 5, found 1"), "{short}");

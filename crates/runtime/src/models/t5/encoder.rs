@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn heads_that_attention_cannot_have_are_named() {
-        let error = T5Config::parse(r#"{"d_kv": 513}"#, "c.json").expect_err("too wide").to_string();
-        assert!(error.contains("c.json: d_kv: expected heads of 1 to 512 channels, found 513"), "{error}");
+        let error = T5Config::parse(r#"{"d_kv": 1025}"#, "c.json").expect_err("too wide").to_string();
+        assert!(error.contains("c.json: d_kv: expected heads of 1 to 1024 channels, found 1025"), "{error}");
     }
 
     #[test]
