@@ -81,6 +81,11 @@ impl Weights<'_> {
 }
 
 impl Conv3d {
+    /// A convolution of this weight `[Cout, Cin, kt, kh, kw]` and bias `[Cout]`.
+    pub fn new(name: &str, weight: Weight, bias: Weight, options: Conv3dOptions) -> Self {
+        Self { name: name.into(), weight, bias, options }
+    }
+
     /// `[B, F, H, W, Cin]` → `[B, F', H', W', Cout]`.
     pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
         x.plan().scope(self.name.as_str(), || x.conv3d(&self.weight, Some(&self.bias), &self.options))

@@ -8,20 +8,26 @@ use crate::error::{Error, Result};
 /// Number of sinusoidal features of a timestep.
 pub const TIMESTEP_FEATURES: usize = 256;
 
-/// Sinusoidal features `[T, 256]`: cosines, then sines, of `t · 10000^(−i/128)` (the embedding of DDPM, cosines first).
+/// Sinusoidal features `[T, 256]` of timesteps, see [`sinusoids`].
+pub fn timestep_features(timesteps: &[f32]) -> Vec<f32> {
+    sinusoids(timesteps, TIMESTEP_FEATURES)
+}
+
+/// Sinusoidal features `[T, 2·H]`: cosines, then sines, of `t · 10000^(−i/H)` (the embedding of DDPM, cosines first);
+/// `features` is even.
 ///
 /// Rounded to f32 where the reference rounds: exponent, frequency, angle.
-pub fn timestep_features(timesteps: &[f32]) -> Vec<f32> {
-    const HALF: usize = TIMESTEP_FEATURES / 2;
+pub fn sinusoids(timesteps: &[f32], features: usize) -> Vec<f32> {
+    let half = features / 2;
     let frequency = |i: usize| {
-        let exponent = -(10000f64.ln() as f32) * i as f32 / HALF as f32;
+        let exponent = -(10000f64.ln() as f32) * i as f32 / half as f32;
         f64::from(exponent).exp() as f32
     };
-    let mut out = Vec::with_capacity(timesteps.len() * TIMESTEP_FEATURES);
+    let mut out = Vec::with_capacity(timesteps.len() * features);
     for t in timesteps {
         let angle = |i| f64::from(t * frequency(i));
-        out.extend((0..HALF).map(|i| angle(i).cos() as f32));
-        out.extend((0..HALF).map(|i| angle(i).sin() as f32));
+        out.extend((0..half).map(|i| angle(i).cos() as f32));
+        out.extend((0..half).map(|i| angle(i).sin() as f32));
     }
     out
 }
@@ -38,10 +44,18 @@ impl TimestepEmbedder {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::WrongShape`].
     pub fn load(w: &Weights<'_>, width: usize) -> Result<Self> {
-        Ok(Self { linear_1: w.linear("linear_1", TIMESTEP_FEATURES, width)?, linear_2: w.linear("linear_2", width, width)? })
+        Self::load_from(w, TIMESTEP_FEATURES, width)
     }
 
-    /// `[T, 256]` → `[T, D]`.
+    /// The same over another number of features.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_from(w: &Weights<'_>, features: usize, width: usize) -> Result<Self> {
+        Ok(Self { linear_1: w.linear("linear_1", features, width)?, linear_2: w.linear("linear_2", width, width)? })
+    }
+
+    /// Features `[T, 256]`, or as many as it was loaded for, → `[T, D]`.
     pub fn forward<'p>(&self, features: Tensor<'p>) -> Tensor<'p> {
         self.linear_2.forward(self.linear_1.forward(features).silu())
     }

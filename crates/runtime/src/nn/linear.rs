@@ -49,6 +49,11 @@ pub(super) fn stack(parts: &[Weight]) -> Result<Weight> {
 }
 
 impl Linear {
+    /// A layer of this weight `[N, K]` and bias `[N]`.
+    pub fn new(name: &str, weight: Weight, bias: Option<Weight>) -> Self {
+        Self { name: name.into(), weight, bias }
+    }
+
     /// `[.., K]` → `[.., N]`.
     pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
         x.plan().scope(self.name.as_str(), || x.linear(&self.weight, self.bias.as_ref()))

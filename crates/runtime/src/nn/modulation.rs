@@ -69,6 +69,14 @@ impl ScaleShiftTable {
         Ok(Self { values: w.values("scale_shift_table", &[parts, width])? })
     }
 
+    /// The same of a checkpoint that has a batch axis, `[1, parts, width]`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_batched(w: &Weights<'_>, parts: usize, width: usize) -> Result<Self> {
+        Ok(Self { values: w.values("scale_shift_table", &[1, parts, width])? })
+    }
+
     /// `[T, parts·width]` → the same, shifted.
     pub fn forward<'p>(&self, plan: &'p Plan, table: Tensor<'p>) -> Tensor<'p> {
         table + plan.constant(&[1, self.values.len()], &self.values)

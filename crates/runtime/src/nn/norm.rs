@@ -19,6 +19,11 @@ impl RmsNorm {
     pub fn plain(name: &str, eps: f32) -> Self {
         Self { name: name.into(), groups: 1, gain: None, eps }
     }
+
+    /// A norm with this gain `[C]`.
+    pub fn new(name: &str, gain: Weight, eps: f32) -> Self {
+        Self { name: name.into(), groups: 1, gain: Some(gain), eps }
+    }
 }
 
 impl Weights<'_> {

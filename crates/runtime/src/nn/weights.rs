@@ -62,11 +62,20 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDType`].
     pub fn tensor(&self, name: &str, dims: &[usize]) -> Result<Weight> {
-        self.stored(name, dims, self.format)
+        self.stored(name, dims, dims, self.format)
     }
 
-    fn stored(&self, name: &str, dims: &[usize], format: WeightFormat) -> Result<Weight> {
-        let view = self.view(name, dims)?;
+    /// The tensor `name` of extents `file_dims`, seen as one of `dims` with as many elements: a 1×1 convolution as a linear
+    /// layer, for example.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn tensor_as(&self, name: &str, file_dims: &[usize], dims: &[usize]) -> Result<Weight> {
+        self.stored(name, file_dims, dims, self.format)
+    }
+
+    fn stored(&self, name: &str, file_dims: &[usize], dims: &[usize], format: WeightFormat) -> Result<Weight> {
+        let view = self.view(name, file_dims)?;
         let (bytes, range) = self.checkpoint.shared_bytes(view.name)?;
         let disk = self.disk_type(&view, &bytes)?;
         Weight::from_bytes(view.name, Shape::new(dims), disk, bytes, range, format).ok_or_else(|| Error::CorruptWeights {
@@ -110,7 +119,7 @@ impl<'a> Weights<'a> {
         let view = self.view(name, dims)?;
         let (file, _) = self.checkpoint.shared_bytes(view.name)?;
         match self.disk_type(&view, &file)? {
-            DiskType::Q8 { .. } => Ok(self.stored(name, dims, WeightFormat::F32)?.values()),
+            DiskType::Q8 { .. } => Ok(self.stored(name, dims, dims, WeightFormat::F32)?.values()),
             // Scalars among them, which are no weights of a kernel.
             DiskType::F32 | DiskType::F16 | DiskType::Bf16 => Ok(view.to_f32()),
         }
