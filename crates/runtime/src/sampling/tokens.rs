@@ -13,6 +13,11 @@ pub fn channels_first(values: &[f32], [c, f, h, w]: [usize; 4]) -> Vec<f32> {
     (0..c).flat_map(|channel| (0..pixels).map(move |p| values[p * c + channel])).collect()
 }
 
+/// One of the two for each entry of `[B, ..]`.
+pub fn batched(values: &[f32], [_, c, f, h, w]: [usize; 5], convert: fn(&[f32], [usize; 4]) -> Vec<f32>) -> Vec<f32> {
+    values.chunks_exact(c * f * h * w).flat_map(|entry| convert(entry, [c, f, h, w])).collect()
+}
+
 /// Latents `[C, F, H, W]` → tokens `[L, C·pt·ph·pw]`. The extents must be divisible by `packing`.
 pub fn pack(latents: &[f32], extents: [usize; 4], packing: [usize; 3]) -> Vec<f32> {
     let mut tokens = vec![0.0; latents.len()];

@@ -8,7 +8,7 @@ use crate::eval::{Evaluation, Inputs, Output, Run, wrong_shape};
 use crate::models::LatentStats;
 use crate::models::family::{Autoencoder, Evaluate};
 use crate::nn::embed::TIMESTEP_FEATURES;
-use crate::sampling::tokens::{channels_first, channels_last};
+use crate::sampling::tokens::{batched, channels_first, channels_last};
 
 /// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
 const DECODE_TIMESTEP: f32 = 0.0;
@@ -118,9 +118,4 @@ impl Vae {
         };
         Ok(run.output_with("sample", finish).into())
     }
-}
-
-/// Moves the channels of each batch entry.
-fn batched(values: &[f32], [_, c, f, h, w]: [usize; 5], convert: fn(&[f32], [usize; 4]) -> Vec<f32>) -> Vec<f32> {
-    values.chunks_exact(c * f * h * w).flat_map(|entry| convert(entry, [c, f, h, w])).collect()
 }
