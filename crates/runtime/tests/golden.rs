@@ -20,7 +20,7 @@ fn ltx_autoencoders_match_the_reference() {
 
 #[test]
 fn text_encoders_match_the_reference() {
-    for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu"] {
+    for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);
     }
 }

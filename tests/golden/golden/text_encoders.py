@@ -1,7 +1,7 @@
-"""T5EncoderModel and BertModel with random weights."""
+"""T5EncoderModel, UMT5EncoderModel and BertModel with random weights."""
 
 import torch
-from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
+from transformers import BertConfig, BertModel, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
 
 from .common import fresh, generator, save_case, save_model, seed_parameters
 
@@ -22,12 +22,12 @@ def save_encoder(model, folder, storage, given_cases: dict) -> None:
 
 
 def t5(name: str, seed: int, lengths: dict, **overrides) -> None:
-    config = T5Config(vocab_size=90, d_model=24, d_kv=16, d_ff=40, num_layers=2, num_heads=2, **overrides)
-    model = T5EncoderModel(config)
+    config, encoder = (UMT5Config, UMT5EncoderModel) if name.startswith("umt5") else (T5Config, T5EncoderModel)
+    model = encoder(config(vocab_size=90, d_model=24, d_kv=16, d_ff=40, num_layers=2, num_heads=2, **overrides))
     seed_parameters(model, seed, torch.float16)
     gen = generator(seed + 1)
     given = {case: padded(gen, 90, rows, width) for case, (rows, width) in lengths.items()}
-    save_encoder(model, fresh("t5", name), torch.float16, given)
+    save_encoder(model, fresh(*name.split("/")), torch.float16, given)
 
 
 def bert() -> None:
@@ -47,8 +47,11 @@ def bert() -> None:
 
 def generate() -> None:
     # 150 tokens reach every relative-position bucket, the clipped last one (distance >= 128) included.
-    t5("gated_gelu", 500, {"batch2": ([9, 4], 9), "far": ([141], 150), "one_token": ([1], 1)},
+    t5("t5/gated_gelu", 500, {"batch2": ([9, 4], 9), "far": ([141], 150), "one_token": ([1], 1)},
        feed_forward_proj="gated-gelu")
-    t5("relu", 510, {"batch1": ([5], 6)}, feed_forward_proj="relu",
+    t5("t5/relu", 510, {"batch1": ([5], 6)}, feed_forward_proj="relu",
        relative_attention_num_buckets=12, relative_attention_max_distance=20)
+    # Every block has relative positions of its own.
+    t5("umt5/tiny", 530, {"batch2": ([9, 4], 9), "far": ([141], 150), "one_token": ([1], 1)},
+       feed_forward_proj="gated-gelu")
     bert()

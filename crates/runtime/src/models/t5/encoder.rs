@@ -1,10 +1,11 @@
-//! The encoder of T5 (arXiv 1910.10683) and T5 v1.1, `T5EncoderModel` of transformers.
+//! The encoder of T5 (arXiv 1910.10683), T5 v1.1 and UMT5 (arXiv 2304.09151), `T5EncoderModel` and `UMT5EncoderModel` of
+//! transformers.
 
 use kinora_kernels::op::Activation;
 use kinora_kernels::{Plan, Tensor};
 use serde::Deserialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::{parse_config, require, require_head_size};
 use crate::nn::{AttentionNames, Embedding, GatedMlp, Mlp, Pattern, RmsNorm, SelfAttention, Weights, activation_from_name};
 
@@ -80,12 +81,49 @@ impl T5Config {
     }
 }
 
+/// Which blocks have a table of what relative positions add to the scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelativeBias {
+    /// The first, for all of them: T5.
+    Shared,
+    /// Each its own: UMT5.
+    PerBlock,
+}
+
+impl RelativeBias {
+    /// The class of transformers that is so.
+    fn class(self) -> &'static str {
+        match self {
+            Self::Shared => "T5EncoderModel",
+            Self::PerBlock => "UMT5EncoderModel",
+        }
+    }
+
+    /// Refuses the weights of the other class, which has the same widths and, if the tables were ignored or shared, would
+    /// give plausible nonsense.
+    fn check(self, w: &Weights<'_>, blocks: usize) -> Result<()> {
+        let found = if w.contains(&format!("block.1.{TABLE}")) { Self::PerBlock } else { Self::Shared };
+        if blocks < 2 || found == self {
+            return Ok(());
+        }
+        let (own, other) = (self.class(), found.class());
+        let tables = if found == Self::Shared { "only the first block has" } else { "every block has" };
+        Err(Error::InvalidConfig {
+            file: w.label().into(),
+            problem: format!("{tables} `{TABLE}`, so these are weights of {other}, but {own} is expected; use those of {own}"),
+        })
+    }
+}
+
+/// Name of a block's table, `[buckets, N]`.
+const TABLE: &str = "layer.0.SelfAttention.relative_attention_bias.weight";
+
 /// The model.
 pub struct T5Encoder {
     config: T5Config,
     embedding: Embedding,
-    /// `[buckets, N]`.
-    relative_bias: Vec<f32>,
+    /// `[buckets, N]`: one for all blocks or one for each.
+    relative_bias: Vec<Vec<f32>>,
     blocks: Vec<Block>,
     final_norm: RmsNorm,
 }
@@ -94,8 +132,9 @@ impl T5Encoder {
     /// Takes every tensor of the scope but the decoder's.
     ///
     /// # Errors
-    /// [`MissingTensor`](crate::Error::MissingTensor), [`WrongShape`](crate::Error::WrongShape), [`WrongDType`](crate::Error::WrongDType).
-    pub fn load(w: &Weights<'_>, config: &T5Config) -> Result<Self> {
+    /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDType`], [`Error::InvalidConfig`] for the weights of
+    /// the class with the other kind of relative positions.
+    pub fn load(w: &Weights<'_>, config: &T5Config, bias: RelativeBias) -> Result<Self> {
         w.ignore("decoder.");
         w.ignore("lm_head.");
         // The same table under another name.
@@ -103,10 +142,12 @@ impl T5Encoder {
         let name = if w.contains(table) || !w.contains(copy) { table } else { copy };
         w.ignore(copy);
         let encoder = w.scope("encoder");
-        let bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+        bias.check(&encoder, config.num_layers)?;
+        let tables = if bias == RelativeBias::Shared { 1 } else { config.num_layers };
+        let table_dims = [config.relative_attention_num_buckets, config.num_heads];
         Ok(Self {
             embedding: w.embedding(name, config.vocab_size, config.d_model)?,
-            relative_bias: encoder.values(bias, &[config.relative_attention_num_buckets, config.num_heads])?,
+            relative_bias: (0..tables).map(|i| encoder.values(&format!("block.{i}.{TABLE}"), &table_dims)).collect::<Result<_>>()?,
             blocks: (0..config.num_layers).map(|i| Block::load(&encoder.scope("block").scope(i), config)).collect::<Result<_>>()?,
             final_norm: encoder.rms_norm("final_layer_norm", config.d_model, config.layer_norm_epsilon)?,
             config: config.clone(),
@@ -130,31 +171,35 @@ impl T5Encoder {
     /// sequence; `mask [R]` is added to the scores of each token.
     pub fn forward<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize], mask: Option<Tensor<'p>>) -> Tensor<'p> {
         let longest = lengths.iter().copied().max().unwrap_or(1).max(1);
-        let bias = plan.constant(&[self.config.num_heads, longest, longest], &self.position_bias(longest));
-        let pattern = Pattern { mask, bias: Some(bias), ..Pattern::within(lengths) };
+        let buckets = plan.index_constant(&self.buckets(longest));
+        let mut pattern = Pattern { mask, ..Pattern::within(lengths) };
         let mut x = embeddings;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = plan.scope(format!("encoder.block.{i}"), || block.forward(x, &pattern));
+            x = plan.scope(format!("encoder.block.{i}"), || {
+                if let Some(table) = self.relative_bias.get(i) {
+                    pattern.bias = Some(self.position_bias(plan, table, buckets, longest));
+                }
+                block.forward(x, &pattern)
+            });
         }
         self.final_norm.forward(x)
     }
 
-    /// `[N, length, length]`: what is added to the score of a query (second axis) and a key (third), shared by all
-    /// blocks.
-    fn position_bias(&self, length: usize) -> Vec<f32> {
-        let (heads, distance) = (self.config.num_heads, self.config.relative_attention_max_distance);
+    /// For each query and key of a sequence of this length the bucket of their distance.
+    fn buckets(&self, length: usize) -> Vec<u32> {
+        let (buckets, distance) = (self.config.relative_attention_num_buckets, self.config.relative_attention_max_distance);
         let reach = length as isize - 1;
-        let bucket_of: Vec<usize> =
-            (-reach..=reach).map(|offset| relative_bucket(offset, self.config.relative_attention_num_buckets, distance)).collect();
-        let mut out = Vec::with_capacity(heads * length * length);
-        for head in 0..heads {
-            for query in 0..length {
-                // Offsets of keys 0.. to this query are consecutive.
-                let buckets = &bucket_of[length - 1 - query..2 * length - 1 - query];
-                out.extend(buckets.iter().map(|bucket| self.relative_bias[bucket * heads + head]));
-            }
-        }
-        out
+        let bucket_of: Vec<u32> = (-reach..=reach).map(|offset| relative_bucket(offset, buckets, distance) as u32).collect();
+        // Offsets of keys 0.. to a query are consecutive.
+        (0..length).flat_map(|query| &bucket_of[length - 1 - query..2 * length - 1 - query]).copied().collect()
+    }
+
+    /// `[N, length, length]`: what is added to the score of a query (second axis) and a key (third). Spread on the device,
+    /// since together the tables of all blocks can be larger than the model's widest layer.
+    fn position_bias<'p>(&self, plan: &'p Plan, table: &[f32], buckets: Tensor<'p>, length: usize) -> Tensor<'p> {
+        let heads = self.config.num_heads;
+        let table = plan.constant(&[self.config.relative_attention_num_buckets, heads], table);
+        table.gather_rows(buckets).reshape(&[length, length, heads]).permute(&[2, 0, 1])
     }
 }
 

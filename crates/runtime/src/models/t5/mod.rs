@@ -1,28 +1,30 @@
-//! T5, a text encoder.
+//! T5 and UMT5, text encoders.
 
 mod encoder;
 
-pub use encoder::{T5Config, T5Encoder};
+pub use encoder::{RelativeBias, T5Config, T5Encoder};
 
 use kinora_kernels::{Plan, Tensor};
 
 use super::component::Component;
-use super::family::{ComponentClass, Evaluate, Family, TextEncoder};
+use super::family::{ComponentClass, Evaluate, Family, Source, TextEncoder};
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs, text};
 
-/// `T5EncoderModel`.
+/// `T5EncoderModel` and `UMT5EncoderModel`.
 pub const FAMILY: Family = Family {
     name: "t5",
     pipelines: &[],
-    components: &[ComponentClass {
-        name: "T5EncoderModel",
-        load: |source| {
-            let config = T5Config::parse(source.config, source.file)?;
-            Ok(Component::TextEncoder(Box::new(T5Encoder::load(&source.weights, &config)?)))
-        },
-    }],
+    components: &[
+        ComponentClass { name: "T5EncoderModel", load: |source| load(source, RelativeBias::Shared) },
+        ComponentClass { name: "UMT5EncoderModel", load: |source| load(source, RelativeBias::PerBlock) },
+    ],
 };
+
+fn load(source: &Source<'_>, bias: RelativeBias) -> Result<Component> {
+    let config = T5Config::parse(source.config, source.file)?;
+    Ok(Component::TextEncoder(Box::new(T5Encoder::load(&source.weights, &config, bias)?)))
+}
 
 impl TextEncoder for T5Encoder {
     fn width(&self) -> usize {
@@ -43,7 +45,7 @@ impl Evaluate for T5Encoder {
         &["forward"]
     }
 
-    /// `T5EncoderModel.forward`.
+    /// `T5EncoderModel.forward` and `UMT5EncoderModel.forward`.
     fn evaluate(&self, _: &str, inputs: &Inputs<'_>) -> Result<Evaluation> {
         inputs.only(&["input_ids", "attention_mask"])?;
         let (ids, shape) = text::ids(inputs)?;
