@@ -6,7 +6,8 @@
 import importlib
 import sys
 
-PARTS = ["ltx_transformer", "ltx_vae", "text_encoders", "schedulers", "solvers", "sampler", "tokenizer", "categories", "true_size"]
+PARTS = ["ltx_transformer", "ltx_vae", "wan_transformer", "wan_vae", "text_encoders", "schedulers", "solvers", "sampler",
+         "tokenizer", "categories", "true_size"]
 
 
 def main() -> None:

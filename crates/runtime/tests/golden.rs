@@ -19,6 +19,20 @@ fn ltx_autoencoders_match_the_reference() {
 }
 
 #[test]
+fn wan_transformers_match_the_reference() {
+    for folder in ["t2v", "ti2v", "i2v", "flf2v"] {
+        check_folder(&format!("wan_transformer/{folder}"));
+    }
+}
+
+#[test]
+fn wan_autoencoders_match_the_reference() {
+    for folder in ["v21", "v21_two_stages", "v22"] {
+        check_folder(&format!("wan_vae/{folder}"));
+    }
+}
+
+#[test]
 fn text_encoders_match_the_reference() {
     for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);

@@ -1,5 +1,6 @@
 """Shared helpers: seeded parameters, float64 evaluation, safetensors files."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -31,7 +32,9 @@ def seed_parameters(model: torch.nn.Module, seed: int, storage: torch.dtype) -> 
             if name.endswith("timestep_scale_multiplier"):
                 continue
             value = normal(gen, *parameter.shape)
-            if parameter.dim() >= 2 and not re.search(r"table|per_channel_scale", name):
+            if name.endswith("gamma"):
+                value = 1.0 + 0.2 * value
+            elif parameter.dim() >= 2 and not re.search(r"table|per_channel_scale|pos_embed", name):
                 value = value / max(parameter[0].numel(), 1) ** 0.5
             elif re.search(r"norm.*weight$", name, re.IGNORECASE):
                 value = 1.0 + 0.2 * value
@@ -43,8 +46,8 @@ def seed_parameters(model: torch.nn.Module, seed: int, storage: torch.dtype) -> 
 
 def save_model(model, folder: Path, storage: torch.dtype, **kwargs) -> None:
     """Writes config.json and the weights in `storage`, laid out as the library does it."""
-    model.to(storage).save_pretrained(folder, safe_serialization=True, **kwargs)
-    model.to(torch.float64)
+    # A copy, because tables that are no weights (rotary ones) would be rounded too.
+    copy.deepcopy(model).to(storage).save_pretrained(folder, safe_serialization=True, **kwargs)
     clean_config(folder / "config.json")
 
 

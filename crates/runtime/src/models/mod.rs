@@ -8,6 +8,7 @@ pub mod family;
 mod latents;
 pub mod ltx;
 pub mod t5;
+pub mod wan;
 
 pub(crate) use config::{parse_config, require, require_head_size};
 pub use latents::LatentStats;
@@ -15,4 +16,4 @@ pub use latents::LatentStats;
 use family::Family;
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&bert::FAMILY, &ltx::FAMILY, &t5::FAMILY];
+pub const FAMILIES: &[&Family] = &[&bert::FAMILY, &ltx::FAMILY, &t5::FAMILY, &wan::FAMILY];
