@@ -1,11 +1,11 @@
-// Makes the page work offline: the page itself from the first visit on, the model once it was used.
-// The build puts the constants in: the page's files, those of the model, and what tells this build from others.
+// Makes the page work offline: the page itself from the first visit on, the WASM, its worker and the model once they were used.
+// The build puts the constants in: the page's files, those of generating, and what tells this build from others.
 const PAGE_FILES = __PAGE_FILES__;
-const MODEL_FILES = __MODEL_FILES__;
+const USED_FILES = __USED_FILES__;
 const PAGE = `kinora-page-${__VERSION__}`;
 const USED = 'kinora-used';
 
-const modelUrls = new Set(MODEL_FILES.map((path) => new URL(path, self.location).href));
+const usedUrls = new Set(USED_FILES.map((path) => new URL(path, self.location).href));
 
 self.addEventListener('install', (event) => {
   // A newer version waits until no tab needs the files of the older one.
@@ -28,7 +28,7 @@ async function answer(event) {
   if (stored && !page) return stored;
   try {
     const response = await fetch(request);
-    if (response.status === 200 && modelUrls.has(request.url)) event.waitUntil(store(request, response.clone()));
+    if (response.status === 200 && usedUrls.has(request.url)) event.waitUntil(store(request, response.clone()));
     return response;
   } catch (error) {
     if (stored) return stored;
@@ -46,5 +46,5 @@ async function store(request, response) {
 async function tidy() {
   for (const name of await caches.keys()) if (name.startsWith('kinora-page-') && name !== PAGE) await caches.delete(name);
   const used = await caches.open(USED);
-  for (const request of await used.keys()) if (!modelUrls.has(request.url)) await used.delete(request);
+  for (const request of await used.keys()) if (!usedUrls.has(request.url)) await used.delete(request);
 }

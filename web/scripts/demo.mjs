@@ -11,7 +11,7 @@ const root = join(web, '../www-demo');
 const out = join(root, 'dist');
 
 execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', root], { stdio: 'inherit' });
-await build({
+const { output } = await build({
   root,
   configFile: false,
   logLevel: 'warn',
@@ -32,12 +32,20 @@ await build({
   },
 });
 
-// The service worker stores the page on the first visit and the model when it is used.
+// The service worker stores what the page begins with on the first visit, and what generating needs when it is used.
+const chunks = new Map(output.filter(({ type }) => type === 'chunk').map((chunk) => [chunk.fileName, chunk]));
+const begun = new Set();
+const begin = (name) => {
+  if (begun.has(name)) return;
+  begun.add(name);
+  chunks.get(name).imports.filter((path) => chunks.has(path)).forEach(begin);
+};
+for (const { fileName, isEntry } of chunks.values()) if (isEntry) begin(fileName);
 const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).sort().flatMap((name) => walk(join(path, name))) : [path]);
 const files = walk(out).map((path) => ({ path: `./${relative(out, path).replaceAll('\\', '/')}`, bytes: readFileSync(path) }));
 const version = files.reduce((hash, { path, bytes }) => hash.update(path).update(bytes), createHash('sha256')).digest('hex').slice(0, 12);
 const paths = files.map(({ path }) => path).filter((path) => path !== './index.html');
-const isModel = (path) => /\.(safetensors|json)$/.test(path);
-const constants = { __PAGE_FILES__: ['./', ...paths.filter((path) => !isModel(path))], __MODEL_FILES__: paths.filter(isModel), __VERSION__: version };
+const isPage = (path) => (path.endsWith('.js') ? begun.has(path.slice(2)) : !/\.(wasm|safetensors|json)$/.test(path));
+const constants = { __PAGE_FILES__: ['./', ...paths.filter(isPage)], __USED_FILES__: paths.filter((path) => !isPage(path)), __VERSION__: version };
 const worker = Object.entries(constants).reduce((text, [name, value]) => text.replace(name, () => JSON.stringify(value)), readFileSync(join(root, 'sw.js'), 'utf8'));
 writeFileSync(join(out, 'sw.js'), worker);

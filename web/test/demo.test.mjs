@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { serveDemo } from '../scripts/serve.mjs';
 import { launch, web } from './harness.mjs';
 
@@ -91,6 +92,26 @@ test('a link becomes a clip, to be kept, shared and made again without network',
   // With the server away, the browser says that it looked for a newer page and service worker.
   assert.deepEqual(page.problems.filter((problem) => !problem.includes('ERR_CONNECTION_REFUSED')), []);
   await page.context().close();
+});
+
+test('a visitor who makes nothing fetches neither the WASM nor the model nor what writes films', { timeout: 60_000 }, async () => {
+  const asked = new Set();
+  const own = await serveDemo({ intercept: (path) => (asked.add(path), false) });
+  const context = await browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(own.origin);
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.waitForFunction(() => document.querySelector('#verdict').textContent !== 'Looking …');
+    const files = [...asked].filter((path) => path !== '/').map((path) => ({ path, data: readFileSync(join(web, '../www-demo/dist', path)) }));
+    const bytes = files.reduce((sum, { data }) => sum + gzipSync(data).length, 0);
+    console.log(`${files.length} files, ${bytes} bytes compressed`);
+    assert.ok(files.length > 3 && bytes <= 250_000, `${bytes} bytes: ${[...asked].join(', ')}`);
+    assert.deepEqual(files.filter(({ path, data }) => /\.(wasm|safetensors)$|worker/.test(path) || data.includes('moof')).map(({ path }) => path), []);
+  } finally {
+    await context.close();
+    await own.close();
+  }
 });
 
 test('everything can be done with the keyboard', { timeout: 300_000 }, async () => {

@@ -1,4 +1,4 @@
-/** The page's side of the service worker in sw.js, which stores the page at once and the model when it is used. */
+/** The page's side of the service worker in sw.js, which stores the page at once, and the model and what runs it when they are used. */
 
 /** As in sw.js. */
 const USED = 'kinora-used';
