@@ -25,7 +25,9 @@ function model(name) {
   const header = `/** The files of the model ${name}. Written by scripts/build.mjs. */\n\nimport type { ModelSource } from '../options.js';\n\n`;
   const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
-  writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}`);
+  const { default_width: width, default_height: height } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8')).kinora;
+  const shape = `\n/** Of its clips by default, in pixels. */\nexport const ${name}Shape = { width: ${width}, height: ${height} };\n`;
+  writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}${shape}`);
   const papers = ['MODEL_CARD.md', 'NOTICE'].map((name) => join(folder, name));
   for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
 }
@@ -44,11 +46,15 @@ tsc();
 // they are, because bundlers of sites look for them.
 const dist = join(web, 'dist');
 const scripts = walk(dist).filter((path) => path.endsWith('.js'));
-const entries = ['index', 'element', 'node', 'worker'].map((name) => join(dist, `${name}.js`));
+const entries = ['index', 'element', 'node', 'worker', 'react', 'ai-sdk'].map((name) => join(dist, `${name}.js`));
 const addresses = join(dist, 'models/flipbook.js');
 const shared = { format: 'esm', target: 'es2022', minify: true, legalComments: 'none', write: false };
-const { outputFiles } = buildSync({ ...shared, entryPoints: entries, outdir: dist, bundle: true, splitting: true, chunkNames: 'part-[hash]', external: ['./models/flipbook.js', 'mediabunny', 'node:*', 'webgpu'] });
+const { outputFiles } = buildSync({ ...shared, entryPoints: entries, outdir: dist, bundle: true, splitting: true, chunkNames: 'part-[hash]', external: ['./models/flipbook.js', 'mediabunny', 'node:*', 'react', 'webgpu'] });
+// One file with everything in it, for pages without a bundler; the model's addresses are in it, and mediabunny.
+const whole = buildSync({ ...shared, entryPoints: [join(dist, 'cdn.js')], outfile: join(dist, 'cdn.js'), bundle: true, legalComments: 'eof', banner: { js: '/* kinora, MIT OR Apache-2.0; contains mediabunny, MPL-2.0, https://mediabunny.dev */' } });
 const { code } = transformSync(readFileSync(addresses, 'utf8'), { format: 'esm', target: 'es2022', minify: true });
 for (const path of scripts) rmSync(path);
 for (const { path, contents } of outputFiles) writeFileSync(path, contents);
+// The addresses were relative to dist/models/.
+writeFileSync(join(dist, 'cdn.js'), whole.outputFiles[0].text.replaceAll('"./flipbook/', '"./models/flipbook/'));
 writeFileSync(addresses, code);

@@ -1,6 +1,7 @@
 /**
  * Model files in the origin-private file system, one folder for each model. A file counts as whole only once its record,
- * written last, says so; an interrupted download leaves a record that is not complete and is continued from there.
+ * written last, says so, and a model only once it was loaded from its files; an interrupted download leaves a record that is
+ * not complete and is continued from there.
  */
 
 import { CHUNK_BYTES, type FileEntry, type ModelSource } from './options.js';
@@ -19,8 +20,12 @@ interface FileRecord {
 
 interface ModelRecord {
   id: string;
+  /** Of the source; files of another version are worthless. */
+  version: string | null;
   /** Of the whole model. */
   files: { path: string; url: string }[];
+  /** Whether a model was made of these very files: servers send wrong ones too. */
+  loaded: boolean;
 }
 
 /** `FileSystemSyncAccessHandle`, which TypeScript knows only in projects for workers. */
@@ -36,8 +41,56 @@ interface SyncAccess {
 const ROOT = 'kinora-models';
 const MODEL_RECORD = 'model.json';
 
-/** A file on its way into the cache, or out of it. Only for workers, whose file access is synchronous. */
-export class CachedFile {
+/** The folder of a model. Only for workers, whose file access is synchronous. */
+export class KeptModel {
+  readonly #record: ModelRecord;
+  readonly #folder: FileSystemDirectoryHandle;
+
+  private constructor(record: ModelRecord, folder: FileSystemDirectoryHandle) {
+    this.#record = record;
+    this.#folder = folder;
+  }
+
+  /** The folder for `source`, which may be empty; nothing where there is no such storage. */
+  static async open(source: ModelSource): Promise<KeptModel | undefined> {
+    try {
+      const folder = await modelFolder(source.name, true);
+      const old = await readJson<ModelRecord>(folder, MODEL_RECORD);
+      const files = source.files.map(({ path, url }) => ({ path, url }));
+      const version = source.version ?? null;
+      const same = old?.version === version;
+      if (old && !same) await empty(folder);
+      const loaded = same && old.loaded && JSON.stringify(old.files) === JSON.stringify(files);
+      const record: ModelRecord = { id: source.name, version, files, loaded };
+      await writeJson(folder, MODEL_RECORD, record);
+      return new KeptModel(record, folder);
+    } catch {
+      // Private windows, embedded pages, old browsers, another tab that is doing the same: loading works without.
+      return undefined;
+    }
+  }
+
+  /** A file, which may be empty; nothing where another tab writes it. */
+  file(entry: FileEntry): Promise<KeptFile | undefined> {
+    return KeptFile.open(this.#folder, entry).catch(() => undefined);
+  }
+
+  /** The model was loaded: from now on it needs no network. */
+  async loaded(): Promise<void> {
+    if (this.#record.loaded) return;
+    this.#record.loaded = true;
+    // Without it the next visit asks the server again, no more.
+    await writeJson(this.#folder, MODEL_RECORD, this.#record).catch(() => undefined);
+  }
+
+  /** Forgets everything: the model cannot be loaded from these files. */
+  async drop(): Promise<void> {
+    await empty(this.#folder).catch(() => undefined);
+  }
+}
+
+/** A file on its way into the cache, or out of it. */
+export class KeptFile {
   readonly record: FileRecord;
   readonly #folder: FileSystemDirectoryHandle;
   readonly #name: string;
@@ -51,25 +104,16 @@ export class CachedFile {
     this.#data = data;
   }
 
-  /** The file of the cache, which may be empty; nothing where there is no such storage or another tab writes it. */
-  static async open(source: ModelSource, file: FileEntry): Promise<CachedFile | undefined> {
-    try {
-      const folder = await modelFolder(source.name, true);
-      const model: ModelRecord = { id: source.name, files: source.files.map(({ path, url }) => ({ path, url })) };
-      await writeJson(folder, MODEL_RECORD, model);
-      const name = encodeURIComponent(file.path);
-      const old = await readJson<FileRecord>(folder, `${name}.record`);
-      const record = old?.url === file.url ? old : { path: file.path, url: file.url, etag: null, complete: false, bytes: 0, sha256: [] };
-      const handle = await folder.getFileHandle(name, { create: true });
-      const data = await openSync(handle);
-      const cached = new CachedFile(record, folder, name, data);
-      const usable = record.complete ? data.getSize() === record.bytes : record.etag !== null;
-      if (!usable) cached.restart(null);
-      return cached;
-    } catch {
-      // Private windows, embedded pages, old browsers: loading works without.
-      return undefined;
-    }
+  /** @internal */
+  static async open(folder: FileSystemDirectoryHandle, file: FileEntry): Promise<KeptFile> {
+    const name = encodeURIComponent(file.path);
+    const old = await readJson<FileRecord>(folder, `${name}.record`);
+    const record = old?.url === file.url ? old : { path: file.path, url: file.url, etag: null, complete: false, bytes: 0, sha256: [] };
+    const data = await openSync(await folder.getFileHandle(name, { create: true }));
+    const kept = new KeptFile(record, folder, name, data);
+    const usable = record.complete ? data.getSize() === record.bytes : record.etag !== null;
+    if (!usable) kept.restart(null);
+    return kept;
   }
 
   /** The next chunk that is here, if any. */
@@ -80,11 +124,6 @@ export class CachedFile {
     const chunk = new Uint8Array(Math.min(left, CHUNK_BYTES));
     this.#at += this.#data.read(chunk, { at: this.#at });
     return chunk;
-  }
-
-  /** Bytes given out and taken in so far. */
-  get position(): number {
-    return this.#at;
   }
 
   /** Forgets what is stored: the server has another version, or it was damaged. */
@@ -131,27 +170,27 @@ export class CachedFile {
 }
 
 /** The models that are kept, whole or in part. */
-export async function cachedModels(): Promise<{ id: string; bytes: number; complete: boolean }[]> {
+export async function keptModels(): Promise<{ id: string; bytes: number; complete: boolean }[]> {
   const found = [];
-  for await (const folder of await modelFolders()) {
+  for (const folder of await modelFolders()) {
     const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
     if (!model) continue;
-    const files = await records(folder);
-    const complete = files.filter((file) => file.complete);
-    const bytes = complete.reduce((sum, file) => sum + file.bytes, 0);
-    found.push({ id: model.id, bytes, complete: complete.length === model.files.length });
+    const files = await completeFiles(folder);
+    const bytes = [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
+    found.push({ id: model.id, bytes, complete: isWhole(model, files) });
   }
   return found;
 }
 
 /** The model `id` if all of it is kept, so that it loads without network. */
-export async function cachedSource(id: string): Promise<ModelSource | undefined> {
+export async function keptSource(id: string): Promise<ModelSource | undefined> {
   try {
     const folder = await modelFolder(id, false);
     const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
-    const complete = new Map((await records(folder)).filter((file) => file.complete).map((file) => [file.path, file.bytes]));
-    if (!model?.files.every(({ path }) => complete.has(path))) return undefined;
-    return { name: id, files: model.files.map((file) => ({ ...file, bytes: complete.get(file.path) ?? 0 })) };
+    const complete = await completeFiles(folder);
+    if (!model || !isWhole(model, complete)) return undefined;
+    const files = model.files.map((file) => ({ ...file, bytes: complete.get(file.path) ?? 0 }));
+    return { name: id, files, ...(model.version !== null && { version: model.version }) };
   } catch {
     // No such folder, or no such storage.
     return undefined;
@@ -159,10 +198,12 @@ export async function cachedSource(id: string): Promise<ModelSource | undefined>
 }
 
 /** Bytes of whole files of `source` that are kept. */
-export async function cachedBytes(source: ModelSource): Promise<number> {
+export async function keptBytes(source: ModelSource): Promise<number> {
   try {
-    const files = await records(await modelFolder(source.name, false));
-    return files.filter((file) => file.complete).reduce((sum, file) => sum + file.bytes, 0);
+    const folder = await modelFolder(source.name, false);
+    const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
+    if (model?.version !== (source.version ?? null)) return 0;
+    return [...(await completeFiles(folder)).values()].reduce((sum, bytes) => sum + bytes, 0);
   } catch {
     // No such folder, or no such storage.
     return 0;
@@ -171,21 +212,25 @@ export async function cachedBytes(source: ModelSource): Promise<number> {
 
 /** Removes all files of a model. */
 export async function deleteModel(id: string): Promise<void> {
-  for await (const folder of await modelFolders()) {
+  for (const folder of await modelFolders()) {
     const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
-    if (model?.id === id) await (await root(false)).removeEntry(folder.name, { recursive: true });
+    if (model?.id === id) await held(await root(false), (folders) => folders.removeEntry(folder.name, { recursive: true }));
   }
 }
 
+function isWhole(model: ModelRecord, complete: Map<string, number>): boolean {
+  return model.loaded && model.files.every(({ path }) => complete.has(path));
+}
+
 async function root(create: boolean): Promise<FileSystemDirectoryHandle> {
-  return (await navigator.storage.getDirectory()).getDirectoryHandle(ROOT, { create });
+  return held(await navigator.storage.getDirectory(), (storage) => storage.getDirectoryHandle(ROOT, { create }));
 }
 
 async function modelFolder(id: string, create: boolean): Promise<FileSystemDirectoryHandle> {
   // Addresses are longer than file names may be.
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(id)));
   const name = Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return (await root(create)).getDirectoryHandle(name, { create });
+  return held(await root(create), (folders) => folders.getDirectoryHandle(name, { create }));
 }
 
 async function modelFolders(): Promise<FileSystemDirectoryHandle[]> {
@@ -200,18 +245,25 @@ async function modelFolders(): Promise<FileSystemDirectoryHandle[]> {
   return folders;
 }
 
-async function records(folder: FileSystemDirectoryHandle): Promise<FileRecord[]> {
-  const found = [];
+async function empty(folder: FileSystemDirectoryHandle): Promise<void> {
+  const names = [];
+  for await (const { name } of folder.values()) names.push(name);
+  for (const name of names) await folder.removeEntry(name);
+}
+
+/** The whole files of a model and their bytes. */
+async function completeFiles(folder: FileSystemDirectoryHandle): Promise<Map<string, number>> {
+  const found = new Map<string, number>();
   for await (const { name } of folder.values()) {
     const record = name.endsWith('.record') ? await readJson<FileRecord>(folder, name) : undefined;
-    if (record) found.push(record);
+    if (record?.complete) found.set(record.path, record.bytes);
   }
   return found;
 }
 
 async function readJson<T>(folder: FileSystemDirectoryHandle, name: string): Promise<T | undefined> {
   try {
-    const file = await (await folder.getFileHandle(name)).getFile();
+    const file = await held(await folder.getFileHandle(name), (handle) => handle.getFile());
     return JSON.parse(await file.text()) as T;
   } catch {
     // Absent, or cut off while it was written: the same as never written.
@@ -231,5 +283,17 @@ async function writeJson(folder: FileSystemDirectoryHandle, name: string, value:
 }
 
 function openSync(handle: FileSystemFileHandle): Promise<SyncAccess> {
-  return (handle as unknown as { createSyncAccessHandle(): Promise<SyncAccess> }).createSyncAccessHandle();
+  return held(handle as unknown as { createSyncAccessHandle(): Promise<SyncAccess> }, (handle) => handle.createSyncAccessHandle());
+}
+
+const HELD = new Set<unknown>();
+
+/** Chromium never answers if it collects a handle that nothing refers to any longer while it works. */
+async function held<H, T>(handle: H, work: (handle: H) => Promise<T>): Promise<T> {
+  HELD.add(handle);
+  try {
+    return await work(handle);
+  } finally {
+    HELD.delete(handle);
+  }
 }

@@ -18,6 +18,14 @@ export interface CallOptions<K extends keyof Calls> {
   transfer?: Transferable[];
 }
 
+// Bundlers recognise this expression as it stands, and only so.
+let newWorker = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+
+/** Starts workers in another way wherever callers say nothing. */
+export function startWorkersBy(start: () => Worker): void {
+  newWorker = start;
+}
+
 /** A running worker. */
 export class Client {
   readonly #port: Port;
@@ -46,15 +54,14 @@ export class Client {
     }
     let started: Worker;
     try {
-      // Bundlers recognise this expression as it stands, and only so.
-      started = typeof worker === 'function' ? worker() : new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+      started = typeof worker === 'function' ? worker() : newWorker();
     } catch (cause) {
-      throw new KinoraError('worker', `the worker cannot be started: ${String(cause)}`, { cause, hint: WORKER_HINT });
+      throw new KinoraError('worker', `the worker cannot be started: ${String(cause)}`, { cause, hint: workerHint(cause) });
     }
     const client = new Client(started, () => started.terminate());
     started.addEventListener('error', (event) => {
       const reason = event.message || 'its script cannot be loaded';
-      client.close(new KinoraError('worker', `the worker failed: ${reason}`, { hint: WORKER_HINT }));
+      client.close(new KinoraError('worker', `the worker failed: ${reason}`, { hint: workerHint(reason) }));
     });
     return client;
   }
@@ -130,4 +137,7 @@ export class Client {
   }
 }
 
-const WORKER_HINT = 'serve dist/worker.js from the same origin as the page, or pass `worker: () => new Worker(…)`';
+function workerHint(cause: unknown): string {
+  if (/trusted/i.test(String(cause))) return 'the page asks for trusted types: pass `worker: () => new Worker(policy.createScriptURL(…), { type: "module" })`';
+  return 'serve dist/worker.js from the origin of the page and allow it in worker-src, use `kinora/cdn`, or pass `worker: () => new Worker(…)`';
+}

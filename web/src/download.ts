@@ -1,49 +1,62 @@
 /** Model files from the network or the cache into the engine, chunk by chunk: verified, never a whole file in JavaScript. */
 
-import { CachedFile } from './cache.js';
+import { sleep } from './abort.js';
+import type { KeptFile, KeptModel } from './cache.js';
 import { KinoraError } from './errors.js';
 import { CHUNK_BYTES, type FileEntry, type LoadProgress, type ModelSource } from './options.js';
-import { fetchAddress } from './transport.js';
+import { fetchAddress, refusePages, shown } from './transport.js';
 
-/** Takes the files, one after another. */
+/** Takes the files, side by side. */
 export interface Sink {
-  begin(path: string, bytes: number): void;
-  append(chunk: Uint8Array): void;
-  /** Forgets what was appended since `begin`. */
-  restart(): void;
+  /** Returns the number that the file has from now on. */
+  begin(path: string, bytes: number): number;
+  append(file: number, chunk: Uint8Array): void;
+  /** Forgets what was appended. */
+  restart(file: number): void;
 }
 
-/** Where to fetch, and whom to tell. */
+/** Where to keep what is fetched, and whom to tell. */
 export interface DownloadOptions {
-  cache: boolean;
+  kept: KeptModel | undefined;
   signal: AbortSignal;
   onProgress(progress: LoadProgress): void;
 }
 
-/** Share of loading that is the download; the rest is compiling. */
+/** Shares of loading: of the WASM before the model's files, and of both; the rest is compiling. */
+export const ENGINE = 0.05;
 export const DOWNLOADED = 0.5;
+/** Files on their way at once: small ones take turns rather than distances. */
+const LANES = 4;
 /** A connection may break off this often in one file before loading fails. */
 const RETRIES = 3;
 const RETRY_MS = 500;
 
-/** Fetches all files of `source`; returns the last progress. */
+/** Fetches all files of `source`; returns the last progress. The first failure ends the others. */
 export async function download(source: ModelSource, sink: Sink, options: DownloadOptions): Promise<LoadProgress> {
   const meter = new Meter(source, options.onProgress);
-  for (const file of source.files) {
-    options.signal.throwIfAborted();
-    await new Transfer(source, file, sink, options, meter).run();
-  }
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const waiting = source.files.values();
+  const lane = async () => {
+    for (const file of waiting) {
+      signal.throwIfAborted();
+      await new Transfer(file, sink, { ...options, signal }, meter).run();
+    }
+  };
+  // Each ends in its own time, so that no file is still open when the failure is told.
+  await Promise.all(Array.from({ length: LANES }, () => lane().catch((error: unknown) => stop.abort(error))));
+  stop.signal.throwIfAborted();
   return meter.progress;
 }
 
 /** One file on its way. */
 class Transfer {
   readonly #sums: string[] = [];
-  #cached: CachedFile | undefined;
+  #cached: KeptFile | undefined;
   #bytes = 0;
+  #number = 0;
 
   constructor(
-    readonly source: ModelSource,
     readonly file: FileEntry,
     readonly sink: Sink,
     readonly options: DownloadOptions,
@@ -51,9 +64,9 @@ class Transfer {
   ) {}
 
   async run(): Promise<void> {
-    const { source, file, sink, options } = this;
-    sink.begin(file.path, file.bytes ?? 0);
-    this.#cached = options.cache ? await CachedFile.open(source, file) : undefined;
+    const { file, sink, options } = this;
+    this.#number = sink.begin(file.path, file.bytes ?? 0);
+    this.#cached = await options.kept?.file(file);
     try {
       if (await this.#fromCache()) return;
       for (let tries = 0; ; tries++) {
@@ -63,7 +76,7 @@ class Transfer {
         } catch (error) {
           const worthIt = error instanceof KinoraError && error.code === 'download' && tries < RETRIES;
           if (options.signal.aborted || !worthIt) throw error;
-          await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** tries));
+          await sleep(RETRY_MS * 2 ** tries, options.signal);
         }
       }
       await this.#keep((cached) => cached.finish(this.#sums));
@@ -79,7 +92,7 @@ class Transfer {
     for (let chunk = cached.next(); chunk; chunk = cached.next()) {
       const index = this.#sums.length;
       const sum = await sha256(chunk);
-      const expected = cached.record.complete ? cached.record.sha256[index] : this.file.sha256?.[index];
+      const expected = this.file.sha256?.[index] ?? (cached.record.complete ? cached.record.sha256[index] : undefined);
       if (expected !== undefined && sum !== expected) {
         cached.restart(null);
         this.#restart();
@@ -94,10 +107,13 @@ class Transfer {
     const { file, options } = this;
     const etag = this.#cached?.record.etag;
     const headers: HeadersInit = this.#bytes > 0 && etag ? { range: `bytes=${this.#bytes}-`, 'if-range': etag } : {};
-    const response = await fetchAddress(file.url, { signal: options.signal, headers }).catch((cause: unknown) => this.#failed(String(cause), cause));
+    // What is kept here need not be kept by the browser a second time, and half of it twice.
+    const cache = this.#cached ? 'no-store' : 'default';
+    const response = await fetchAddress(file.url, { signal: options.signal, headers, cache }).catch((cause: unknown) => this.#failed(String(cause), cause));
     if (response.status === 404) {
-      throw new KinoraError('not-found', `model file not found at ${file.url}`, { hint: 'check the address of the model' });
+      throw new KinoraError('not-found', `model file not found at ${shown(file.url)}`, { hint: 'check the address of the model' });
     }
+    refusePages(response, file.url, 'not-found');
     if (!response.ok || !response.body) this.#failed(`the server answered ${response.status}`);
     if (response.status !== 206 && this.#bytes > 0) this.#restart();
     await this.#keep((cached) => {
@@ -146,7 +162,7 @@ class Transfer {
   }
 
   /** Works on the cache; where there is no room for it, loading goes on without. */
-  async #keep(work: (cached: CachedFile) => void | Promise<void>): Promise<void> {
+  async #keep(work: (cached: KeptFile) => void | Promise<void>): Promise<void> {
     const cached = this.#cached;
     try {
       if (cached) await work(cached);
@@ -158,14 +174,14 @@ class Transfer {
   }
 
   #take(chunk: Uint8Array, sum: string | undefined, fromCache: boolean): void {
-    this.sink.append(chunk);
+    this.sink.append(this.#number, chunk);
     this.#sums.push(sum ?? '');
     this.#bytes += chunk.byteLength;
     this.meter.add(this.file.path, chunk.byteLength, fromCache);
   }
 
   #restart(): void {
-    this.sink.restart();
+    this.sink.restart(this.#number);
     this.meter.add(this.file.path, -this.#bytes, false);
     this.#sums.length = 0;
     this.#bytes = 0;
@@ -174,7 +190,7 @@ class Transfer {
   #failed(problem: string, cause?: unknown): never {
     if (this.options.signal.aborted) throw this.options.signal.reason;
     const message = `${this.file.path} cannot be downloaded: ${problem}`;
-    throw new KinoraError('download', message, { cause, hint: `check the network and ${this.file.url}` });
+    throw new KinoraError('download', message, { cause, hint: `check the network and ${shown(this.file.url)}` });
   }
 
   #corrupt(problem: string): never {
@@ -187,7 +203,7 @@ class Transfer {
 /** Adds up what arrives. */
 class Meter {
   readonly progress: LoadProgress =
-    { phase: 'download', fraction: 0, loadedBytes: 0, totalBytes: 0, cachedBytes: 0, message: 'downloading the model' };
+    { phase: 'download', fraction: ENGINE, loadedBytes: 0, totalBytes: 0, cachedBytes: 0, message: 'downloading the model' };
   readonly #begun = performance.now();
   readonly #listed: number;
 
@@ -205,7 +221,8 @@ class Meter {
     progress.totalBytes = Math.max(this.#listed, progress.loadedBytes);
     progress.bytesPerSecond = progress.loadedBytes / Math.max(1e-3, (performance.now() - this.#begun) / 1e3);
     progress.etaSeconds = (progress.totalBytes - progress.loadedBytes) / Math.max(1, progress.bytesPerSecond);
-    progress.fraction = Math.max(progress.fraction, (DOWNLOADED * progress.loadedBytes) / Math.max(1, progress.totalBytes));
+    const share = progress.loadedBytes / Math.max(1, progress.totalBytes);
+    progress.fraction = Math.max(progress.fraction, ENGINE + (DOWNLOADED - ENGINE) * share);
     progress.file = file;
     this.report({ ...progress });
   }

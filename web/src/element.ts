@@ -1,16 +1,18 @@
 /** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
 
-import { OBSERVED, optionsOf } from './element-attributes.js';
+import { MAKING, OBSERVED, optionsOf, reflectAttributes, takeEarly, type KinoraVideoAttributes } from './element-attributes.js';
 import type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState } from './element-events.js';
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
 import { View } from './element-view.js';
 import { KinoraError, kinoraError } from './errors.js';
+import { flipbookShape } from './models/flipbook.js';
 import type { GenerateOptions, GenerationEvent, LoadProgress, PromptParts } from './options.js';
 import { Player } from './player.js';
 import { leaseModel, type Lease } from './shared-model.js';
 import { checkSupport, supportError, type SupportReport } from './support.js';
 import type { Video } from './video.js';
 
+export type { KinoraVideoAttributes } from './element-attributes.js';
 export type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState, PreviewDetail } from './element-events.js';
 export type { KinoraVideoLabels } from './element-labels.js';
 
@@ -28,7 +30,7 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
  * Generates a clip from its attributes and plays it.
  *
  * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `window`, `fps`, `steps` as in {@link GenerateOptions};
- * `autoplay` begins unasked; `loading` is `lazy` (default: `autoplay` waits until the element is near the viewport) or `eager`
+ * `autoplay` begins unasked, and again when these change; `loading` is `lazy` (default: `autoplay` waits until the element is near the viewport) or `eager`
  * (loads the model at once); `loop`; `controls`; `alt` (default: the prompt); `poster`, the address of a picture.
  *
  * Slots: `poster`, `controls`, `error`. Parts: `stage`, `canvas`, `poster`, `player`, `play`, `seek`, `generate`, `work`,
@@ -38,6 +40,8 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
  * Where the system asks for reduced motion nothing plays by itself: the first frame and a play button are shown.
  */
 export class KinoraVideo extends Base {
+  /** As in the sources, whatever minifiers make of it. */
+  static override readonly name = 'KinoraVideo';
   /** The value of the element is submitted with its form. */
   static readonly formAssociated = true;
   /** @internal */
@@ -45,10 +49,10 @@ export class KinoraVideo extends Base {
   /** The texts of all elements. Assign before the first element is made. */
   static labels: KinoraVideoLabels = ENGLISH;
 
-  /** What the next clip is made from besides the `prompt` attribute: images, clips and what becomes of them. */
-  given: PromptParts = {};
-  /** How the `prompt` attribute is expanded, as in {@link GenerateOptions}. */
-  expand: NonNullable<GenerateOptions['expand']> = false;
+  #given: PromptParts = {};
+  #expand: NonNullable<GenerateOptions['expand']> = false;
+  /** What was assigned before this class was there. */
+  readonly #early = takeEarly(this, [...OBSERVED, 'given', 'expand', 'video']);
   readonly #view: View;
   readonly #player: Player;
   readonly #internals = this.attachInternals();
@@ -61,6 +65,10 @@ export class KinoraVideo extends Base {
   #preload: AbortController | undefined;
   #observer: IntersectionObserver | undefined;
   #begun = false;
+  /** Whether a change of the attributes is being answered. */
+  #changing = false;
+  /** The text that the clip on show, or the one to come, is made from. */
+  #text = '';
   /** As of the last step. */
   #leftMs = 0;
   #help: SupportReport['help'] = [];
@@ -79,7 +87,29 @@ export class KinoraVideo extends Base {
     this.addEventListener('keydown', (event) => {
       if (event.key === 'Escape') this.cancel();
     });
+    this.#setShape(flipbookShape);
     this.#setState('empty');
+    for (const [name, value] of this.#early) Reflect.set(this, name, value);
+  }
+
+  /** What the next clip is made from besides the `prompt` attribute: images, clips and what becomes of them. */
+  get given(): PromptParts {
+    return this.#given;
+  }
+
+  /** Of the next clip. */
+  set given(parts: PromptParts) {
+    this.#given = parts ?? {};
+  }
+
+  /** How the `prompt` attribute is expanded, as in {@link GenerateOptions}. */
+  get expand(): NonNullable<GenerateOptions['expand']> {
+    return this.#expand;
+  }
+
+  /** Of the next clip. */
+  set expand(expand: NonNullable<GenerateOptions['expand']>) {
+    this.#expand = expand ?? false;
   }
 
   /** What the element is doing. */
@@ -161,18 +191,18 @@ export class KinoraVideo extends Base {
   /** @internal */
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
     if (before === now) return;
-    const { canvas, poster } = this.#view;
+    const { poster } = this.#view;
     if (name === 'model') {
       this.cancel();
       this.#release();
     } else if (name === 'poster') {
       poster.src = now ?? '';
       poster.hidden = now === null;
-    } else if ((name === 'width' || name === 'height') && this.#state === 'empty' && Number(now) > 0) {
-      canvas[name] = Number(now);
     }
+    this.#setShape(flipbookShape);
     this.#player.loop = this.hasAttribute('loop');
     this.#render();
+    if (MAKING.has(name)) this.#again();
     this.#begin();
   }
 
@@ -204,6 +234,28 @@ export class KinoraVideo extends Base {
     this.#observer.observe(this);
   }
 
+  /** What was made unasked is made anew, once for all attributes that change together. */
+  #again(): void {
+    if (this.#changing || !this.#begun || !this.#autoplay || this.#state === 'empty') return;
+    this.#changing = true;
+    queueMicrotask(() => {
+      this.#changing = false;
+      if (this.isConnected && this.#autoplay) this.generate();
+    });
+  }
+
+  /** The shape that the clip will have, so that nothing moves when it comes. */
+  #setShape(model: { width: number; height: number }): void {
+    if (this.#state !== 'empty' && this.#state !== 'loading') return;
+    const { canvas } = this.#view;
+    if (this.#video) return;
+    for (const side of ['width', 'height'] as const) {
+      const pixels = Number(this.getAttribute(side)) || model[side];
+      // Setting it clears the canvas, even to what it was.
+      if (canvas[side] !== pixels) canvas[side] = pixels;
+    }
+  }
+
   get #autoplay(): boolean {
     return this.hasAttribute('autoplay') && this.hasAttribute('prompt');
   }
@@ -211,15 +263,20 @@ export class KinoraVideo extends Base {
   async #generate(abort: AbortController): Promise<Video> {
     const { signal } = abort;
     const { labels } = this.#view;
+    // As of now: what changes meanwhile is for the next clip.
+    const prompt: PromptParts = { ...this.#given, text: this.getAttribute('prompt') ?? '' };
+    const options: GenerateOptions = { ...optionsOf(this), expand: this.#expand, signal };
     try {
       this.#player.pause();
       this.#setState('loading');
       const from = this.#lease ? 0 : LOADING;
       this.#view.progress(0, labels.loading({ phase: 'plan' } as LoadProgress));
       const { model } = await this.#acquire(signal);
+      this.#setShape(model.info);
       this.#setState('generating');
       this.#view.progress(from, labels.preparing);
-      const generation = model.generate({ ...this.given, text: this.getAttribute('prompt') ?? '' }, { ...optionsOf(this), expand: this.expand, signal });
+      this.#text = prompt.text ?? '';
+      const generation = model.generate(prompt, options);
       for await (const event of generation) {
         if (signal.aborted) {
           if (event.type === 'step') event.preview?.close();
@@ -312,6 +369,7 @@ export class KinoraVideo extends Base {
 
   #show(video: Video): void {
     this.#video = video;
+    this.#text = video.metadata.prompt;
     this.#setValue(null);
     this.#view.covered = false;
     this.#player.show(video);
@@ -363,7 +421,8 @@ export class KinoraVideo extends Base {
   }
 
   #render(): void {
-    const label = this.getAttribute('alt') ?? this.getAttribute('prompt') ?? '';
+    const shown = this.#state === 'generating' || this.#state === 'ready';
+    const label = this.getAttribute('alt') ?? ((shown && this.#text) || this.getAttribute('prompt') || '');
     this.#view.render({ state: this.#state, controls: this.hasAttribute('controls'), still: this.#stillness.matches, label });
     this.#showPlayback();
   }
@@ -377,8 +436,8 @@ export class KinoraVideo extends Base {
   }
 }
 
-/** The listeners of {@link KinoraVideoEventMap} beside those of every element. */
-export interface KinoraVideo {
+/** The attributes as properties, and the listeners of {@link KinoraVideoEventMap} beside those of every element. */
+export interface KinoraVideo extends KinoraVideoAttributes {
   /** As of every element, with the types of this one's events. */
   addEventListener<K extends keyof KinoraVideoEvents>(
     type: K,
@@ -407,4 +466,5 @@ function cancelled(): DOMException {
   return new DOMException('the generation was cancelled', 'AbortError');
 }
 
+reflectAttributes(KinoraVideo.prototype);
 if (globalThis.customElements && !customElements.get('kinora-video')) customElements.define('kinora-video', KinoraVideo);

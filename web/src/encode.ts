@@ -1,7 +1,9 @@
 /** Clips to files: MP4 and WebM by the browser's encoders; GIF, APNG and, without such encoders, MP4 by our own in WASM. */
 
+import { anObject, oneOf } from './check.js';
 import { Client } from './client.js';
 import { KinoraError } from './errors.js';
+import { containers } from './load-containers.js';
 import { VERSION } from './options.js';
 import type { EncodeCall } from './protocol.js';
 import type { EncoderSetup, Video } from './video.js';
@@ -24,8 +26,9 @@ const BITS_PER_PIXEL = { low: 0.3, medium: 0.8, high: 2.5 };
 const LEAST_BITRATE = 200_000;
 
 /** Writes `video` as a file. */
-export async function encodeVideo(video: Video, setup: EncoderSetup, options: EncodeOptions = {}): Promise<Blob> {
-  const { type = 'auto', quality = 'high', signal } = options;
+export async function encodeVideo(video: Video, setup: EncoderSetup, options: EncodeOptions | VideoType = {}): Promise<Blob> {
+  const { type = 'auto', quality = 'high', signal } = typeof options === 'string' ? { type: options } : anObject('options', options);
+  oneOf('quality', quality, Object.keys(BITS_PER_PIXEL));
   signal?.throwIfAborted();
   switch (type) {
     case 'image/gif':
@@ -55,6 +58,8 @@ type Codec = (typeof CODECS)[Container][number];
 /** The first codec that encodes a frame of this clip here. Browsers promise codecs that then fail, so one is tried. */
 async function usableCodec(video: Video, container: Container, quality: 'low' | 'medium' | 'high'): Promise<Codec | undefined> {
   if (typeof VideoEncoder === 'undefined') return undefined;
+  // If that fails, it says nothing about codecs.
+  await containers();
   for (const codec of CODECS[container]) {
     if (await encodesOneFrame(video, container, codec, quality)) return codec;
   }
@@ -78,7 +83,7 @@ async function encodeContainer(
   signal?: AbortSignal,
   numFrames = video.frameCount,
 ): Promise<Blob> {
-  const { BufferTarget, Mp4OutputFormat, Output, VideoSample, VideoSampleSource, WebMOutputFormat } = await import('mediabunny');
+  const { BufferTarget, Mp4OutputFormat, Output, VideoSample, VideoSampleSource, WebMOutputFormat } = await containers();
   const target = new BufferTarget();
   const format = container === 'video/mp4' ? new Mp4OutputFormat({ fastStart: 'in-memory' }) : new WebMOutputFormat();
   const output = new Output({ format, target });

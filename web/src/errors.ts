@@ -64,6 +64,10 @@ export type ErrorCode =
   | 'disposed'
   /** The worker could not be started. */
   | 'worker'
+  /** The WASM module could not be fetched, or the page's policy forbids it. */
+  | 'wasm'
+  /** A package that this one needs could not be imported. */
+  | 'missing-package'
   /** A defect of this package: in its plans, in their data, or elsewhere. */
   | 'shape'
   | 'data'
@@ -81,6 +85,8 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['device-lost', 'download', 'c
 
 /** Every failure of this package, except aborts, which throw the reason of their signal. */
 export class KinoraError extends Error {
+  /** As in the sources, whatever minifiers make of it. */
+  static override readonly name = 'KinoraError';
   override readonly name = 'KinoraError';
   /** What kind of failure, for programs. */
   readonly code: ErrorCode;
@@ -114,5 +120,7 @@ export function errorData(thrown: unknown): ErrorData {
 
 /** The error that {@link errorData} described. */
 export function errorFromData({ code, message, hint }: ErrorData): KinoraError {
-  return new KinoraError(code, message, { hint });
+  // What reads JSON in the engine names the types of its language.
+  const plain = message.replace(/\bexpected [iu](8|16|32|64|size)\b/g, 'expected a whole number').replace(/\bexpected f(32|64)\b/g, 'expected a number');
+  return new KinoraError(code, plain, { hint });
 }

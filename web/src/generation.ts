@@ -5,6 +5,8 @@ import type { Video } from './video.js';
 
 /** A generation that has begun. `await` it for the clip, or loop over it for its events, or both. */
 export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationEvent> {
+  /** As in the sources, whatever minifiers make of it. */
+  static readonly name = 'Generation';
   /** The clip. */
   readonly result: Promise<Video>;
   /** The seed in use, also when none was given. */
@@ -17,13 +19,13 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
   constructor(seed: number, abort: AbortController, run: (emit: (event: GenerationEvent) => void) => Promise<Video>) {
     this.seed = seed;
     this.#abort = abort;
-    this.result = run((event) => this.#emit(event));
     const end = () => {
       for (const reader of this.#readers) reader.end();
       this.#ended = true;
     };
-    // Handled here, so that a caller who only reads events gets no unhandled rejection beside the one of the loop.
-    this.result.then(end, end);
+    // A failure that nobody looks at is reported by the platform, as that of every promise.
+    this.result = run((event) => this.#emit(event)).finally(end);
+    abort.signal.addEventListener('abort', () => this.#looked(), { once: true });
   }
 
   /** Ends the generation; its promise rejects with `reason` once the GPU is idle. */
@@ -37,6 +39,16 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     return this.result.then(onFulfilled, onRejected);
+  }
+
+  /** As {@link Promise.catch} of {@link result}. */
+  catch<B = never>(onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<Video | B> {
+    return this.result.catch(onRejected);
+  }
+
+  /** As {@link Promise.finally} of {@link result}. */
+  finally(onFinally?: (() => void) | null): Promise<Video> {
+    return this.result.finally(onFinally);
   }
 
   /** The frames as a stream, once they are there. The reader closes them. */
@@ -58,6 +70,8 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
 
   /** The events from now on. Of steps that were not read in time only the newest remains. */
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationEvent, void, undefined> {
+    // The loop throws the failure.
+    this.#looked();
     const reader = new Reader();
     if (this.#ended) reader.end();
     this.#readers.add(reader);
@@ -73,6 +87,11 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
       this.#readers.delete(reader);
       reader.drop();
     }
+  }
+
+  /** Whoever cancels knows why there is no clip. */
+  #looked(): void {
+    this.result.catch(() => undefined);
   }
 
   #emit(event: GenerationEvent): void {

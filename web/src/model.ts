@@ -1,5 +1,7 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Loading a model and generating with it. */
 
+import { anObject, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
 import { Client } from './client.js';
 import { KinoraError, errorFromData } from './errors.js';
 import { expandPrompt } from './expand.js';
@@ -12,18 +14,21 @@ import type {
 import type { Calls, GenerateCall, SourceCall } from './protocol.js';
 import { readSource } from './sources.js';
 import { checkSupport, supportError } from './support.js';
+import { shown } from './transport.js';
 import { Video, type EncoderSetup } from './video.js';
 
 /** The parts of a prompt that are one image or clip. */
 const PARTS = ['image', 'lastImage', 'video', 'connect', 'mask'] as const;
 
-/** Loads a model into a worker of its own. */
-export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> {
+/** Loads a model, by its name or with options, into a worker of its own. */
+export async function loadModel(given: LoadOptions | string | URL = {}): Promise<VideoModel> {
+  const options: LoadOptions = typeof given === 'string' || given instanceof URL ? { model: given } : anObject('options', given);
   const { dtype = 'auto', device = 'auto', kernels = 'auto', cache = 'auto', signal, onProgress, worker } = options;
   oneOf('dtype', dtype, ['auto', 'f16', 'f32']);
   oneOf('device', device, ['auto', 'webgpu', 'cpu']);
   oneOf('kernels', kernels, ['auto', 'gpu', 'soft']);
   oneOf('cache', cache, ['auto', 'opfs', 'none']);
+  checkSignal(signal);
   signal?.throwIfAborted();
   // Nothing is downloaded for nothing.
   const unsupported = device === 'cpu' ? undefined : supportError(await checkSupport());
@@ -45,6 +50,8 @@ export async function loadModel(options: LoadOptions = {}): Promise<VideoModel> 
 
 /** A loaded model. Generations run one after another. */
 export class VideoModel implements AsyncDisposable {
+  /** As in the sources, whatever minifiers make of it. */
+  static readonly name = 'VideoModel';
   /** What the model is and does by default. */
   readonly info: ModelInfo;
   readonly #client: Client;
@@ -61,15 +68,22 @@ export class VideoModel implements AsyncDisposable {
 
   /** Starts a generation at once, or queues it behind the one that runs. */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
-    return this.generateMany([{ ...options, prompt }])[0]!;
+    // What is no object is refused there, in the words of the promise.
+    return this.generateMany([typeof options === 'object' ? { ...options, prompt } : (options as never)])[0]!;
   }
 
   /**
-   * Several generations side by side, of any shapes: quicker than one after another, and each what it would be alone. Those of
-   * windows come last; only they have previews. Cancelling one cancels all.
+   * Several generations side by side, of any shapes, each what it would be alone. That is quicker than one after another where one
+   * clip leaves the GPU idle, as small ones do on large GPUs; elsewhere it takes as long, and more memory. Those of windows come
+   * last; only they have previews. Cancelling one cancels all.
    */
   generateMany(jobs: readonly (GenerateOptions & { prompt: Prompt })[]): Generation[] {
     const abort = new AbortController();
+    try {
+      jobs.forEach(checkJob);
+    } catch (problem) {
+      return jobs.map((job) => new Generation(job?.seed ?? 0, abort, () => Promise.reject(problem)));
+    }
     const signal = AbortSignal.any([abort.signal, ...jobs.flatMap((job) => job.signal ?? [])]);
     const seeds = jobs.map(({ seed }) => seed ?? randomSeed());
     const listeners: ((event: GenerationEvent) => void)[] = [];
@@ -101,9 +115,11 @@ export class VideoModel implements AsyncDisposable {
   }
 
   /** What a generation will take here, measured by one step of it. Of the prompt only the number of texts counts. */
-  async estimate({ expand, prompt, ...options }: GenerateOptions & { prompt?: Prompt } = {}): Promise<Estimate> {
+  async estimate(given: GenerateOptions & { prompt?: Prompt } = {}): Promise<Estimate> {
+    const { expand, prompt, ...options } = anObject('options', given);
+    checkNumbers(options);
     const then = typeof prompt === 'object' ? prompt.then : undefined;
-    const [request] = await this.#request({ ...options, prompt: { text: '', ...defined({ then }) } }, 0);
+    const [request] = await this.#request({ ...options, prompt: { text: '', ...defined({ then }) } }, 0, options.signal);
     return this.#client.call('estimate', request, { signal: options.signal });
   }
 
@@ -120,16 +136,20 @@ export class VideoModel implements AsyncDisposable {
   /** {@link #request}, with the text that another writes instead of the model's vocabulary. */
   async #expanded(job: GenerateOptions & { prompt: Prompt }, seed: number, signal: AbortSignal, note: (text: string) => void) {
     const { prompt, expand, ...options } = job;
-    if (expand !== 'browser' && typeof expand !== 'function') return this.#request(job, seed);
+    if (expand !== 'browser' && typeof expand !== 'function') return this.#request(job, seed, signal);
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : prompt;
     const original = parts.text ?? '';
     const text = await expandPrompt(expand, [original, seed], this.#expansionTask, signal, note);
-    const [request, arrays] = await this.#request({ ...options, prompt: { ...parts, text } }, seed);
+    const [request, arrays] = await this.#request({ ...options, prompt: { ...parts, text } }, seed, signal);
     return [{ ...request, original }, arrays] as const;
   }
 
   /** What is asked for, and the bytes of its images and clips. */
-  async #request({ prompt, preview, ...options }: GenerateOptions & { prompt: Prompt }, seed: number): Promise<[GenerateCall, Uint8Array<ArrayBuffer>[]]> {
+  async #request(
+    { prompt, preview, ...options }: GenerateOptions & { prompt: Prompt },
+    seed: number,
+    signal: AbortSignal | undefined,
+  ): Promise<[GenerateCall, Uint8Array<ArrayBuffer>[]]> {
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : { ...prompt };
     const { text, negative, extend, loop, strength, overlap, then, keyframes } = parts;
     const { width, height, frames, window, durationSeconds, fps, steps, guidance } = options;
@@ -138,7 +158,8 @@ export class VideoModel implements AsyncDisposable {
     const sources: SourceCall[] = [];
     const arrays: Uint8Array<ArrayBuffer>[] = [];
     const add = async (part: string, source: ImageSource | VideoSource, isClip: boolean, frame?: number) => {
-      const [call, own] = await readSource(source, [width ?? this.info.width, height ?? this.info.height, isClip ? this.info.fps : 0]);
+      const size = { width: width ?? this.info.width, height: height ?? this.info.height };
+      const [call, own] = await readSource(source, { part, ...size, fps: isClip ? this.info.fps : 0, signal });
       sources.push({ part, ...call, ...defined({ frame }) });
       arrays.push(...own);
     };
@@ -153,15 +174,23 @@ export class VideoModel implements AsyncDisposable {
 function describe(prompt: Prompt): Record<string, unknown> | undefined {
   if (typeof prompt === 'string') return undefined;
   const { text, negative, ...given } = prompt;
-  const plain = JSON.stringify(given, (key, value) => (key && typeof value === 'object' && key !== 'keyframes' && key !== 'then' ? (value.name ?? 'pixels') : value));
+  const named = (key: string, value: unknown) => {
+    if (typeof value === 'string') return shown(value);
+    const isPicture = key && typeof value === 'object' && value !== null && key !== 'keyframes' && key !== 'then';
+    return isPicture ? ((value as { name?: unknown }).name ?? 'pixels') : value;
+  };
+  const plain = JSON.stringify(given, named);
   return plain === '{}' ? undefined : JSON.parse(plain);
 }
 
-/** Loads a model, makes one clip and disposes the model. */
+/** Loads a model, makes one clip of a text or of what the options say, and disposes the model. */
 export async function generateVideo(
-  options: GenerateOptions & LoadOptions & { prompt: Prompt; abortSignal?: AbortSignal },
+  given: string | (GenerateOptions & LoadOptions & { prompt: Prompt; abortSignal?: AbortSignal }),
 ): Promise<{ video: Video }> {
+  const options = typeof given === 'string' ? { prompt: given } : anObject('options', given);
   const signal = options.signal ?? options.abortSignal;
+  // Nobody waits for a model to hear of a slip of the pen.
+  checkJob({ ...options, ...defined({ signal }) });
   const model = await loadModel({ ...options, ...defined({ signal }) });
   try {
     return { video: await model.generate(options.prompt, { ...options, ...defined({ signal }) }) };
@@ -177,9 +206,4 @@ function randomSeed(): number {
 
 function defined<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as never;
-}
-
-function oneOf(name: string, value: unknown, allowed: string[]): void {
-  if (allowed.includes(value as string)) return;
-  throw new KinoraError('invalid-request', `invalid ${name}: found ${String(value)}, expected ${allowed.join(', ')}`);
 }

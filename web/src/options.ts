@@ -44,6 +44,8 @@ export interface FileEntry {
 export interface ModelSource {
   /** The name in messages and metadata. */
   name: string;
+  /** Files that this browser keeps of another version are fetched again. */
+  version?: string;
   files: FileEntry[];
 }
 
@@ -70,11 +72,14 @@ export interface LoadOptions {
   onProgress?(progress: LoadProgress): void;
 }
 
-/** A picture of any size; the middle of it is used where its shape is another than the clip's. */
-export type ImageSource = ImageBitmapSource;
+/** A picture of any size, or its address; the middle of it is used where its shape is another than the clip's. */
+export type ImageSource = ImageBitmapSource | string | URL;
 
-/** A clip of any size: a GIF, APNG, WebP, MP4 or WebM file, an element, one that was generated, or its pictures in order. */
-export type VideoSource = Blob | HTMLVideoElement | Video | readonly ImageSource[];
+/**
+ * A clip of any size: a GIF, APNG, WebP, MP4 or WebM file or its address, an element, one that was generated, or its pictures in
+ * order. Other origins must allow it (CORS).
+ */
+export type VideoSource = Blob | string | URL | HTMLVideoElement | Video | readonly ImageSource[];
 
 /** What the clip shows. */
 export type Prompt = string | PromptParts;

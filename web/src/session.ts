@@ -1,12 +1,13 @@
 /** The worker's side of the protocol: owns the WASM instance and the model, one generation at a time. */
 
+import { KeptModel } from './cache.js';
 import { compile, type KernelSource } from './compile.js';
-import { DOWNLOADED, download } from './download.js';
-import { errorData, type ErrorData, KinoraError } from './errors.js';
+import { DOWNLOADED, ENGINE, download } from './download.js';
+import { startEngine } from './engine.js';
+import { errorData, type ErrorCode, type ErrorData, KinoraError } from './errors.js';
 import type { GenerationEvent } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
-import { fetchAddress } from './transport.js';
-import init, { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
+import { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 
 /** What the WASM reports while it generates. */
 type EngineEvent =
@@ -21,6 +22,11 @@ const LOSS_NEWS_MS = 200;
 
 /** Share of a generation before decoding, by time with the default model. */
 const DENOISING = 0.7;
+
+/** Failures of the machine. Whatever else keeps a model from loading, its files are at fault. */
+const NOT_THE_FILES: ReadonlySet<ErrorCode> = new Set(
+  ['device', 'device-lost', 'out-of-memory', 'limit', 'no-adapter', 'no-webgpu', 'insecure-context', 'unsupported-kernels', 'internal'],
+);
 
 /** Answers calls that arrive at `port`; returns how to stop and free everything. */
 export function serve(port: Port): () => void {
@@ -101,28 +107,34 @@ class Session {
         return [await this.#work(signal, (model, cancel) => model.estimate(call.parameters, cancel, () => performance.now())), []];
       case 'encode': {
         const { wasm, frames, ...settings } = call.parameters;
-        await this.#start(wasm);
+        await this.#start(wasm, signal);
         const file = encode(frames, settings);
         return [file, [file.buffer as ArrayBuffer]];
       }
     }
   }
 
-  async #start(wasm: string): Promise<void> {
-    // Later calls return at once: the glue keeps the first instance.
-    await init({ module_or_path: fetchAddress(wasm) });
+  async #start(wasm: string, signal: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
+    await startEngine(wasm, signal, onProgress);
     onPanic((message: string) => this.#send({ type: 'panic', message }));
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
     const { wasm, source, device, f32, cache } = parameters;
-    await this.#start(wasm);
-    const files = new Files();
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
-    const progress = await download(source, files, { cache, signal, onProgress: report });
+    const nothing = { phase: 'plan', loadedBytes: 0, totalBytes: 0, cachedBytes: 0, message: 'downloading the engine' } as const;
+    report({ ...nothing, fraction: 0 });
+    await this.#start(wasm, signal, (share) => report({ ...nothing, fraction: ENGINE * share }));
+    const files = new Files();
+    const kept = cache ? await KeptModel.open(source) : undefined;
+    const progress = await download(source, files, { kept, signal, onProgress: report });
     report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = (this.#model = await Model.load(files, { label: source.name, device, f32 }));
+    const model = (this.#model = await Model.load(files, { label: source.name.replace(/\/$/, ''), device, f32 }).catch(async (thrown: unknown) => {
+      if (!NOT_THE_FILES.has(errorData(thrown).code)) await kept?.drop();
+      throw thrown;
+    }));
+    await kept?.loaded();
     signal.throwIfAborted();
     await this.#compile(model, signal, (done, total) => {
       const fraction = DOWNLOADED + (1 - DOWNLOADED) * (done / total);

@@ -1,142 +1,129 @@
 /** Given pictures and clips as the engine takes them: files as they are, everything else as RGBA bytes. */
 
+import { orAborted } from './abort.js';
 import { KinoraError } from './errors.js';
+import { film, filmOf, picture, webp, type Drawable } from './films.js';
 import type { ImageSource, VideoSource } from './options.js';
 import type { SourceCall } from './protocol.js';
+import { fileKind, type FileKind } from './recognise.js';
+import { fetchAddress, refusePages, shown } from './transport.js';
 import { Video } from './video.js';
 
-/** What the engine reads by itself; untyped files may be anything, also what it does not read. */
-const READABLE = /^(image\/(gif|a?png))?$/;
-/** Pages in the background may never hear of a picture. */
-const UNSEEN_MS = 1000;
-/** As browsers show pictures of an animation that claim to last no time at all. */
-const INSTANT_S = 0.1;
+/** What the engine reads by itself. */
+const READABLE: ReadonlySet<FileKind> = new Set(['gif', 'png', 'y4m']);
+const CORS_HINT = 'a server on another origin must send `access-control-allow-origin`, and elements need `crossorigin="anonymous"`; else give the file itself';
+const HINT = 'it must be complete and not empty';
 
-/** A canvas, a picture of a film, or whatever else can be drawn, with its size. */
-type Drawable = [CanvasImageSource, number, number];
+/** What is read, and for how large a clip. */
+export interface Reading {
+  /** As messages call it. */
+  part: string;
+  /** Pixels that the picture is to cover. */
+  width: number;
+  height: number;
+  /** Of films; 0 where one image is needed. */
+  fps: number;
+  signal: AbortSignal | undefined;
+}
 
-/** Reads `source`, which is to cover `width` × `height` pixels; a film at `fps` frames per second, or with 0 its picture of now. */
-export async function readSource(
-  source: ImageSource | VideoSource,
-  [width, height, fps]: readonly [number, number, number],
-): Promise<[Omit<SourceCall, 'part' | 'frame'>, Uint8Array<ArrayBuffer>[]]> {
+/** Reads `source`. */
+export async function readSource(source: ImageSource | VideoSource, reading: Reading): Promise<[Omit<SourceCall, 'part' | 'frame'>, Uint8Array<ArrayBuffer>[]]> {
+  const { part, signal } = reading;
+  try {
+    return await orAborted(read(source, reading), signal);
+  } catch (cause) {
+    signal?.throwIfAborted();
+    if (cause instanceof KinoraError) throw cause;
+    const tainted = cause instanceof DOMException && cause.name === 'SecurityError';
+    const problem = tainted ? 'the browser keeps pictures of other origins from scripts' : cause instanceof Error ? cause.message : String(cause);
+    throw new KinoraError('input-unreadable', `cannot read \`${part}\`: ${problem}`, { cause, hint: tainted ? CORS_HINT : HINT });
+  }
+}
+
+async function read(source: ImageSource | VideoSource, reading: Reading): ReturnType<typeof readSource> {
   if (source instanceof Video) {
     const frames = Array.from({ length: source.frameCount }, (_, index) => new Uint8Array(source.rgba(index)));
     return [{ arrays: frames.length, width: source.width, height: source.height, fps: source.fps }, frames];
   }
-  if (source instanceof Blob) {
-    const bare = typeof createImageBitmap === 'undefined';
-    // Platforms without pictures, such as Node, are told by the engine which formats it reads.
-    if (bare || (READABLE.test(source.type) && !(await isWebp(source)))) return [{ arrays: 1 }, [new Uint8Array(await source.arrayBuffer())]];
+  if (typeof source === 'string' || source instanceof URL) return read(await fetched(source, reading), reading);
+  // Platforms without pictures, such as Node, are told by the engine which formats it reads.
+  if (source instanceof Blob && (typeof createImageBitmap === 'undefined' || READABLE.has(await fileKind(source)))) {
+    return [{ arrays: 1 }, [new Uint8Array(await source.arrayBuffer())]];
+  }
+  const frames: Uint8Array<ArrayBuffer>[] = [];
+  let canvas: OffscreenCanvas | undefined;
+  for await (const [drawable, w, h] of pictures(source, reading)) {
+    reading.signal?.throwIfAborted();
+    // The engine crops and scales; it need not be handed more pixels than it uses.
+    const scale = Math.min(1, Math.max(reading.width / w, reading.height / h));
+    canvas ??= new OffscreenCanvas(Math.ceil(w * scale), Math.ceil(h * scale));
+    const context = canvas.getContext('2d', { willReadFrequently: true })!;
+    context.imageSmoothingQuality = 'high';
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(drawable, 0, 0, canvas.width, canvas.height);
+    frames.push(new Uint8Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer));
+  }
+  return [{ arrays: frames.length, width: canvas?.width, height: canvas?.height }, frames];
+}
+
+async function* pictures(source: ImageSource | VideoSource, reading: Reading): AsyncGenerator<Drawable> {
+  if (Array.isArray(source)) {
+    for (const each of source) yield* pictures(each, reading);
+  } else if (typeof source === 'string' || source instanceof URL) {
+    yield* pictures(await fetched(source, reading), reading);
+  } else if (source instanceof Blob) {
+    yield* pictureFile(source, reading);
+  } else if (globalThis.HTMLVideoElement && source instanceof HTMLVideoElement) {
+    yield* filmOf(source, reading.fps, reading.signal);
+  } else {
+    const image = globalThis.HTMLImageElement && source instanceof HTMLImageElement ? source : undefined;
+    // Far from the viewport it would wait for the visitor.
+    if (image?.loading === 'lazy') image.loading = 'eager';
+    await image?.decode();
+    yield* picture(source as ImageBitmapSource);
+  }
+}
+
+async function* pictureFile(file: Blob, { part, width, height, fps }: Reading): AsyncGenerator<Drawable> {
+  const kind = await fileKind(file);
+  if (kind === 'webp') return yield* webp(file, fps);
+  if (kind === 'svg') return yield await drawing(file, width, height);
+  if (kind === 'mp4' || kind === 'webm') {
+    if (fps) return yield* film(file, fps);
+    throw new KinoraError('not-an-image', `\`${part}\` is a film (${kind}), expected an image`, { hint: 'give it as `video`, or one picture of it' });
   }
   try {
-    const frames: Uint8Array<ArrayBuffer>[] = [];
-    let canvas: OffscreenCanvas | undefined;
-    for await (const [picture, w, h] of pictures(source, fps)) {
-      // The engine crops and scales; it need not be handed more pixels than it uses.
-      const scale = Math.min(1, Math.max(width / w, height / h));
-      canvas ??= new OffscreenCanvas(Math.ceil(w * scale), Math.ceil(h * scale));
-      const context = canvas.getContext('2d', { willReadFrequently: true })!;
-      context.imageSmoothingQuality = 'high';
-      context.clearRect(0, 0, canvas.width, canvas.height);
-      context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-      frames.push(new Uint8Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer));
-    }
-    return [{ arrays: frames.length, width: canvas?.width, height: canvas?.height }, frames];
+    yield* picture(file);
   } catch (cause) {
-    throw new KinoraError('input-unreadable', `cannot read an image or video: ${String(cause)}`, { cause, hint: 'it must be complete, not empty, and from this origin' });
+    if (kind !== 'unknown') throw cause;
+    const found = file.size === 0 ? 'an empty file' : `a file of type "${file.type}" whose first bytes say nothing`;
+    const message = `cannot read \`${part}\`: found ${found}, expected PNG, JPEG, GIF, WebP, AVIF, SVG, MP4 or WebM`;
+    throw new KinoraError('unknown-input', message, { cause, hint: 'give a file in one of these formats' });
   }
 }
 
-async function* pictures(source: ImageSource | VideoSource, fps: number): AsyncGenerator<Drawable> {
-  if (Array.isArray(source)) {
-    for (const picture of source) yield* pictures(picture, fps);
-  } else if (fps && source instanceof Blob && source.type.startsWith('video/')) {
-    yield* film(source, fps);
-  } else if (source instanceof Blob && (await isWebp(source))) {
-    yield* webp(source, fps);
-  } else if (fps && globalThis.HTMLVideoElement && source instanceof HTMLVideoElement) {
-    yield* element(source, fps);
-  } else {
-    yield* picture(source as ImageSource);
+/** An SVG, which only documents draw; one without a size of its own gets that of the clip. */
+async function drawing(file: Blob, width: number, height: number): Promise<Drawable> {
+  if (typeof Image === 'undefined') throw new Error('only pages draw SVG; give a PNG');
+  const url = URL.createObjectURL(new Blob([file], { type: 'image/svg+xml' }));
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    return [image, image.naturalWidth || width, image.naturalHeight || height];
+  } finally {
+    URL.revokeObjectURL(url);
   }
 }
 
-async function* picture(source: ImageSource): AsyncGenerator<Drawable> {
-  const bitmap = await createImageBitmap(source);
-  yield [bitmap, bitmap.width, bitmap.height];
-  bitmap.close();
-}
-
-/** By its first bytes, since types are what file names say. */
-async function isWebp(file: Blob): Promise<boolean> {
-  const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
-  return start.startsWith('RIFF') && start.endsWith('WEBP');
-}
-
-/** A WebP: an image, or at each moment the picture on screen. Without decoders of animations browsers see the first one only. */
-async function* webp(file: Blob, fps: number): AsyncGenerator<Drawable> {
-  const data = new Uint8Array(await file.arrayBuffer());
-  // An extended file has its flags in byte 20 (developers.google.com/speed/webp/docs/riff_container).
-  if (String.fromCharCode(...data.subarray(12, 16)) !== 'VP8X' || !(data[20]! & 2)) return yield* picture(file);
-  if (typeof ImageDecoder === 'undefined') throw new Error('this browser reads no animated WebP; give it as GIF, APNG, MP4 or WebM');
-  const decoder = new ImageDecoder({ data, type: 'image/webp' });
-  await Promise.all([decoder.tracks.ready, decoder.completed]);
-  const { frameCount } = decoder.tracks.selectedTrack!;
-  // Where an image is needed the engine says how many it found.
-  const rate = fps || 1 / INSTANT_S;
-  let end = 0;
-  let shown = 0;
-  for (let index = 0; index < frameCount; index++) {
-    const { image } = await decoder.decode({ frameIndex: index });
-    end += (image.duration ?? 0) / 1e6 || INSTANT_S;
-    const until = index + 1 < frameCount ? Math.ceil(end * rate - 0.5) : Math.max(1, Math.round(end * rate));
-    for (; shown < until; shown++) yield [image, image.displayWidth, image.displayHeight];
-    image.close();
-  }
-  decoder.close();
-}
-
-/** The middle of each interval. */
-function times(seconds: number, fps: number): number[] {
-  return Array.from({ length: Math.max(1, Math.round(seconds * fps)) }, (_, index) => (index + 0.5) / fps);
-}
-
-async function* film(file: Blob, fps: number): AsyncGenerator<Drawable> {
-  const { BlobSource, CanvasSink, Input, MP4, WEBM } = await import('mediabunny');
-  const track = await new Input({ source: new BlobSource(file), formats: [MP4, WEBM] }).getPrimaryVideoTrack();
-  if (!track) throw new Error('there is no video in it');
-  const start = await track.getFirstTimestamp();
-  const moments = times((await track.computeDuration()) - start, fps).map((time) => time + start);
-  for await (const shown of new CanvasSink(track).canvasesAtTimestamps(moments)) {
-    if (shown) yield [shown.canvas, shown.canvas.width, shown.canvas.height];
-  }
-}
-
-/** Seeks through the element and leaves it where it was. */
-async function* element(video: HTMLVideoElement, fps: number): AsyncGenerator<Drawable> {
-  const { currentTime } = video;
-  video.pause();
-  if (video.readyState < 2) await happens(video, 'loadeddata');
-  for (const time of times(video.duration, fps)) {
-    const shown = nextPicture(video);
-    video.currentTime = time;
-    await Promise.all([happens(video, 'seeked'), shown]);
-    yield [video, video.videoWidth, video.videoHeight];
-  }
-  video.currentTime = currentTime;
-}
-
-/** On busy machines a seek is over before its picture is there. */
-async function nextPicture(video: HTMLVideoElement): Promise<unknown> {
-  if (!('requestVideoFrameCallback' in video)) return undefined;
-  const shown = new Promise((resolve) => video.requestVideoFrameCallback(resolve));
-  return Promise.race([shown, new Promise((resolve) => setTimeout(resolve, UNSEEN_MS))]);
-}
-
-function happens(target: EventTarget, type: string): Promise<Event> {
-  return new Promise((resolve, reject) => {
-    target.addEventListener(type, resolve, { once: true });
-    target.addEventListener('error', () => reject(new Error('the video cannot be loaded')), { once: true });
+async function fetched(url: string | URL, { part, signal }: Reading): Promise<Blob> {
+  const failed = (problem: string, hint: string, cause?: unknown) =>
+    new KinoraError('input-unreadable', `cannot read \`${part}\` from ${shown(url)}: ${problem}`, { cause, hint });
+  const response = await fetchAddress(String(url), signal ? { signal } : {}).catch((cause: unknown) => {
+    signal?.throwIfAborted();
+    throw failed(cause instanceof Error ? cause.message : String(cause), CORS_HINT, cause);
   });
+  if (!response.ok) throw failed(`the server answered ${response.status}`, 'check the address');
+  refusePages(response, url, 'input-unreadable');
+  return response.blob();
 }

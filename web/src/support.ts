@@ -31,6 +31,7 @@ const NEEDED_BINDING_BYTES = 64 * 1024 * 1024;
 const HELP = {
   browsers: { text: 'Which browsers have WebGPU', url: 'https://caniuse.com/webgpu' },
   troubleshooting: { text: 'Chrome: why is there no adapter?', url: 'https://developer.chrome.com/docs/web-platform/webgpu/troubleshooting-tips' },
+  node: { text: 'WebGPU in Node, by Dawn', url: 'https://github.com/dawn-gpu/node-webgpu' },
   secure: { text: 'Secure contexts', url: 'https://developer.mozilla.org/docs/Web/Security/Secure_Contexts' },
 };
 
@@ -46,8 +47,13 @@ export async function checkSupport(): Promise<SupportReport> {
     return report('insecure-context', 'WebGPU needs a page served over HTTPS or from localhost.', [HELP.secure]);
   }
   const gpu = globalThis.navigator?.gpu;
+  const inNode = Boolean(globalThis.process?.versions?.node);
+  if (!gpu && inNode) return report('no-webgpu', 'Node has no WebGPU of its own: import `kinora/node` and install the package `webgpu`.', [HELP.node]);
   if (!gpu) return report('no-webgpu', 'This browser has no WebGPU, or it is switched off.', [HELP.browsers]);
   const adapter = await gpu.requestAdapter().catch(() => null);
+  if (!adapter && inNode) {
+    return report('no-adapter', 'Node found no graphics adapter: Dawn needs a Vulkan driver that it accepts; that of Chromium (SwiftShader) needs no GPU.', [HELP.node]);
+  }
   if (!adapter) {
     return report('no-adapter', 'This browser has WebGPU but found no graphics adapter it trusts.', [HELP.troubleshooting, HELP.browsers]);
   }

@@ -1,6 +1,8 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A finished clip in the page's memory. */
 
-import { encodeVideo, type EncodeOptions } from './encode.js';
+import { encodeVideo, type EncodeOptions, type VideoType } from './encode.js';
+import { described } from './check.js';
 import { KinoraError } from './errors.js';
 import type { GenerationMetadata, LoadOptions } from './options.js';
 import type { GeneratedClip } from './protocol.js';
@@ -13,6 +15,8 @@ export interface EncoderSetup {
 
 /** A finished clip. It stays usable after the model is disposed. */
 export class Video implements Disposable {
+  /** As in the sources, whatever minifiers make of it. */
+  static readonly name = 'Video';
   /** Pixels. */
   readonly width: number;
   /** Pixels. */
@@ -45,7 +49,7 @@ export class Video implements Disposable {
   }
 
   /** A frame as a picture; the caller closes it. */
-  frame(index: number): Promise<ImageBitmap> {
+  async frame(index: number): Promise<ImageBitmap> {
     return createImageBitmap(this.#image(index));
   }
 
@@ -64,6 +68,9 @@ export class Video implements Disposable {
 
   /** Plays the clip on a canvas, which gets its size, until `signal` is aborted. */
   play(canvas: HTMLCanvasElement, { loop = true, signal }: { loop?: boolean; signal?: AbortSignal } = {}): void {
+    if (typeof canvas?.getContext !== 'function') {
+      throw new KinoraError('invalid-request', `invalid canvas: found ${described(canvas)}, expected a <canvas> element`, { hint: 'is the script run before the element is there?' });
+    }
     const context = canvas.getContext('2d');
     if (!context) throw new KinoraError('invalid-request', 'the canvas has no 2D context; give one that nothing else draws on');
     canvas.width = this.width;
@@ -84,8 +91,8 @@ export class Video implements Disposable {
     requestAnimationFrame(draw);
   }
 
-  /** The clip as a file. MP4 and WebM need WebCodecs; GIF and APNG work everywhere. */
-  toBlob(options?: EncodeOptions): Promise<Blob> {
+  /** The clip as a file, of the type that is named or of that of the options. WebM needs WebCodecs; the others work everywhere. */
+  toBlob(options?: EncodeOptions | VideoType): Promise<Blob> {
     return encodeVideo(this, this.#setup, options);
   }
 

@@ -146,7 +146,7 @@ test('elements share one model, report a bad attribute, and free the model with 
     return { failures, said, events, started, ended };
   });
   assert.deepEqual(seen.failures, ['invalid-request', 'invalid-request']);
-  assert.match(seen.said, /invalid seed: invalid type.*NaN/);
+  assert.match(seen.said, /invalid seed: found NaN, expected a whole number/);
   assert.deepEqual(seen.events, ['support', 'error']);
   assert.deepEqual([seen.started, seen.ended], [1, 1]);
   assert.deepEqual(page.problems, []);
@@ -169,4 +169,53 @@ test('without an adapter it says so and shows where to read on', async () => {
   } finally {
     await without.close();
   }
+});
+
+test('properties set before the script, attributes as properties, and a box of the right shape from the start', { timeout: 180_000 }, async () => {
+  const page = await open(browser, server.origin);
+  const seen = await page.evaluate(async () => {
+    const early = document.createElement('kinora-video');
+    document.body.append(early);
+    Object.assign(early, { prompt: 'an owl', seed: 7, width: 96, height: 64, frames: 5, steps: 2, loop: true, given: { negative: 'x' }, expand: true });
+    const { KinoraVideo } = await import('/dist/element.js');
+    const { prompt, seed, loop, given, expand, loading, model, fps } = early;
+    const attributes = ['prompt', 'seed', 'width', 'loop'].map((name) => early.getAttribute(name));
+    early.fps = 10;
+    const fpsAttribute = early.getAttribute('fps');
+    early.fps = undefined;
+    early.loop = false;
+    Object.assign(early.style, { width: '192px', display: 'block' });
+    const plain = document.body.appendChild(document.createElement('kinora-video'));
+    plain.style.width = '200px';
+    const heights = [early, plain].map((element) => element.shadowRoot.querySelector('canvas').getBoundingClientRect().height);
+    return { name: KinoraVideo.name, attributes, fpsAttribute, removed: [early.hasAttribute('fps'), early.hasAttribute('loop')], read: [prompt, seed, loop, given, expand, loading, model, fps ?? null], heights };
+  });
+  assert.deepEqual(seen, {
+    name: 'KinoraVideo',
+    attributes: ['an owl', '7', '96', ''],
+    fpsAttribute: '10',
+    removed: [false, false],
+    read: ['an owl', 7, true, { negative: 'x' }, true, 'lazy', 'flipbook', null],
+    heights: [128, 200],
+  });
+
+  const changed = await page.evaluate(async () => {
+    const element = document.querySelector('kinora-video');
+    Object.assign(element, { given: {}, expand: false });
+    const label = () => element.shadowRoot.querySelector('canvas').getAttribute('aria-label');
+    const made = element.generate();
+    element.prompt = 'a fox';
+    element.seed = 8;
+    const { metadata } = await made;
+    const after = label();
+    const heard = new Promise((resolve) => element.addEventListener('done', ({ detail }) => resolve([detail.metadata.prompt, detail.metadata.seed])));
+    // From now on what the attributes say is made unasked.
+    element.setAttribute('loading', 'eager');
+    element.autoplay = true;
+    element.prompt = 'a cat';
+    element.seed = 9;
+    return [metadata.prompt, metadata.seed, after, await heard];
+  });
+  assert.deepEqual(changed, ['an owl', 7, 'an owl', ['a cat', 9]]);
+  assert.deepEqual(page.problems, []);
 });

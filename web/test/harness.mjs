@@ -24,11 +24,13 @@ export async function serve(folder = web, intercept = () => false) {
     if (!file.startsWith(folder) || !existsSync(file) || !statSync(file).isFile()) return void response.writeHead(404).end('not found');
     const { size, mtimeMs } = statSync(file);
     const headers = { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream', etag: `"${size}-${Math.round(mtimeMs)}"` };
-    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
-    const range = start > 0 ? { 'content-range': `bytes ${start}-${size - 1}/${size}` } : {};
-    response.writeHead(start > 0 ? 206 : 200, { ...headers, ...range, 'content-length': size - start });
+    const [asked, first, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
+    const [start, end] = [Number(first ?? 0), last ? Math.min(Number(last), size - 1) : size - 1];
+    const range = asked ? { 'content-range': `bytes ${start}-${end}/${size}` } : {};
+    response.writeHead(asked ? 206 : 200, { ...headers, ...range, 'accept-ranges': 'bytes', 'content-length': end - start + 1 });
     if (request.method === 'HEAD') response.end();
-    else createReadStream(file, { start }).pipe(response);
+    else if (size === 0) response.end();
+    else createReadStream(file, { start, end }).pipe(response);
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   const origin = `http://127.0.0.1:${server.address().port}`;

@@ -29,10 +29,22 @@ await model.dispose();
 console.log(JSON.stringify({ support, events, frames: video.frameCount, failures, prompts, long: own.frameCount }));
 `;
 
-test('a script makes a clip and a file', { timeout: 180_000 }, () => {
+/** Without drivers that were chosen from outside. */
+const { VK_DRIVER_FILES, VK_ICD_FILENAMES, ...ENV } = process.env;
+
+test('the messages of Node speak of Node', () => {
+  const script = "import { checkSupport } from 'kinora'; console.log(JSON.stringify(await checkSupport()));";
+  const run = (script, env = {}) => JSON.parse(execFileSync(process.execPath, ['--input-type=module', '-e', script], { cwd: web, env: { ...ENV, ...env }, stdio: ['ignore', 'pipe', 'ignore'] }).toString());
+  const plain = run(script);
+  assert.deepEqual([plain.code, /Node.*kinora\/node/.test(plain.message)], ['no-webgpu', true], plain.message);
+  const none = run(script.replace("'kinora'", "'kinora/node'"), { VK_DRIVER_FILES: '/none.json', VK_ICD_FILENAMES: '/none.json' });
+  assert.deepEqual([none.code, /Node found no graphics adapter/.test(none.message)], ['no-adapter', true], none.message);
+});
+
+test('a script makes a clip and a file, with the software adapter of Chromium if there is no other', { timeout: 180_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'kinora-'));
   const file = join(folder, 'clip.mp4');
-  const printed = execFileSync(process.execPath, ['--input-type=module', '-e', SCRIPT, file], { cwd: web, stdio: ['ignore', 'pipe', 'inherit'] });
+  const printed = execFileSync(process.execPath, ['--input-type=module', '-e', SCRIPT, file], { cwd: web, env: ENV, stdio: ['ignore', 'pipe', 'inherit'] });
   const seen = JSON.parse(printed.toString());
   assert.ok(seen.support.ok, JSON.stringify(seen.support));
   assert.deepEqual([seen.frames, seen.events[0], seen.events.at(-1)], [5, 'start', 'done']);

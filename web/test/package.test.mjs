@@ -1,9 +1,9 @@
 // The package as npm packs it: its manifest, its types, its documentation, and how bundlers take it.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
@@ -60,14 +60,16 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+const PAGE = '<!doctype html><title>site</title><link rel="icon" href="data:,"><script type="module" src="main.js"></script>';
+
 /** Opens the site that is in `site` below the folder, and has it check itself. */
-async function assertWorks(site, html = '<!doctype html><title>site</title><link rel="icon" href="data:,"><script type="module" src="main.js"></script>') {
+async function assertWorks(site, html = PAGE, wasm) {
   if (html) writeFileSync(join(folder, site, 'index.html'), html);
   const server = await serve(folder);
   try {
     const page = await open(browser, `${server.origin}/${site}/`);
     await page.waitForFunction(() => globalThis.check, null, { timeout: 10_000 });
-    const seen = await page.evaluate((wasm) => globalThis.check(wasm), `${server.origin}/node_modules/kinora/dist/wasm/core_bg.wasm`);
+    const seen = await page.evaluate((wasm) => globalThis.check(wasm), wasm ?? `${server.origin}/node_modules/kinora/dist/wasm/core_bg.wasm`);
     assert.deepEqual(seen, GOOD);
     assert.deepEqual(page.problems, []);
     await page.close();
@@ -82,6 +84,32 @@ test('Vite builds a site from the package', { timeout: 60_000 }, async () => {
   writeFileSync(join(root, 'index.html'), '<!doctype html><title>site</title><link rel="icon" href="data:,"><script type="module" src="../main.js"></script>');
   await vite.build({ root, configFile: false, logLevel: 'error', base: './', build: { outDir: '../vite', emptyOutDir: true } });
   await assertWorks('vite', '');
+});
+
+test('Vite builds a site for a strict policy, in which small files are no addresses of their own', { timeout: 60_000 }, async () => {
+  // The site asks for `data:` addresses itself, and without workers everything happens under the page's policy.
+  const site = SITE.replace(/  const sizes = .*\n/, '  const sizes = files.map(({ bytes }) => bytes);\n').replace("cache: 'none' }", "cache: 'none', worker: false }").replace('data:,x', 'data:application/json;base64,e30=');
+  const loads = `globalThis.load = async () => (await loadModel({ device: 'cpu', worker: false })).info.name;`;
+  const root = join(folder, 'strict-src');
+  mkdirSync(root);
+  writeFileSync(join(root, 'main.js'), `${site}\n${loads}`);
+  writeFileSync(join(root, 'index.html'), '<!doctype html><title>site</title><link rel="icon" href="icon.png"><script type="module" src="main.js"></script>');
+  writeFileSync(join(root, 'icon.png'), '');
+  await vite.build({ root, configFile: false, logLevel: 'error', base: './', build: { outDir: '../strict', emptyOutDir: true } });
+  const policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'";
+  const server = await serve(folder, (_, response) => void response.setHeader('content-security-policy', policy));
+  try {
+    const page = await open(browser, `${server.origin}/strict/`);
+    await page.waitForFunction(() => globalThis.check, null, { timeout: 10_000 });
+    const inlined = readdirSync(join(folder, 'strict/assets')).filter((name) => name.endsWith('.js')).some((name) => readFileSync(join(folder, 'strict/assets', name), 'utf8').includes('data:application/json'));
+    assert.ok(inlined, 'Vite does what this is about');
+    assert.deepEqual(await page.evaluate((wasm) => globalThis.check(wasm), `${server.origin}/node_modules/kinora/dist/wasm/core_bg.wasm`), GOOD);
+    assert.equal(await page.evaluate(() => globalThis.load()), 'flipbook');
+    assert.deepEqual(page.problems, []);
+    await page.close();
+  } finally {
+    await server.close();
+  }
 });
 
 test('webpack builds a site from the package', { timeout: 60_000 }, async () => {
@@ -113,6 +141,38 @@ test('a page without a bundler uses the package through an import map', { timeou
   await assertWorks('plain', `<!doctype html><title>site</title><link rel="icon" href="data:,">${map}<script type="module" src="main.js"></script>`);
 });
 
+test('one file does everything from another origin, without an import map', { timeout: 60_000 }, async () => {
+  const cdn = await serve(folder, (_, response) => void response.setHeader('access-control-allow-origin', '*'));
+  const address = `${cdn.origin}/node_modules/kinora/dist/cdn.js`;
+  mkdirSync(join(folder, 'cdn'));
+  writeFileSync(join(folder, 'cdn/main.js'), SITE.replace("'kinora'", `'${address}'`).replace("'kinora/element'", `'${address}'`));
+  try {
+    await assertWorks('cdn', PAGE, `${cdn.origin}/node_modules/kinora/dist/wasm/core_bg.wasm`);
+  } finally {
+    await cdn.close();
+  }
+});
+
+test('without mediabunny that is said, and no other file is written instead', { timeout: 60_000 }, async () => {
+  mkdirSync(join(folder, 'bare'));
+  writeFileSync(join(folder, 'bare/main.js'), SITE);
+  const map = `<script type="importmap">{"imports":{"kinora":"/node_modules/kinora/dist/index.js","kinora/element":"/node_modules/kinora/dist/element.js"}}</script>`;
+  writeFileSync(join(folder, 'bare/index.html'), PAGE.replace('<script', `${map}<script`));
+  const server = await serve(folder);
+  try {
+    const page = await open(browser, `${server.origin}/bare/`);
+    await page.waitForFunction(() => globalThis.check, null, { timeout: 10_000 });
+    const wasm = `${server.origin}/node_modules/kinora/dist/wasm/core_bg.wasm`;
+    const { code, message, hint } = await page.evaluate((wasm) => globalThis.check(wasm).catch(({ code, message, hint }) => ({ code, message, hint })), wasm);
+    assert.equal(code, 'missing-package');
+    assert.match(message, /mediabunny/);
+    assert.match(hint, /import map.*kinora\/cdn/);
+    await page.close();
+  } finally {
+    await server.close();
+  }
+});
+
 test('a server that renders pages can import the element', async () => {
   const { KinoraVideo } = await import(pathToFileURL(join(folder, 'node_modules/kinora/dist/element.js')));
   assert.equal(typeof KinoraVideo, 'function');
@@ -131,9 +191,81 @@ test('the types resolve as the modules do', async () => {
   assert.deepEqual(problems, []);
 });
 
+const CONSUMER = `
+import { generateVideo, loadModel, KinoraError, models, type Generation, type GenerationEvent, type Video } from 'kinora';
+import { kinora } from 'kinora/ai-sdk';
+import { KinoraVideo } from 'kinora/element';
+import { useVideo } from 'kinora/react';
+
+const sdk = kinora.video('flipbook');
+async function use(canvas: HTMLCanvasElement): Promise<Video> {
+  const model = await loadModel('flipbook');
+  const generation: Generation = model.generate({ text: 'a fox', image: 'fox.jpg', lastImage: new URL('https://example.org') });
+  for await (const event of generation) if (event.type === 'step') event.preview?.close();
+  const onEvent = (event: GenerationEvent) => console.log(event.type);
+  const { video } = await generateVideo({ prompt: 'a fox', steps: 4, onEvent });
+  video.play(canvas);
+  await video.toBlob('video/mp4');
+  await generation.catch((error: unknown) => console.log(error instanceof KinoraError && error.code)).finally(() => model.dispose());
+  return video;
+}
+const element: KinoraVideo = document.createElement('kinora-video');
+element.prompt = 'a fox';
+element.seed = 7;
+element.addEventListener('done', ({ detail }) => console.log(detail.frameCount));
+export { element, models, sdk, use, useVideo };
+`;
+const TEMPLATES = {
+  'ai-sdk': `import type { Experimental_VideoModelV4 as VideoModelV4 } from '@ai-sdk/provider';
+import { kinora } from 'kinora/ai-sdk';
+export const model: VideoModelV4 = kinora.video();`,
+  react: `import type {} from 'kinora/jsx/react';
+export const view = <kinora-video prompt="a fox" seed={7} loop controls className="x" given={{ image: 'fox.jpg' }} ondone={(event) => console.log(event.detail.frameCount)} />;`,
+  preact: `import type {} from 'kinora/jsx/preact';
+export const view = <kinora-video prompt="a fox" seed={7} loop class="x" ondone={(event) => console.log(event.detail.frameCount)} />;`,
+  'solid-js': `import type {} from 'kinora/jsx/solid';
+export const view = <kinora-video prompt="a fox" seed={7} loop class="x" prop:given={{ image: 'fox.jpg' }} on:done={(event) => console.log(event.detail.frameCount)} />;`,
+  vue: `import type { GlobalComponents } from 'vue';
+import type {} from 'kinora/jsx/vue';
+type Props = InstanceType<GlobalComponents['kinora-video']>['$props'];
+export const props: Props = { prompt: 'a fox', seed: 7, onDone: (event) => console.log(event.detail.frameCount) };`,
+  svelte: `import type { SvelteHTMLElements } from 'svelte/elements';
+import type {} from 'kinora/jsx/svelte';
+export const props: SvelteHTMLElements['kinora-video'] = { prompt: 'a fox', seed: 7, class: 'x', ondone: (event) => console.log(event.detail.frameCount) };`,
+};
+
+test('the types are clean for everyone, those of templates included', { timeout: 180_000 }, () => {
+  const root = join(folder, 'types');
+  mkdirSync(root);
+  const modules = join(folder, 'node_modules');
+  for (const name of ['react', '@types/react', 'csstype', 'preact', 'solid-js', 'seroval', 'vue', '@vue', 'svelte', '@ai-sdk/provider', 'json-schema']) {
+    const link = join(modules, name);
+    mkdirSync(dirname(link), { recursive: true });
+    if (!existsSync(link) && existsSync(join(web, 'node_modules', name))) symlinkSync(join(web, 'node_modules', name), link);
+  }
+  writeFileSync(join(root, 'package.json'), '{"type":"module"}');
+  writeFileSync(join(root, 'main.ts'), CONSUMER);
+  for (const [name, text] of Object.entries(TEMPLATES)) writeFileSync(join(root, `${name}.tsx`), text);
+  // The libraries of Vite's templates.
+  const base = { target: 'ES2022', lib: ['ES2022', 'DOM', 'DOM.Iterable'], types: [], strict: true, noEmit: true, preserveSymlinks: true };
+  const check = (compilerOptions, files) => {
+    writeFileSync(join(root, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...base, ...compilerOptions }, files }));
+    const { stdout } = spawnSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', root], { encoding: 'utf8' });
+    assert.equal(stdout, '', `${JSON.stringify(compilerOptions)} ${files}`);
+  };
+  for (const [module, moduleResolution] of [['ESNext', 'bundler'], ['Node16', 'node16'], ['NodeNext', 'nodenext']]) {
+    check({ module, moduleResolution, skipLibCheck: false }, ['main.ts']);
+  }
+  for (const name of Object.keys(TEMPLATES)) {
+    // Frameworks need not be clean themselves.
+    const jsx = name === 'solid-js' ? { jsx: 'preserve' } : { jsx: 'react-jsx' };
+    check({ module: 'ESNext', moduleResolution: 'bundler', skipLibCheck: true, ...jsx, jsxImportSource: ['preact', 'solid-js'].includes(name) ? name : 'react' }, [`${name}.tsx`]);
+  }
+});
+
 test('every exported symbol is documented, and TypeDoc agrees', { timeout: 120_000 }, async () => {
   const app = await Application.bootstrap({
-    entryPoints: ['src/index.ts', 'src/element.ts', 'src/node.ts'].map((path) => join(web, path)),
+    entryPoints: ['src/index.ts', 'src/element.ts', 'src/node.ts', 'src/react.ts', 'src/ai-sdk.ts'].map((path) => join(web, path)),
     tsconfig: join(web, 'tsconfig.json'),
     excludeInternal: true,
     excludePrivate: true,
@@ -143,7 +275,7 @@ test('every exported symbol is documented, and TypeDoc agrees', { timeout: 120_0
     validation: { notExported: true, invalidLink: true, notDocumented: true },
     requiredToBeDocumented: ['Class', 'Interface', 'TypeAlias', 'Function', 'Variable', 'Method', 'Accessor', 'Constructor'],
     // What belongs to the language.
-    externalSymbolLinkMappings: { typescript: { 'Promise.then': '#' } },
+    externalSymbolLinkMappings: { typescript: { 'Promise.then': '#', 'Promise.catch': '#', 'Promise.finally': '#' } },
   });
   const warnings = [];
   app.logger.log = (message, level) => level >= LogLevel.Warn && warnings.push(message);

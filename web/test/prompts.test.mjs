@@ -123,7 +123,7 @@ test('what contradicts itself or cannot be read has the codes of the command', {
     ['{ image: video }', 'not-an-image', /image.*9 frames/],
     ['{ image: new Blob(["no picture"]) }', 'unknown-input', /image/],
     ['{ video: gif.slice(0, 200) }', 'input-unreadable', /video/],
-    ['{ video: new Blob(["no film"], { type: "video/mp4" }) }', 'input-unreadable', /video/],
+    ['{ video: new Blob(["no film"], { type: "video/mp4" }) }', 'unknown-input', /video.*expected .*MP4/],
     ['{ video: [] }', 'bad-clip', /frame/],
     ['{ image: 7 }', 'input-unreadable', /image/],
   ];

@@ -56,7 +56,7 @@ impl Cancel {
     }
 }
 
-/// The files of a model while they arrive, in pieces and one after another.
+/// The files of a model while they arrive, in pieces and side by side.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Files(Vec<(String, Vec<u8>)>);
@@ -69,23 +69,23 @@ impl Files {
         Self::default()
     }
 
-    /// Starts the next file; `bytes` is its size if known, else 0.
+    /// Starts another file and returns its number; `bytes` is its size if known, else 0.
     ///
     /// # Errors
     /// `out-of-memory` if there is no room for it.
-    pub fn begin(&mut self, path: String, bytes: usize) -> Result<(), JsValue> {
+    pub fn begin(&mut self, path: String, bytes: usize) -> Result<usize, JsValue> {
         let mut file = Vec::new();
         file.try_reserve_exact(bytes).map_err(|_| no_room(&path))?;
         self.0.push((path, file));
-        Ok(())
+        Ok(self.0.len() - 1)
     }
 
-    /// Continues the last file that was started.
+    /// Continues a file.
     ///
     /// # Errors
     /// `out-of-memory` if there is no room for it.
-    pub fn append(&mut self, piece: &Uint8Array) -> Result<(), JsValue> {
-        let (path, file) = self.0.last_mut().ok_or_else(|| Failure::new("internal", "a piece of no file"))?;
+    pub fn append(&mut self, file: usize, piece: &Uint8Array) -> Result<(), JsValue> {
+        let (path, file) = self.0.get_mut(file).ok_or_else(|| Failure::new("internal", "a piece of no file"))?;
         let (start, length) = (file.len(), piece.length() as usize);
         file.try_reserve(length).map_err(|_| no_room(path))?;
         file.resize(start + length, 0);
@@ -93,9 +93,9 @@ impl Files {
         Ok(())
     }
 
-    /// Empties the last file that was started.
-    pub fn restart(&mut self) {
-        if let Some((_, file)) = self.0.last_mut() {
+    /// Empties a file.
+    pub fn restart(&mut self, file: usize) {
+        if let Some((_, file)) = self.0.get_mut(file) {
             file.clear();
         }
     }

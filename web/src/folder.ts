@@ -1,0 +1,130 @@
+/** The files of a model at an address: a server cannot be asked for a listing, but `model_index.json` says what there is. */
+
+import { keptSource } from './cache.js';
+import { KinoraError } from './errors.js';
+import type { FileEntry, ModelSource } from './options.js';
+import { fetchAddress, refusePages, shown } from './transport.js';
+
+const INDEX = 'model_index.json';
+/** Whoever has the model already does not wait longer to hear that it is still the newest. */
+const NEWS_MS = 5000;
+/** Components with weights. */
+const WEIGHTED = /^(text_encoder|image_encoder|transformer|unet|vae)(_\d+)?$/;
+/** How each library calls the files of weights; some folders mix them. */
+const WEIGHTS: Record<string, string[]> = {
+  transformers: ['model', 'diffusion_pytorch_model'],
+  diffusers: ['diffusion_pytorch_model', 'model'],
+};
+
+/** What is read of the index. */
+interface Index {
+  [component: string]: unknown;
+  kinora?: { vocabulary?: unknown };
+}
+
+/**
+ * The files of the folder at `address`, which ends in a slash: those that this browser keeps if the server's index is still the
+ * one they came with, or if the server cannot be asked.
+ */
+export async function listFolder(address: string, signal: AbortSignal | undefined, cache: boolean): Promise<ModelSource> {
+  const kept = cache ? await keptSource(address) : undefined;
+  if (!kept) return list(address, await fetchIndex(address, signal), signal);
+  try {
+    const limit = AbortSignal.timeout(NEWS_MS);
+    const index = await fetchIndex(address, signal ? AbortSignal.any([signal, limit]) : limit);
+    if ((await versionOf(index)) === kept.version) return kept;
+    return await list(address, index, signal);
+  } catch {
+    signal?.throwIfAborted();
+    // Offline, or the server is out of order: what once was loaded still can be.
+    return kept;
+  }
+}
+
+async function fetchIndex(address: string, signal: AbortSignal | undefined): Promise<string> {
+  const response = await ask(address + INDEX, { signal, cache: 'no-cache' });
+  if (response) return response.text();
+  throw new KinoraError('not-found', `model file not found at ${shown(address + INDEX)}`, { hint: 'the address must be that of a model in diffusers layout' });
+}
+
+/** Nothing where a page without HTTPS has no digests, and no storage either. */
+async function versionOf(index: string): Promise<string | undefined> {
+  if (!globalThis.crypto?.subtle) return undefined;
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(index)));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+async function list(folder: string, text: string, signal: AbortSignal | undefined): Promise<ModelSource> {
+  const index = parse(text, folder);
+  const entry = (path: string, bytes?: number): FileEntry => ({ path, url: new URL(path, folder).href, ...(bytes === undefined ? {} : { bytes }) });
+  const components = Object.entries(index).map(async ([name, component]): Promise<FileEntry[]> => {
+    // `[null, null]` is a component that this model does without.
+    if (!Array.isArray(component) || typeof component[1] !== 'string') return [];
+    if (name === 'scheduler') return [entry('scheduler/scheduler_config.json')];
+    if (/^tokenizer(_\d+)?$/.test(name)) return [entry(`${name}/tokenizer.json`)];
+    if (!WEIGHTED.test(name)) return [];
+    return [entry(`${name}/config.json`), ...(await listWeights(name, String(component[0]), folder, entry, signal))];
+  });
+  const vocabulary = index.kinora?.vocabulary;
+  const files = [entry(INDEX), ...(typeof vocabulary === 'string' ? [entry(vocabulary)] : []), ...(await Promise.all(components)).flat()];
+  const version = await versionOf(text);
+  return { name: folder, files, ...(version !== undefined && { version }) };
+}
+
+function parse(text: string, folder: string): Index {
+  try {
+    const index: unknown = JSON.parse(text);
+    if (typeof index === 'object' && index !== null) return index as Index;
+  } catch {
+    // Falls through: no JSON is as wrong as another kind of it.
+  }
+  throw new KinoraError('invalid-config', `${shown(folder + INDEX)} holds no JSON object`, { hint: 'the address must be that of a model in diffusers layout' });
+}
+
+async function listWeights(
+  component: string,
+  library: string,
+  folder: string,
+  entry: (path: string, bytes?: number) => FileEntry,
+  signal: AbortSignal | undefined,
+): Promise<FileEntry[]> {
+  const names = WEIGHTS[library] ?? WEIGHTS['diffusers']!;
+  for (const name of names) {
+    const single = `${component}/${name}.safetensors`;
+    const found = await ask(new URL(single, folder).href, { method: 'HEAD', signal });
+    // That of a compressed response says nothing about the file.
+    const plain = found && !found.headers.get('content-encoding');
+    if (found) return [entry(single, (plain && Number(found.headers.get('content-length'))) || undefined)];
+    const index = await ask(new URL(`${single}.index.json`, folder).href, { signal });
+    if (index) {
+      const { weight_map } = (await index.json()) as { weight_map?: Record<string, string> };
+      return [...new Set(Object.values(weight_map ?? {}))].sort().map((shard) => entry(`${component}/${shard}`));
+    }
+  }
+  const found = names.map((name) => `${name}.safetensors`).join(' or ');
+  throw new KinoraError('not-found', `${folder}${component}/ has no ${found}`, { hint: 'the folder must be a diffusers model with safetensors' });
+}
+
+/** The response, or nothing if there is no such file. */
+async function ask(url: string, { signal, ...options }: { method?: string; cache?: RequestCache; signal: AbortSignal | undefined }): Promise<Response | undefined> {
+  const init = { ...options, ...(signal && { signal }) };
+  const response = await fetchAddress(url, init).catch((cause: unknown) => {
+    signal?.throwIfAborted();
+    throw new KinoraError('download', `${shown(url)} cannot be reached: ${String(cause)}`, { cause, hint: 'check the network and the server’s CORS headers' });
+  });
+  if (options.method === 'HEAD' && [405, 501].includes(response.status)) {
+    // The headers are all that is wanted: the body is left on the way.
+    const got = await ask(url, { signal });
+    void got?.body?.cancel();
+    return got;
+  }
+  if (response.status === 404 || response.status === 403 || response.status === 410) return undefined;
+  if (!response.ok) throw new KinoraError('download', `${shown(url)} cannot be fetched: the server answered ${response.status}`);
+  try {
+    refusePages(response, url, 'not-found');
+    return response;
+  } catch {
+    // A page for people in place of a file is as good as none.
+    return undefined;
+  }
+}
