@@ -19,7 +19,8 @@ export async function compile(
 ): Promise<GPUComputePipeline[]> {
   let done = 0;
   const pipelines = kernels.map(async ({ label, code, bindings }) => {
-    const entries = bindings.map((type, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } }));
+    // The layouts that the WASM asks for: parameters have a dynamic offset.
+    const entries = bindings.map((type, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type, hasDynamicOffset: type === 'uniform' } }));
     const layout = device.createPipelineLayout({ label, bindGroupLayouts: [device.createBindGroupLayout({ label, entries })] });
     const compute = { module: device.createShaderModule({ label, code }), entryPoint: 'main' };
     const pipeline = await device.createComputePipelineAsync({ label, layout, compute });

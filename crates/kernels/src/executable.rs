@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterSelect, Family, Gpu};
-use crate::lower::work_limit;
 use crate::memory::{MemoryPlan, execution_order};
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
 use crate::reference::{Data, run_step};
@@ -104,16 +103,17 @@ pub struct Executable {
 impl Executable {
     /// Allocates memory, uploads weights and compiles kernels for a finished plan.
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
-        let limit = match device {
-            Device::Cpu => f64::INFINITY,
-            Device::Gpu(gpu) => work_limit(gpu.family()),
-        };
-        Self::with_work_limit(device, graph, limit)
+        Self::build(device, graph, None)
     }
 
-    /// [`new`](Self::new) with at most `limit` floating-point operations in a dispatch and in a submission, for adapters
-    /// slower than their family is assumed to be. The limit changes how often other work gets a turn, not one bit of the results.
+    /// [`new`](Self::new) with at most `limit` floating-point operations in a dispatch and in a submission instead of what
+    /// the device turned out to do in a tenth of a second. It changes how often other work gets a turn, not one bit of the
+    /// results.
     pub fn with_work_limit(device: &Device, graph: Graph, limit: f64) -> Result<Self> {
+        Self::build(device, graph, Some(limit))
+    }
+
+    fn build(device: &Device, graph: Graph, limit: Option<f64>) -> Result<Self> {
         let backend = match device {
             Device::Cpu => {
                 graph.steps.iter().flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::flight::Flights;
 use crate::kernel::{Access, Kernel};
 use crate::weight::{WeakWeight, Weight};
 
@@ -145,6 +146,7 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
     weights: Mutex<HashMap<u64, (WeakWeight, wgpu::Buffer)>>,
     fills: Mutex<HashMap<(u32, usize), wgpu::Buffer>>,
+    pub(crate) flights: Mutex<Flights>,
 }
 
 impl Gpu {
@@ -187,6 +189,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             weights: Mutex::default(),
             fills: Mutex::default(),
+            flights: Mutex::default(),
         })
     }
 
@@ -295,7 +298,8 @@ impl Gpu {
                     Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
                     Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
                 },
-                has_dynamic_offset: false,
+                // The parameters of a part of a dispatch are elsewhere than those of the whole.
+                has_dynamic_offset: *access == Access::Uniform,
                 min_binding_size: None,
             },
             count: None,
@@ -318,14 +322,6 @@ impl Gpu {
         Pipeline { pipeline, layout }
     }
 
-    /// Resolves when everything submitted so far has run.
-    pub(crate) async fn idle(&self) -> Result<()> {
-        let done = Signal::default();
-        let notify = done.clone();
-        self.queue.on_submitted_work_done(move || notify.set());
-        self.wait(&done).await
-    }
-
     /// Reads `bytes` of a buffer from `offset`.
     pub(crate) async fn download(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
@@ -344,13 +340,6 @@ impl Gpu {
         // In a browser, dropping it would wait for the garbage collector.
         staging.destroy();
         Ok(contents)
-    }
-
-    async fn wait(&self, signal: &Signal) -> Result<()> {
-        #[cfg(not(target_arch = "wasm32"))]
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::Device { detail: e.to_string() })?;
-        signal.wait().await;
-        self.check()
     }
 }
 
@@ -385,26 +374,30 @@ async fn pick(instance: &wgpu::Instance, select: &AdapterSelect) -> Result<wgpu:
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A flag another thread or the browser sets once, awaitable.
 #[derive(Clone, Default)]
-struct Signal(Arc<(AtomicBool, Mutex<Option<std::task::Waker>>)>);
+pub(crate) struct Signal(Arc<(AtomicBool, Mutex<Option<std::task::Waker>>)>);
 
 impl Signal {
-    fn set(&self) {
+    pub(crate) fn set(&self) {
         self.0.0.store(true, Ordering::Release);
         if let Some(waker) = lock(&self.0.1).take() {
             waker.wake();
         }
     }
 
-    async fn wait(&self) {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn wait(&self) {
         std::future::poll_fn(|cx| {
             *lock(&self.0.1) = Some(cx.waker().clone());
-            if self.0.0.load(Ordering::Acquire) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if self.is_set() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })
         .await;
     }

@@ -18,6 +18,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// Plain WGSL with the entry point `main`; empty in builds for browsers if no browser can run it.
     pub source: &'static str,
+    /// Where in `Params` the first item of a dispatch stands, followed by that after the last.
+    pub range: usize,
     /// Bindings of group 0 in order.
     pub bindings: &'static [Access],
     /// Threads per workgroup.

@@ -21,6 +21,7 @@
 
 mod error;
 mod executable;
+mod flight;
 pub mod fuse;
 pub mod generated;
 mod gpu;
@@ -29,6 +30,7 @@ mod lower;
 pub mod memory;
 pub mod op;
 mod ops;
+mod pacing;
 mod peak;
 mod plan;
 pub mod reference;

@@ -9,15 +9,6 @@ use crate::plan::{Cadence, Graph, Step, ValueId};
 use crate::shape::Shape;
 use crate::weight::{Weight, WeightFormat};
 
-/// Floating-point operations one dispatch and one submission may hold, so that neither runs longer than 200 ms: on a GPU
-/// of 1 TFLOP/s at a quarter of its peak, or on a software adapter of 5 GFLOP/s.
-pub(crate) fn work_limit(family: Family) -> f64 {
-    match family {
-        Family::Soft | Family::Quads | Family::Lanes => 1e9,
-        Family::Gpu => 5e10,
-    }
-}
-
 /// A storage buffer of a dispatch.
 #[derive(Clone, Debug)]
 pub(crate) enum Binding {
@@ -31,7 +22,7 @@ pub(crate) enum Binding {
     Data(Vec<u32>),
 }
 
-/// One dispatch of a kernel: the items `first..end` of its work.
+/// One dispatch of a kernel, all items of its work. A replay may run it in parts, by other bounds in its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
     pub(crate) kernel: &'static Kernel,
@@ -46,8 +37,6 @@ pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) step: &'a Step,
     pub(crate) family: Family,
-    /// Floating-point operations a dispatch may hold.
-    pub(crate) limit: f64,
     pub(crate) dispatches: Vec<Dispatch>,
 }
 
@@ -85,9 +74,7 @@ impl Lowering<'_> {
         weight.map_or(Binding::Fill { value: fill, len }, |w| Binding::Weight(w.clone()))
     }
 
-    /// Adds the items `0..items` of a kernel, split so that no dispatch holds more than its share of `flops`.
-    /// `params` gets the bounds of each part; the parts compute the same bits as the whole.
-    #[expect(clippy::needless_pass_by_value, reason = "callers build the list for this call")]
+    /// Adds a dispatch of `items` and `flops` operations; `params` gets the bounds of its items.
     pub(crate) fn dispatch<P: bytemuck::Pod>(
         &mut self,
         kernel: &'static Kernel,
@@ -96,24 +83,14 @@ impl Lowering<'_> {
         bindings: Vec<Binding>,
         params: impl Fn(u32, u32) -> P,
     ) {
-        let parts = (flops / self.limit).ceil().max(1.0) as usize;
-        let size = items.div_ceil(parts).max(1);
-        for first in (0..items).step_by(size) {
-            let end = (first + size).min(items);
-            self.dispatches.push(Dispatch {
-                kernel,
-                params: bytemuck::bytes_of(&params(first as u32, end as u32)).to_vec(),
-                bindings: bindings.clone(),
-                items: (end - first) as u32,
-                flops: flops * (end - first) as f64 / items as f64,
-            });
-        }
+        let items = items as u32;
+        self.dispatches.push(Dispatch { kernel, params: bytemuck::bytes_of(&params(0, items)).to_vec(), bindings, items, flops });
     }
 }
 
-/// The dispatches of one step, none with more than `limit` floating-point operations unless one item has.
-pub(crate) fn lower(graph: &Graph, step: &Step, family: Family, limit: f64) -> Vec<Dispatch> {
-    let mut lowering = Lowering { graph, step, family, limit, dispatches: Vec::new() };
+/// The dispatches of one step.
+pub(crate) fn lower(graph: &Graph, step: &Step, family: Family) -> Vec<Dispatch> {
+    let mut lowering = Lowering { graph, step, family, dispatches: Vec::new() };
     crate::ops::lower(&mut lowering);
     lowering.dispatches
 }
@@ -136,7 +113,7 @@ impl Graph {
     pub fn cost(&self) -> Cost {
         let (mut flops, mut weights) = ([0.0; 2], BTreeMap::new());
         for step in &self.steps {
-            for dispatch in lower(self, step, Family::Gpu, f64::INFINITY) {
+            for dispatch in lower(self, step, Family::Gpu) {
                 flops[usize::from(self.cadence(step) == Cadence::EveryStep)] += dispatch.flops;
                 weights.extend(dispatch.bindings.iter().filter_map(|binding| match binding {
                     Binding::Weight(weight) => {
@@ -154,7 +131,7 @@ impl Graph {
     /// The kernels this plan needs on adapters of `family`: what a device compiles before the first run.
     pub fn kernels(&self, family: Family) -> Vec<&'static Kernel> {
         let mut kernels: Vec<&'static Kernel> = Vec::new();
-        for dispatch in self.steps.iter().flat_map(|step| lower(self, step, family, f64::INFINITY)) {
+        for dispatch in self.steps.iter().flat_map(|step| lower(self, step, family)) {
             if !kernels.iter().any(|k| k.name == dispatch.kernel.name) {
                 kernels.push(dispatch.kernel);
             }

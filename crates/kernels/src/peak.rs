@@ -61,7 +61,7 @@ impl<'a> Peak<'a> {
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         pass.set_pipeline(&pipeline.pipeline);
-        pass.set_bind_group(0, &bindings, &[]);
+        pass.set_bind_group(0, &bindings, &[0]);
         pass.dispatch_workgroups(ITEMS, 1, 1);
         drop(pass);
         self.gpu.queue.submit([encoder.finish()]);

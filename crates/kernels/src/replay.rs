@@ -1,19 +1,35 @@
 //! A plan on the GPU: buffers, bind groups and uniforms are made once, then every run only submits dispatches.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline};
 use crate::lower::{Binding, Dispatch, lower};
 use crate::memory::{MemoryPlan, execution_order};
+use crate::pacing::{Cursor, Part, Work};
 use crate::plan::{Cadence, Graph, Operand, Source, ValueId};
 
 struct Command {
     pipeline: Arc<Pipeline>,
     bindings: wgpu::BindGroup,
-    groups: [u32; 2],
-    flops: f64,
+    /// Number of its parameter block.
+    slot: u32,
+    /// The block, and where the bounds of its items stand in it.
+    params: Vec<u8>,
+    range: usize,
+    work: Work,
     step: usize,
+}
+
+impl Command {
+    /// The parameters of some of its items.
+    fn part(&self, part: Part) -> Vec<u8> {
+        let mut params = self.params.clone();
+        params[self.range..self.range + 8].copy_from_slice(bytemuck::bytes_of(&[part.first, part.end]));
+        params.resize(UNIFORM_SLOT, 0);
+        params
+    }
 }
 
 /// The part of a buffer that holds values; guard words surround it on a guarded device.
@@ -35,30 +51,32 @@ pub(crate) struct Replay {
     gpu: Arc<Gpu>,
     buffers: Vec<Memory>,
     slot: Vec<Option<usize>>,
+    /// The parameter blocks of all commands, and two for parts of some.
+    uniforms: wgpu::Buffer,
     prelude: Vec<Command>,
     step: Vec<Command>,
-    work_limit: f64,
+    /// Floating-point operations of a submission, if not as the device turns out to be.
+    work_limit: Option<f64>,
 }
 
 impl Replay {
-    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: f64) -> Result<Self> {
+    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: Option<f64>) -> Result<Self> {
         let memory = MemoryPlan::new(graph);
         let buffers = memory.buffers.iter().map(|bytes| allocate(&gpu, *bytes)).collect::<Result<Vec<_>>>()?;
-        let mut replay = Self { gpu, buffers, slot: memory.slot, prelude: Vec::new(), step: Vec::new(), work_limit };
+        let lower = |i: usize| lower(graph, &graph.steps[i], gpu.family()).into_iter().map(move |dispatch| (i, dispatch));
+        let lowered: Vec<(usize, Dispatch)> = execution_order(graph).into_iter().flat_map(lower).collect();
+        let uniforms = upload_params(&gpu, &lowered);
+        let mut replay = Self { gpu, buffers, slot: memory.slot, uniforms, prelude: Vec::new(), step: Vec::new(), work_limit };
         for (id, value) in graph.values.iter().enumerate() {
             if let Source::Constant(bits) = &value.source {
                 replay.write(id, bits);
             }
         }
-        let work = execution_order(graph);
-        let lowered: Vec<(usize, Dispatch)> = work
-            .iter()
-            .flat_map(|&i| lower(graph, &graph.steps[i], replay.gpu.family(), work_limit).into_iter().map(move |d| (i, d)))
-            .collect();
-        let uniforms = replay.uniforms(&lowered)?;
-        for (at, (step, dispatch)) in lowered.iter().enumerate() {
-            let command = replay.command(*step, dispatch, &uniforms, at)?;
-            match graph.cadence(&graph.steps[*step]) {
+        let mut lists = HashMap::new();
+        for (slot, (step, dispatch)) in (0..).zip(lowered) {
+            let cadence = graph.cadence(&graph.steps[step]);
+            let command = replay.command(step, dispatch, slot, &mut lists)?;
+            match cadence {
                 Cadence::Once => replay.prelude.push(command),
                 Cadence::EveryStep => replay.step.push(command),
             }
@@ -67,41 +85,34 @@ impl Replay {
         Ok(replay)
     }
 
-    /// All parameter blocks in one uniform buffer, each at a multiple of the alignment.
-    fn uniforms(&self, lowered: &[(usize, Dispatch)]) -> Result<wgpu::Buffer> {
-        let mut bytes = vec![0; lowered.len().max(1) * UNIFORM_SLOT];
-        for (slot, (_, dispatch)) in bytes.chunks_exact_mut(UNIFORM_SLOT).zip(lowered) {
-            slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
-        }
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let descriptor = wgpu::BufferDescriptor { label: Some("params"), size: bytes.len() as u64, usage, mapped_at_creation: false };
-        let buffer = self.gpu.device.create_buffer(&descriptor);
-        self.gpu.queue.write_buffer(&buffer, 0, &bytes);
-        Ok(buffer)
-    }
-
-    fn command(&self, step: usize, dispatch: &Dispatch, uniforms: &wgpu::Buffer, at: usize) -> Result<Command> {
-        let pipeline = self.gpu.pipeline(dispatch.kernel);
-        let params = wgpu::BufferBinding {
-            buffer: uniforms,
-            offset: (at * UNIFORM_SLOT) as u64,
-            size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
-        };
-        let storage = dispatch.bindings.iter().map(|b| self.binding(dispatch, b)).collect::<Result<Vec<_>>>()?;
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
+    /// A command with its parameters in block `slot`; equal lists of data in `lists` are uploaded once.
+    fn command(&self, step: usize, dispatch: Dispatch, slot: u32, lists: &mut HashMap<Vec<u32>, wgpu::Buffer>) -> Result<Command> {
+        let Dispatch { kernel, params, bindings, items, flops } = dispatch;
+        let pipeline = self.gpu.pipeline(kernel);
+        let size = std::num::NonZeroU64::new(params.len() as u64);
+        let block = wgpu::BufferBinding { buffer: &self.uniforms, offset: 0, size };
+        let storage = bindings.into_iter().map(|b| self.binding(kernel.name, b, lists)).collect::<Result<Vec<_>>>()?;
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(block) }];
         entries.extend(storage.iter().enumerate().map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: m.resource() }));
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(dispatch.kernel.name), layout: &pipeline.layout, entries: &entries };
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
         let bindings = self.gpu.device.create_bind_group(&descriptor);
-        Ok(Command { pipeline, bindings, groups: fold(dispatch.items), flops: dispatch.flops, step })
+        Ok(Command { pipeline, bindings, slot, params, range: kernel.range, work: Work { items, flops }, step })
     }
 
-    fn binding(&self, dispatch: &Dispatch, binding: &Binding) -> Result<Memory> {
+    fn binding(&self, label: &str, binding: Binding, lists: &mut HashMap<Vec<u32>, wgpu::Buffer>) -> Result<Memory> {
         let whole = |buffer: wgpu::Buffer| Memory { offset: 0, bytes: buffer.size(), buffer };
         match binding {
-            Binding::Value(id) => self.memory(*id).map(|m| Memory { buffer: m.buffer.clone(), ..*m }),
-            Binding::Weight(weight) => self.gpu.weight(weight).map(whole),
-            Binding::Fill { value, len } => self.gpu.fill(*value, *len).map(whole),
-            Binding::Data(words) => self.gpu.upload(dispatch.kernel.name, bytemuck::cast_slice(words)).map(whole),
+            Binding::Value(id) => self.memory(id).map(|m| Memory { buffer: m.buffer.clone(), ..*m }),
+            Binding::Weight(weight) => self.gpu.weight(&weight).map(whole),
+            Binding::Fill { value, len } => self.gpu.fill(value, len).map(whole),
+            Binding::Data(words) => {
+                if let Some(buffer) = lists.get(&words) {
+                    return Ok(whole(buffer.clone()));
+                }
+                let buffer = self.gpu.upload(label, bytemuck::cast_slice(&words))?;
+                lists.insert(words, buffer.clone());
+                Ok(whole(buffer))
+            }
         }
     }
 
@@ -140,26 +151,57 @@ impl Replay {
         Ok(())
     }
 
-    /// Submits the commands of one cadence in portions, at most two in flight; `go_on` is asked before each.
+    /// Submits the commands of one cadence, in as many submissions as the adapter's speed asks for; `go_on` is asked before
+    /// each. Returns when the last is submitted.
     pub(crate) async fn run(&self, cadence: Cadence, go_on: &dyn Fn() -> bool) -> Result<()> {
         let commands = self.commands(cadence);
-        let mut start = 0;
-        while start < commands.len() {
-            let (mut end, mut flops) = (start, 0.0);
-            while end < commands.len() && (end == start || flops + commands[end].flops <= self.work_limit) {
-                flops += commands[end].flops;
-                end += 1;
-            }
+        let work: Vec<Work> = commands.iter().map(|command| command.work).collect();
+        let mut cursor = Cursor::default();
+        while !cursor.at_end(&work) {
+            self.gpu.room().await?;
             if !go_on() {
                 return Err(Error::Cancelled);
             }
-            self.submit(&commands[start..end]);
-            if end < commands.len() {
-                self.gpu.idle().await?;
-            }
-            start = end;
+            let limit = self.work_limit.unwrap_or_else(|| self.gpu.pace());
+            let Some((parts, flops)) = cursor.submission(&work, limit) else { break };
+            self.gpu.depart(self.encode(commands, &parts), flops);
         }
         self.gpu.check()
+    }
+
+    /// The commands that run parts of `commands`, of which two at most are no whole ones.
+    fn encode(&self, commands: &[Command], parts: &[Part]) -> wgpu::CommandBuffer {
+        let spare = (self.prelude.len() + self.step.len()) as u32;
+        let mut blocks = Vec::new();
+        let dispatches = parts.iter().map(|&part| {
+            let command = &commands[part.index];
+            let items = part.end - part.first;
+            if items == command.work.items {
+                return (command, command.slot, items);
+            }
+            blocks.push(command.part(part));
+            (command, spare + blocks.len() as u32 - 1, items)
+        });
+        let commands = self.encode_dispatches(dispatches);
+        if !blocks.is_empty() {
+            // Takes effect before the commands that are submitted next and after those submitted before.
+            self.gpu.queue.write_buffer(&self.uniforms, u64::from(spare) * UNIFORM_SLOT as u64, &blocks.concat());
+        }
+        commands
+    }
+
+    /// Dispatches of commands with the parameters in a block and a number of items.
+    fn encode_dispatches<'a>(&self, dispatches: impl IntoIterator<Item = (&'a Command, u32, u32)>) -> wgpu::CommandBuffer {
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (command, slot, items) in dispatches {
+            let [x, y] = fold(items);
+            pass.set_pipeline(&command.pipeline.pipeline);
+            pass.set_bind_group(0, &command.bindings, &[slot * UNIFORM_SLOT as u32]);
+            pass.dispatch_workgroups(x, y, 1);
+        }
+        drop(pass);
+        encoder.finish()
     }
 
     fn commands(&self, cadence: Cadence) -> &[Command] {
@@ -169,16 +211,10 @@ impl Replay {
         }
     }
 
+    /// Submits whole commands at once.
     fn submit<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for command in commands {
-            pass.set_pipeline(&command.pipeline.pipeline);
-            pass.set_bind_group(0, &command.bindings, &[]);
-            pass.dispatch_workgroups(command.groups[0], command.groups[1], 1);
-        }
-        drop(pass);
-        self.gpu.queue.submit([encoder.finish()]);
+        let whole = commands.into_iter().map(|command| (command, command.slot, command.work.items));
+        self.gpu.queue.submit([self.encode_dispatches(whole)]);
     }
 
     /// Runs the dispatches of one step of the plan and waits: to look at its result before its buffer is reused.
@@ -198,7 +234,7 @@ impl Replay {
             self.submit(picked.iter().copied());
         }
         self.gpu.idle().await?;
-        Ok((picked.len(), picked.iter().map(|c| c.flops).sum()))
+        Ok((picked.len(), picked.iter().map(|c| c.work.flops).sum()))
     }
 
     /// Number of dispatches per cadence.
@@ -239,6 +275,19 @@ fn allocate(gpu: &Gpu, bytes: u64) -> Result<Memory> {
     }
     let words = vec![POISON; ((bytes + 2 * GUARD_BYTES) / 4) as usize];
     Ok(Memory { buffer: gpu.upload("guarded activations", bytemuck::cast_slice(&words))?, offset: GUARD_BYTES, bytes })
+}
+
+/// All parameter blocks in one uniform buffer, and room for two more.
+fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> wgpu::Buffer {
+    let mut bytes = vec![0; (lowered.len() + 2) * UNIFORM_SLOT];
+    for (slot, (_, dispatch)) in bytes.chunks_exact_mut(UNIFORM_SLOT).zip(lowered) {
+        slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: Some("params"), size: bytes.len() as u64, usage, mapped_at_creation: false };
+    let buffer = gpu.device.create_buffer(&descriptor);
+    gpu.queue.write_buffer(&buffer, 0, &bytes);
+    buffer
 }
 
 /// Bytes between two parameter blocks: WebGPU's largest required alignment of uniform offsets.

@@ -45,7 +45,11 @@ fn module(out: &mut String, kernel: &Kernel<'_>, target: Target) -> std::fmt::Re
         let bindings: Vec<String> = variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
         let source = if target.runs(variant) { format!("include_str!({:?})", format!("wgsl/{}", variant.file)) } else { "\"\"".into() };
         let (label, workgroup) = (&variant.label, variant.interface.workgroup);
-        writeln!(out, "Kernel {{ name: {label:?}, source: {source}, bindings: &[{}], workgroup: {workgroup:?} }},", bindings.join(", "))?;
+        writeln!(
+            out,
+            "Kernel {{ name: {label:?}, source: {source}, bindings: &[{}], workgroup: {workgroup:?}, range: core::mem::offset_of!(Params, first) }},",
+            bindings.join(", ")
+        )?;
     }
     writeln!(out, "];\n}}")
 }
@@ -64,6 +68,7 @@ fn params(out: &mut String, interface: &Interface) -> std::fmt::Result {
         let (name, offset) = (&field.name, field.offset);
         writeln!(out, "const _: () = assert!(core::mem::offset_of!(Params, {name}) == {offset});")?;
     }
+    writeln!(out, "const _: () = assert!(core::mem::offset_of!(Params, end) == core::mem::offset_of!(Params, first) + 4);")?;
     Ok(())
 }
 
