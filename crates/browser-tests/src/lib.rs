@@ -13,13 +13,13 @@ mod fixture;
 use std::sync::Arc;
 
 use js_sys::Uint8Array;
-use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, WeightFormat};
+use kinora_kernels::{AdapterSelect, Device, Executable, Gpu, Preset, WeightFormat};
 use kinora_runtime::manifest::Index;
 use kinora_runtime::models::component::Component;
 use kinora_runtime::weights::Checkpoint;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// A device with the kernels of one family.
+/// A device with the kernels of one preset.
 #[wasm_bindgen]
 pub struct Tester(Device);
 
@@ -29,9 +29,9 @@ impl Tester {
     ///
     /// # Errors
     /// Those of opening a device.
-    pub async fn open(family: String) -> Result<Self, String> {
-        let family = if family == "gpu" { Family::Gpu } else { Family::Soft };
-        let gpu = Gpu::open(&AdapterSelect::Auto, Some(family)).await.map_err(|error| error.to_string())?;
+    pub async fn open(preset: String) -> Result<Self, String> {
+        let preset = if preset == "gpu" { Preset::Gpu } else { Preset::Soft };
+        let gpu = Gpu::open(&AdapterSelect::Auto, Some(preset)).await.map_err(|error| error.to_string())?;
         #[expect(clippy::arc_with_non_send_sync, reason = "a device is shared between threads everywhere but in browsers")]
         let gpu = Arc::new(gpu.with_guards());
         Ok(Self(Device::Gpu(gpu)))

@@ -52,7 +52,7 @@ fn to_json(adapter: &AdapterInfo) -> Value {
         "backend": adapter.backend,
         "deviceType": adapter.device_type,
         "driver": adapter.driver,
-        "kernels": format!("{:?}", adapter.family).to_lowercase(),
+        "kernels": adapter.preset.name(),
         "maxBindingBytes": adapter.max_binding_bytes,
         "maxBufferBytes": adapter.max_buffer_bytes,
     })

@@ -3,7 +3,7 @@
 use std::{env, path::Path};
 
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Family, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Preset, WeightFormat,
     eval::EvalRequest,
     sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, to_bytes},
@@ -51,19 +51,12 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
         None => AdapterSelect::Auto,
         Some(text) => text.parse().map_or_else(|_| AdapterSelect::Name(text.to_owned()), AdapterSelect::Index),
     };
-    // For tests and comparisons: an adapter runs more kernel families than the one chosen for it.
-    let family = match env::var("KINORA_KERNELS").as_deref() {
-        Err(_) | Ok("") => None,
-        Ok("soft") => Some(Family::Soft),
-        Ok("quads") => Some(Family::Quads),
-        Ok("lanes") => Some(Family::Lanes),
-        Ok("gpu") => Some(Family::Gpu),
-        Ok(other) => {
-            let message = format!("KINORA_KERNELS is `{other}`; expected soft, quads, lanes or gpu");
-            return Err(Failure::new(Exit::Usage, "unknown-kernels", message));
-        }
+    // For tests and comparisons: an adapter runs more kernels than those chosen for it.
+    let preset = match env::var("KINORA_KERNELS").ok().filter(|name| !name.is_empty()) {
+        Some(name) => Some(name.parse::<Preset>().map_err(|e| Failure::new(Exit::Usage, e.code(), format!("KINORA_KERNELS: {e}")))?),
+        None => None,
     };
-    Ok(pollster::block_on(Device::gpu(&select, family)).map_err(Error::from)?)
+    Ok(pollster::block_on(Device::gpu(&select, preset)).map_err(Error::from)?)
 }
 
 fn weight_format(dtype: WeightType) -> WeightFormat {

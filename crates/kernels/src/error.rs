@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use crate::gpu::Family;
+use crate::preset::Preset;
 
 /// A failure in the kernels crate.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,19 +28,25 @@ pub enum Error {
         /// The adapters that exist.
         found: String,
     },
-    /// A kernel family was asked for that the adapter cannot run.
+    /// Kernels were asked for that the adapter cannot run.
     #[error(
-        "the {family:?} kernels do not run on {adapter}: they need {}; it has {}",
-        family.needs(),
+        "the {preset:?} kernels do not run on {adapter}: they need {}; it has {}",
+        preset.needs(),
         subgroup_size.map_or("none of one size".to_owned(), |size| format!("subgroups of {size}"))
     )]
-    Family {
+    Preset {
         /// The adapter.
         adapter: String,
         /// The kernels asked for.
-        family: Family,
+        preset: Preset,
         /// Invocations of a subgroup of the adapter, if it has subgroups and all of one size.
         subgroup_size: Option<u32>,
+    },
+    /// No kernels have this name.
+    #[error("no kernels are called `{found}`; expected soft, quads, lanes or gpu")]
+    UnknownPreset {
+        /// The name.
+        found: String,
     },
     /// The device cannot hold or bind something of this size.
     #[error("{what} needs {needed} bytes in one buffer; this device allows {limit}; {remedy}")]
@@ -116,7 +122,8 @@ impl Error {
         match self {
             Self::Shape { .. } => "shape",
             Self::NoAdapter { .. } => "no-adapter",
-            Self::Family { .. } => "unsupported-kernels",
+            Self::Preset { .. } => "unsupported-kernels",
+            Self::UnknownPreset { .. } => "unknown-kernels",
             Self::Limit { .. } => "limit",
             Self::OutOfMemory { .. } => "out-of-memory",
             Self::DeviceLost { .. } => "device-lost",
@@ -132,14 +139,14 @@ impl Error {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoAdapter { .. } => Some("install a Vulkan driver (Debian: mesa-vulkan-drivers), or use the CPU executor"),
-            Self::Family { .. } => Some("choose other kernels or another adapter, or leave the choice to the adapter"),
+            Self::Preset { .. } => Some("choose other kernels or another adapter, or leave the choice to the adapter"),
             Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
             Self::Weight { value, .. } if value.is_finite() => Some("use f32 weights"),
             Self::Weight { .. } => Some("the checkpoint is damaged: get it anew"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::DeviceLost { .. } => Some("try again: a new device is opened"),
             Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),
-            Self::Shape { .. } | Self::Limit { .. } | Self::Data { .. } | Self::Cancelled => None,
+            Self::Shape { .. } | Self::UnknownPreset { .. } | Self::Limit { .. } | Self::Data { .. } | Self::Cancelled => None,
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::adapter::AdapterSelect;
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterSelect, Family, Gpu};
+use crate::gpu::Gpu;
 use crate::memory::{MemoryPlan, execution_order};
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
+use crate::preset::Preset;
 use crate::reference::{Data, run_step};
 use crate::replay::Replay;
 use crate::shape::{pad_rows, unpad_rows};
@@ -27,10 +29,10 @@ impl Device {
         Self::Cpu
     }
 
-    /// Opens a GPU; `family` overrides the kernels chosen for the adapter.
+    /// Opens a GPU; `preset` overrides the kernels chosen for the adapter.
     #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
-    pub async fn gpu(select: &AdapterSelect, family: Option<Family>) -> Result<Self> {
-        Ok(Self::Gpu(Arc::new(Gpu::open(select, family).await?)))
+    pub async fn gpu(select: &AdapterSelect, preset: Option<Preset>) -> Result<Self> {
+        Ok(Self::Gpu(Arc::new(Gpu::open(select, preset).await?)))
     }
 
     /// Fails with [`Error::Limit`] if a buffer of `graph` is larger than this device allows: to know it before the work that
@@ -43,10 +45,10 @@ impl Device {
     }
 
     /// The kernels in use; none on the CPU.
-    pub fn family(&self) -> Option<Family> {
+    pub fn preset(&self) -> Option<Preset> {
         match self {
             Self::Cpu => None,
-            Self::Gpu(gpu) => Some(gpu.family()),
+            Self::Gpu(gpu) => Some(gpu.preset()),
         }
     }
 
@@ -60,11 +62,11 @@ impl Device {
         }
     }
 
-    /// Adapter and kernel family, for logs and test messages.
+    /// Adapter and kernels, for logs and test messages.
     pub fn name(&self) -> String {
         match self {
             Self::Cpu => "CPU twins".into(),
-            Self::Gpu(gpu) => format!("{} ({:?} kernels)", gpu.info().name, gpu.family()),
+            Self::Gpu(gpu) => format!("{} ({:?} kernels)", gpu.info().name, gpu.preset()),
         }
     }
 }

@@ -2,9 +2,11 @@
 //! How long they take sets the pace.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Signal, lock};
+use crate::gpu::{Gpu, lock};
 use crate::pacing::Pace;
 
 /// Submissions under way before another waits.
@@ -120,4 +122,29 @@ fn now() -> f64 {
         fn milliseconds() -> f64;
     }
     milliseconds() / 1000.0
+}
+
+/// A flag another thread or the browser sets once, awaitable.
+#[derive(Clone, Default)]
+pub(crate) struct Signal(Arc<(AtomicBool, Mutex<Option<std::task::Waker>>)>);
+
+impl Signal {
+    pub(crate) fn set(&self) {
+        self.0.0.store(true, Ordering::Release);
+        if let Some(waker) = lock(&self.0.1).take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn wait(&self) {
+        std::future::poll_fn(|cx| {
+            *lock(&self.0.1) = Some(cx.waker().clone());
+            if self.is_set() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
 }

@@ -19,6 +19,8 @@
 //! # Ok::<(), kinora_kernels::Error>(())
 //! ```
 
+mod adapter;
+mod buffers;
 mod error;
 mod executable;
 mod flight;
@@ -33,20 +35,23 @@ mod ops;
 mod pacing;
 mod peak;
 mod plan;
+mod preset;
 pub mod reference;
 mod replay;
 mod shape;
 mod tensor;
 mod weight;
 
+pub use adapter::{AdapterInfo, AdapterSelect, adapters};
 pub use error::{Error, Result};
 pub use executable::{CancelToken, Device, Executable};
-pub use gpu::{AdapterInfo, AdapterSelect, Family, Gpu, adapters};
+pub use gpu::Gpu;
 pub use kernel::{Access, Kernel};
 pub use lower::Cost;
 pub use ops::{AttentionOptions, Conv3dOptions, HEAD_SIZES, PatchOrder, dense_sequences};
 pub use peak::{CopyRate, Peak};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
+pub use preset::Preset;
 pub use shape::{Shape, pad_rows, unpad_rows};
 pub use tensor::Tensor;
 pub use weight::{DiskType, PANEL, Q8_BLOCK, SharedBytes, Weight, WeightFormat};

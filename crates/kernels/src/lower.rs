@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::gpu::Family;
 use crate::kernel::Kernel;
 use crate::memory::MemoryPlan;
 use crate::plan::{Cadence, Graph, Step, ValueId};
+use crate::preset::Preset;
 use crate::shape::Shape;
 use crate::weight::{Weight, WeightFormat};
 
@@ -36,7 +36,7 @@ pub(crate) struct Dispatch {
 pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) step: &'a Step,
-    pub(crate) family: Family,
+    pub(crate) preset: Preset,
     pub(crate) dispatches: Vec<Dispatch>,
 }
 
@@ -89,8 +89,8 @@ impl Lowering<'_> {
 }
 
 /// The dispatches of one step.
-pub(crate) fn lower(graph: &Graph, step: &Step, family: Family) -> Vec<Dispatch> {
-    let mut lowering = Lowering { graph, step, family, dispatches: Vec::new() };
+pub(crate) fn lower(graph: &Graph, step: &Step, preset: Preset) -> Vec<Dispatch> {
+    let mut lowering = Lowering { graph, step, preset, dispatches: Vec::new() };
     crate::ops::lower(&mut lowering);
     lowering.dispatches
 }
@@ -113,7 +113,7 @@ impl Graph {
     pub fn cost(&self) -> Cost {
         let (mut flops, mut weights) = ([0.0; 2], BTreeMap::new());
         for step in &self.steps {
-            for dispatch in lower(self, step, Family::Gpu) {
+            for dispatch in lower(self, step, Preset::Gpu) {
                 flops[usize::from(self.cadence(step) == Cadence::EveryStep)] += dispatch.flops;
                 weights.extend(dispatch.bindings.iter().filter_map(|binding| match binding {
                     Binding::Weight(weight) => {
@@ -128,10 +128,10 @@ impl Graph {
         Cost { once_flops, step_flops, value_bytes: MemoryPlan::new(self).total_bytes(), weight_bytes }
     }
 
-    /// The kernels this plan needs on adapters of `family`: what a device compiles before the first run.
-    pub fn kernels(&self, family: Family) -> Vec<&'static Kernel> {
+    /// The kernels this plan needs on adapters of `preset`: what a device compiles before the first run.
+    pub fn kernels(&self, preset: Preset) -> Vec<&'static Kernel> {
         let mut kernels: Vec<&'static Kernel> = Vec::new();
-        for dispatch in self.steps.iter().flat_map(|step| lower(self, step, family)) {
+        for dispatch in self.steps.iter().flat_map(|step| lower(self, step, preset)) {
             if !kernels.iter().any(|k| k.name == dispatch.kernel.name) {
                 kernels.push(dispatch.kernel);
             }

@@ -113,7 +113,7 @@ async fn seconds_of(now: &impl Fn() -> f64, work: impl Future<Output = Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{AdapterSelect, adapters};
+    use crate::adapter::{AdapterSelect, adapters};
 
     /// With x = 1 a step adds one, so the sums count the steps.
     #[test]

@@ -63,7 +63,7 @@ impl Replay {
     pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: Option<f64>) -> Result<Self> {
         let memory = MemoryPlan::new(graph);
         let buffers = memory.buffers.iter().map(|bytes| allocate(&gpu, *bytes)).collect::<Result<Vec<_>>>()?;
-        let lower = |i: usize| lower(graph, &graph.steps[i], gpu.family()).into_iter().map(move |dispatch| (i, dispatch));
+        let lower = |i: usize| lower(graph, &graph.steps[i], gpu.preset()).into_iter().map(move |dispatch| (i, dispatch));
         let lowered: Vec<(usize, Dispatch)> = execution_order(graph).into_iter().flat_map(lower).collect();
         let uniforms = upload_params(&gpu, &lowered);
         let mut replay = Self { gpu, buffers, slot: memory.slot, uniforms, prelude: Vec::new(), step: Vec::new(), work_limit };

@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use cases::{Case, cases, large_product};
-use kinora_kernels::{Cadence, Executable, Family, Graph, Kernel, Plan, generated};
+use kinora_kernels::{Cadence, Executable, Graph, Kernel, Plan, Preset, generated};
 use support::{assert_matches_twin, body, devices, run, run_built};
 
 /// Not reached by plans: `Peak` runs them alone.
@@ -44,7 +44,7 @@ fn every_variant_matches_its_twin_and_splits_without_a_trace() {
     };
     let graphs = cases.iter().map(|case| &case.graph).chain([&rgba]);
     let reached: BTreeSet<&str> =
-        graphs.flat_map(|graph| Family::ALL.map(|family| graph.kernels(family))).flatten().map(|kernel| kernel.name).collect();
+        graphs.flat_map(|graph| Preset::ALL.map(|preset| graph.kernels(preset))).flatten().map(|kernel| kernel.name).collect();
     let all = generated::ALL.iter().flat_map(|kernels| kernels.iter()).map(|kernel: &Kernel| kernel.name);
     let missed: Vec<&str> = all.filter(|name| !reached.contains(name) && !OUTSIDE_PLANS.contains(name)).collect();
     assert!(missed.is_empty(), "no plan reaches {missed:?}");

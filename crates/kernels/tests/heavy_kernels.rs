@@ -1,10 +1,10 @@
-//! GEMM, attention and convolution against their twins, on every adapter and with both families.
+//! GEMM, attention and convolution against their twins, on every adapter and with every preset.
 
 mod support;
 
 use kinora_kernels::op::Padding;
 use kinora_kernels::{
-    AdapterSelect, AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Family, Gpu, Graph, Plan, Shape, Tensor, Weight,
+    AdapterSelect, AttentionOptions, Cadence, Conv3dOptions, Device, Executable, Gpu, Graph, Plan, Preset, Shape, Tensor, Weight,
     WeightFormat, adapters, dense_sequences,
 };
 use support::body::noise;
@@ -88,12 +88,12 @@ fn gemm_takes_more_than_65535_rows() {
 #[test]
 fn an_adapter_opens_with_the_kernels_it_runs_and_no_others() {
     for (i, adapter) in pollster::block_on(adapters()).into_iter().enumerate() {
-        for family in [Family::Soft, Family::Quads, Family::Lanes, Family::Gpu] {
-            let opened = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family)));
-            assert_eq!(opened.is_ok(), adapter.families().contains(&family), "{family:?} on {}", adapter.name);
-            assert!(opened.err().is_none_or(|e| e.code() == "unsupported-kernels"), "{family:?} on {}", adapter.name);
+        for preset in [Preset::Soft, Preset::Quads, Preset::Lanes, Preset::Gpu] {
+            let opened = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(preset)));
+            assert_eq!(opened.is_ok(), adapter.presets().contains(&preset), "{preset:?} on {}", adapter.name);
+            assert!(opened.err().is_none_or(|e| e.code() == "unsupported-kernels"), "{preset:?} on {}", adapter.name);
         }
-        assert!(adapter.families().contains(&adapter.family), "{}", adapter.name);
+        assert!(adapter.presets().contains(&adapter.preset), "{}", adapter.name);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Norms, pointwise, copying and sampling kernels against their twins, on every adapter and with both families.
+//! Norms, pointwise, copying and sampling kernels against their twins, on every adapter and with every preset.
 
 mod support;
 

@@ -20,6 +20,6 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use events::Event;
-pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Family, Kernel, WeightFormat, adapters};
+pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Kernel, Preset, WeightFormat, adapters};
 pub use pipeline::{Estimate, Generated, VideoPipeline};
 pub use request::GenerateRequest;

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use js_sys::{Array, Function, Uint8Array};
 use kinora_runtime::weights::ModelFiles;
-use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Family, VideoPipeline, WeightFormat};
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Preset, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
 use convert::{ClipSettings, DeviceKind, Failure, Info, PlainEvent, PlainKernel, Settings, clip, event, from_js, to_js};
@@ -227,13 +227,13 @@ impl Model {
 }
 
 async fn open(kind: DeviceKind) -> Result<Device, Failure> {
-    let family = match kind {
+    let preset = match kind {
         DeviceKind::Cpu => return Ok(Device::cpu()),
         DeviceKind::Auto => None,
-        DeviceKind::Soft => Some(Family::Soft),
-        DeviceKind::Gpu => Some(Family::Gpu),
+        DeviceKind::Soft => Some(Preset::Soft),
+        DeviceKind::Gpu => Some(Preset::Gpu),
     };
-    Ok(Device::gpu(&AdapterSelect::Auto, family).await.map_err(Error::from)?)
+    Ok(Device::gpu(&AdapterSelect::Auto, preset).await.map_err(Error::from)?)
 }
 
 /// Encodes `frames`, one array of RGBA bytes each, as `gif` or `apng`.

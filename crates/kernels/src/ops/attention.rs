@@ -2,10 +2,10 @@
 
 use crate::generated::flash_soft::Sharing;
 use crate::generated::{flash_gpu, flash_soft};
-use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Attention, Op};
 use crate::plan::Elem;
+use crate::preset::Preset;
 use crate::tensor::Tensor;
 
 /// What an attention needs beside queries, keys and values.
@@ -82,7 +82,7 @@ impl<'p> Tensor<'p> {
     }
 }
 
-/// Query rows of one work item, in both families.
+/// Query rows of one work item, with every preset.
 const TILE_ROWS: u32 = 64;
 
 pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
@@ -115,18 +115,18 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
             }
         };
     }
-    match cx.family {
-        Family::Soft | Family::Quads | Family::Lanes => {
+    match cx.preset {
+        Preset::Soft | Preset::Quads | Preset::Lanes => {
             let params = flash_soft::Params { heads: op.heads as u32, ..params!(flash_soft) };
-            let sharing = match cx.family {
-                Family::Lanes => Sharing::Lanes,
-                Family::Quads => Sharing::Quads,
-                Family::Soft | Family::Gpu => Sharing::Alone,
+            let sharing = match cx.preset {
+                Preset::Lanes => Sharing::Lanes,
+                Preset::Quads => Sharing::Quads,
+                Preset::Soft | Preset::Gpu => Sharing::Alone,
             };
             let kernel = flash_soft::Variant { sharing, mask: op.mask, bias: op.bias }.kernel();
             cx.dispatch(kernel, num_tiles * op.heads, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
         }
-        Family::Gpu => {
+        Preset::Gpu => {
             let slices = head.div_ceil(128);
             let params = flash_gpu::Params { tiles: num_tiles as u32, slices: slices as u32, ..params!(flash_gpu) };
             let width = if head <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };

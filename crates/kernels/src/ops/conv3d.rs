@@ -2,10 +2,10 @@
 
 use super::gemm::{NARROW, SoftGrid, lanes_tiles, soft_grid};
 use crate::generated::{conv3d_gpu, conv3d_lanes, conv3d_soft};
-use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Conv3d, Op, Padding};
 use crate::plan::Elem;
+use crate::preset::Preset;
 use crate::tensor::Tensor;
 use crate::weight::{Weight, WeightFormat};
 
@@ -72,7 +72,7 @@ impl<'p> Tensor<'p> {
 /// Rows (output positions) and columns (output channels) of the tile a workgroup of `conv3d_gpu` owns.
 const GPU_TILE: usize = 64;
 
-/// The variant of one family's kernel; the generated types of the families are distinct, their common axes equal.
+/// The variant of one preset's kernel; the generated types of the presets are distinct, their common axes equal.
 macro_rules! variant {
     ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)?) => {{
         use $kernel::{Epilogue, Variant, Weights};
@@ -92,7 +92,7 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
     let residual = op.residual.then(|| cx.input(1));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(residual).chain([cx.output()]).collect();
     let flops = 2.0 * rows as f64 * w.elements() as f64;
-    // The fields that all families have.
+    // The fields that all presets have.
     macro_rules! params {
         ($kernel:ident) => {
             $kernel::Params {
@@ -106,21 +106,21 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
             }
         };
     }
-    match cx.family {
-        Family::Lanes => {
+    match cx.preset {
+        Preset::Lanes => {
             let params = params!(conv3d_lanes);
             let kernel = variant!(conv3d_lanes, op, narrow: n <= NARROW).kernel();
             let items = lanes_tiles(rows, n);
             cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_lanes::Params { first, end, ..params });
         }
-        Family::Soft | Family::Quads => {
-            let quads = cx.family == Family::Quads;
+        Preset::Soft | Preset::Quads => {
+            let quads = cx.preset == Preset::Quads;
             let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
             let params = conv3d_soft::Params { lane_cols, ..params!(conv3d_soft) };
             let kernel = variant!(conv3d_soft, op, quads: quads).kernel();
             cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_soft::Params { first, end, ..params });
         }
-        Family::Gpu => {
+        Preset::Gpu => {
             let params = params!(conv3d_gpu);
             let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
             let kernel = variant!(conv3d_gpu, op).kernel();

@@ -1,10 +1,10 @@
 //! Linear layers.
 
 use crate::generated::{gemm_gpu, gemm_lanes, gemm_soft};
-use crate::gpu::Family;
 use crate::lower::{Binding, Lowering};
 use crate::op::{Activation, Gemm, Op};
 use crate::plan::Elem;
+use crate::preset::Preset;
 use crate::tensor::Tensor;
 use crate::weight::{Weight, WeightFormat};
 
@@ -32,7 +32,7 @@ impl<'p> Tensor<'p> {
     }
 }
 
-/// The variant of one family's kernel; the generated types of the families are distinct, their common axes equal.
+/// The variant of one preset's kernel; the generated types of the presets are distinct, their common axes equal.
 macro_rules! variant {
     ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)?) => {{
         use $kernel::{Epilogue, Variant, Weights};
@@ -62,7 +62,7 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(extra).chain([cx.output()]).collect();
     // Products of extents pass 2³², where `usize` ends in browsers.
     let flops = 2.0 * rows as f64 * n as f64 * x.channels() as f64;
-    // The fields that all families have.
+    // The fields that all presets have.
     macro_rules! params {
         ($kernel:ident) => {
             $kernel::Params {
@@ -77,8 +77,8 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
             }
         };
     }
-    match cx.family {
-        Family::Lanes => {
+    match cx.preset {
+        Preset::Lanes => {
             let params = params!(gemm_lanes);
             let items = lanes_tiles(rows, n);
             cx.dispatch(variant!(gemm_lanes, op, narrow: n <= NARROW).kernel(), items, flops, bindings, |first, end| gemm_lanes::Params {
@@ -87,14 +87,14 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
                 ..params
             });
         }
-        Family::Soft | Family::Quads => {
-            let quads = cx.family == Family::Quads;
+        Preset::Soft | Preset::Quads => {
+            let quads = cx.preset == Preset::Quads;
             let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
             let params = gemm_soft::Params { lane_cols, ..params!(gemm_soft) };
             let kernel = variant!(gemm_soft, op, quads: quads).kernel();
             cx.dispatch(kernel, items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
         }
-        Family::Gpu => {
+        Preset::Gpu => {
             let params = params!(gemm_gpu);
             let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
             cx.dispatch(variant!(gemm_gpu, op).kernel(), items, flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });

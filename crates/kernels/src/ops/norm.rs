@@ -2,10 +2,10 @@
 
 use crate::generated::row_norm::Finish;
 use crate::generated::{rope, row_norm};
-use crate::gpu::Family;
 use crate::lower::Lowering;
 use crate::op::{Norm, NormKind, Op};
 use crate::plan::Elem;
+use crate::preset::Preset;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 
@@ -84,9 +84,9 @@ const WORKGROUP: usize = 64;
 pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
     let (shape, c) = (cx.output_shape(), cx.output_shape().channels());
     let (channels, tasks) = (c / op.groups, shape.rows() * op.groups);
-    let (family, lanes_per_row) = match cx.family {
-        Family::Soft | Family::Quads | Family::Lanes => (row_norm::Family::Soft, 1),
-        Family::Gpu => (row_norm::Family::Gpu, row_norm::GPU_LANES_PER_ROW as usize),
+    let (family, lanes_per_row) = match cx.preset {
+        Preset::Soft | Preset::Quads | Preset::Lanes => (row_norm::Family::Soft, 1),
+        Preset::Gpu => (row_norm::Family::Gpu, row_norm::GPU_LANES_PER_ROW as usize),
     };
     let gain = Lowering::vector(op.gain.as_ref(), 1.0, c);
     let (finish, extra) = match (op.modulation, op.rope, &op.gain, &op.bias) {

@@ -1,10 +1,10 @@
 //! Operators that only move values: patches, pixel shuffles, repeats, slices. All are one strided copy.
 
 use crate::generated::{reindex, zero_padding};
-use crate::gpu::Family;
 use crate::lower::Lowering;
 use crate::op::{Axis, Op, Reindex};
 use crate::plan::Elem;
+use crate::preset::Preset;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -330,7 +330,7 @@ pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
     // The order of the loops is free. Software adapters pay for each division and copy the longest loop as a run.
     let mut axes = op.axes.clone();
     let longest = (0..axes.len()).max_by_key(|&k| axes[k].extent);
-    let run = longest.filter(|_| cx.family != Family::Gpu).map_or(one, |k| axes.remove(k));
+    let run = longest.filter(|_| cx.preset != Preset::Gpu).map_or(one, |k| axes.remove(k));
     let runs = scalars / run.extent;
     // Loop 7 of the kernel is the innermost.
     let axis = |k: usize| (k + axes.len()).checked_sub(8).map_or(one, |i| axes[i]);

@@ -4,28 +4,23 @@ pub(crate) mod body;
 
 use std::sync::{Arc, OnceLock};
 
-use kinora_kernels::{AdapterSelect, Device, Executable, Family, Gpu, Graph, adapters};
+use kinora_kernels::{AdapterSelect, Device, Executable, Gpu, Graph, Preset, adapters};
 
-/// Every adapter of this machine with every kernel family it runs. Panics without an adapter: these tests never skip.
+/// Every adapter of this machine with every kernels it runs. Panics without an adapter: these tests never skip.
 pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let adapters = pollster::block_on(adapters());
         assert!(!adapters.is_empty(), "the kernel tests need a Vulkan adapter; `cargo xtask test` installs one");
-        let open = |i: usize, family| {
-            let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(family))).expect("an adapter that is listed opens");
+        let open = |i: usize, preset| {
+            let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Index(i), Some(preset))).expect("an adapter that is listed opens");
             Device::Gpu(Arc::new(gpu.with_guards()))
         };
-        // KINORA_KERNELS=soft, quads, lanes or gpu narrows a run while working on one family.
-        let only = match std::env::var("KINORA_KERNELS").as_deref() {
-            Ok("soft") => Some(Family::Soft),
-            Ok("quads") => Some(Family::Quads),
-            Ok("lanes") => Some(Family::Lanes),
-            Ok("gpu") => Some(Family::Gpu),
-            _ => None,
-        };
-        let families = |i: usize| only.map_or_else(|| adapters[i].families(), |family| vec![family]);
-        (0..adapters.len()).flat_map(|i| families(i).into_iter().map(move |family| open(i, family))).collect()
+        // KINORA_KERNELS=soft, quads, lanes or gpu narrows a run while working on one preset.
+        let named = std::env::var("KINORA_KERNELS").ok().filter(|name| !name.is_empty());
+        let only = named.map(|name| name.parse::<Preset>().expect("KINORA_KERNELS"));
+        let presets = |i: usize| only.map_or_else(|| adapters[i].presets(), |preset| vec![preset]);
+        (0..adapters.len()).flat_map(|i| presets(i).into_iter().map(move |preset| open(i, preset))).collect()
     })
 }
 

@@ -47,12 +47,12 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
-        let Some(family) = self.device.family() else { return Ok(Vec::new()) };
+        let Some(preset) = self.device.preset() else { return Ok(Vec::new()) };
         let (denoise, decode) = self.plans()?;
         let first = self.check(&self.request(""))?.first_frame();
         let mut kernels: Vec<&'static Kernel> = Vec::new();
         for graph in [self.typical_text_plan()?, denoise, decode_plan(self.vae.as_ref(), first)?, decode] {
-            let new = graph.kernels(family).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
+            let new = graph.kernels(preset).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
             kernels.extend(new.collect::<Vec<_>>());
         }
         Ok(kernels)

@@ -154,7 +154,7 @@ impl Denoise<'_> {
         let (timesteps, steps) = self.steps();
         let mut exec = self.start(device, self.first_expert(&steps), &timesteps, tokens, cancel).await?;
         // The CPU twins need no warming up.
-        let runs = if device.family().is_some() { 2 } else { 1 };
+        let runs = if device.preset().is_some() { 2 } else { 1 };
         let mut seconds = 0.0;
         for step in steps.iter().take(1).cycle().take(runs) {
             step.write(&mut exec)?;

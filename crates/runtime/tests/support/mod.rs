@@ -31,8 +31,8 @@ pub(crate) fn devices() -> &'static [(String, Device, f64)] {
         let adapters = pollster::block_on(adapters());
         assert!(!adapters.is_empty(), "these tests need a Vulkan adapter; `cargo xtask test` installs one");
         let on_adapter = |i: usize| {
-            adapters[i].families().into_iter().map(move |family| {
-                let device = pollster::block_on(Device::gpu(&AdapterSelect::Index(i), Some(family))).expect("a listed adapter opens");
+            adapters[i].presets().into_iter().map(move |preset| {
+                let device = pollster::block_on(Device::gpu(&AdapterSelect::Index(i), Some(preset))).expect("a listed adapter opens");
                 (device.name(), device, 1e-7)
             })
         };
