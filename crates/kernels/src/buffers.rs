@@ -1,9 +1,14 @@
 //! Memory of a device: buffers, uploads of weights and tables, reading back.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::{Error, Result};
 use crate::flight::Signal;
 use crate::gpu::{Gpu, lock};
 use crate::weight::Weight;
+
+/// Bytes that may wait to be copied to where they belong.
+const MOST_STAGED: u64 = 64 << 20;
 
 impl Gpu {
     /// Fails if one buffer cannot hold `bytes`.
@@ -21,14 +26,29 @@ impl Gpu {
         self.check_limit(what, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.next_multiple_of(16).max(16);
-        Ok(self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false }))
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false });
+        // Natively a failure is known now; the next allocation would only fail too.
+        self.check()?;
+        Ok(buffer)
     }
 
     /// A storage buffer with contents.
     pub(crate) fn upload(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let buffer = self.storage(what, bytes.len() as u64)?;
         self.queue.write_buffer(&buffer, 0, bytes);
+        self.stage(bytes.len() as u64)?;
         Ok(buffer)
+    }
+
+    /// Has the queue copy what was uploaded once that is much: until something is submitted, it is in memory twice.
+    fn stage(&self, bytes: u64) -> Result<()> {
+        let staged = self.staged.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if staged < MOST_STAGED {
+            return Ok(());
+        }
+        self.staged.store(0, Ordering::Relaxed);
+        let index = self.queue.submit([]);
+        self.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
     }
 
     /// The device copy of a weight: panels for matrices and convolutions, padded f32 for vectors. Uploaded once, freed
@@ -77,5 +97,29 @@ impl Gpu {
         // In a browser, dropping it would wait for the garbage collector.
         staging.destroy();
         Ok(contents)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::adapter::AdapterSelect;
+
+    /// Bytes of memory this process holds.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux has it");
+        line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<usize>().ok()).expect("a number") * 1024
+    }
+
+    #[test]
+    fn uploads_are_in_memory_once() {
+        let gpu = pollster::block_on(Gpu::open(&AdapterSelect::Auto, None)).expect("an adapter");
+        let chunk = vec![0x55_u8; 8 << 20];
+        let before = resident();
+        let buffers: Vec<wgpu::Buffer> = (0..48).map(|_| gpu.upload("weights", &chunk).expect("fits")).collect();
+        let held = resident().saturating_sub(before);
+        let uploaded = buffers.len() * chunk.len();
+        assert!(held < uploaded + uploaded / 2, "{} MiB held for {} MiB", held >> 20, uploaded >> 20);
     }
 }

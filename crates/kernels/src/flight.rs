@@ -99,7 +99,7 @@ impl Gpu {
     }
 
     /// Blocks as `until` says; in browsers the event loop does what this is for.
-    fn poll(&self, until: wgpu::PollType) -> Result<()> {
+    pub(crate) fn poll(&self, until: wgpu::PollType) -> Result<()> {
         if cfg!(not(target_arch = "wasm32")) {
             self.device.poll(until).map_err(|e| Error::Device { detail: e.to_string() })?;
         }

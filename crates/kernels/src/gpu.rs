@@ -2,6 +2,7 @@
 //! a plan; `buffers.rs` fills them, `flight.rs` waits.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::adapter::{AdapterInfo, AdapterSelect, describe, instance, pick};
@@ -28,6 +29,8 @@ pub struct Gpu {
     pub(crate) weights: Mutex<HashMap<u64, (WeakWeight, wgpu::Buffer)>>,
     pub(crate) fills: Mutex<HashMap<(u32, usize), wgpu::Buffer>>,
     pub(crate) flights: Mutex<Flights>,
+    /// Bytes uploaded since the last submission.
+    pub(crate) staged: AtomicU64,
 }
 
 impl Gpu {
@@ -70,6 +73,7 @@ impl Gpu {
             weights: Mutex::default(),
             fills: Mutex::default(),
             flights: Mutex::default(),
+            staged: AtomicU64::new(0),
         })
     }
 
@@ -95,9 +99,19 @@ impl Gpu {
         self.info.preset
     }
 
-    /// The first error the device reported outside a call.
+    /// The first error the device reported outside a call since this was asked last. Only a lost device stays so; after
+    /// anything else, running out of memory above all, what is cached may be invalid and is made anew.
     pub(crate) fn check(&self) -> Result<()> {
-        lock(&self.failure).clone().map_or(Ok(()), Err)
+        let mut failure = lock(&self.failure);
+        let Some(error) = failure.clone() else { return Ok(()) };
+        if !matches!(error, Error::DeviceLost { .. }) {
+            *failure = None;
+        }
+        drop(failure);
+        lock(&self.pipelines).clear();
+        lock(&self.weights).clear();
+        lock(&self.fills).clear();
+        Err(error)
     }
 
     /// The pipeline of a kernel, compiled on first use.
@@ -158,4 +172,49 @@ impl std::fmt::Debug for Gpu {
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cadence, Device, Executable, Graph, Plan, Shape, Weight, WeightFormat, adapters};
+
+    fn graph() -> Graph {
+        let plan = Plan::new();
+        let weight = Weight::from_f32("w", Shape::new(&[8, 8]), &[0.5; 64], WeightFormat::F32);
+        plan.output("y", plan.input("x", &[4, 8], Cadence::Once).linear(&weight, None).silu());
+        plan.finish().expect("valid")
+    }
+
+    fn evaluate(device: &Device, graph: &Graph) -> Result<Vec<f32>> {
+        let mut exec = Executable::new(device, graph.clone())?;
+        exec.write("x", &[0.25; 32])?;
+        pollster::block_on(async {
+            exec.run().await?;
+            exec.read("y").await
+        })
+    }
+
+    #[test]
+    fn a_device_that_ran_out_of_memory_or_refused_something_works_again() {
+        for index in 0..pollster::block_on(adapters()).len() {
+            let gpu = Arc::new(pollster::block_on(Gpu::open(&AdapterSelect::Index(index), None)).expect("an adapter that is listed opens"));
+            let (device, graph) = (Device::Gpu(gpu.clone()), graph());
+            let expected = evaluate(&device, &graph).expect("runs");
+            // As the driver reports it.
+            *lock(&gpu.failure) = Some(Error::OutOfMemory { detail: "made up".into() });
+            assert_eq!(evaluate(&device, &graph).expect_err("reported").code(), "out-of-memory");
+            assert_eq!(evaluate(&device, &graph).expect("memory is there again"), expected);
+            // A buffer that really is refused.
+            let size = gpu.info().max_buffer_bytes + 16;
+            let usage = wgpu::BufferUsages::STORAGE;
+            drop(gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false }));
+            assert_eq!(evaluate(&device, &graph).expect_err("reported").code(), "device");
+            assert_eq!(evaluate(&device, &graph).expect("nothing invalid is kept"), expected);
+            *lock(&gpu.failure) = Some(Error::DeviceLost { detail: "made up".into() });
+            for _ in 0..2 {
+                assert_eq!(evaluate(&device, &graph).expect_err("gone").code(), "device-lost");
+            }
+        }
+    }
 }
