@@ -8,7 +8,7 @@
 //!
 //! A text axis becomes an enum and one WESL feature per value; a boolean axis becomes a `bool` and
 //! one feature named as the axis; a numeric axis becomes an enum and a link-time constant named as
-//! the axis in capitals. `needs` lists what the kernel needs of an adapter beyond WebGPU's defaults, or what each of some
+//! the axis in capitals. `features` lists features that all variants have. `needs` lists what the kernel needs of an adapter beyond WebGPU's defaults, or what each of some
 //! features needs: `needs = { quads = ["subgroups"] }`.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ pub(crate) struct Row {
     /// Link-time constants common to all variants, sorted by name.
     pub(crate) constants: BTreeMap<String, u32>,
     needs: Vec<Needs>,
+    /// WESL features of all variants.
+    features: Vec<String>,
 }
 
 /// What variants with a feature need, or all of them.
@@ -68,6 +70,7 @@ impl Values {
 /// One value chosen on each axis of a row: indices into [`Axis::values`].
 pub(crate) struct Selection<'a> {
     choices: Vec<(&'a Axis, usize)>,
+    fixed: &'a [String],
 }
 
 impl Row {
@@ -92,7 +95,7 @@ impl Row {
                     })
                     .collect();
                 choices.reverse();
-                Selection { choices }
+                Selection { choices, fixed: &self.features }
             })
             .collect()
     }
@@ -101,11 +104,12 @@ impl Row {
 impl Selection<'_> {
     /// The WESL features switched on.
     pub(crate) fn features(&self) -> impl Iterator<Item = &str> {
-        self.choices.iter().filter_map(|(axis, choice)| match &axis.values {
+        let chosen = self.choices.iter().filter_map(|(axis, choice)| match &axis.values {
             Values::Text(values) => Some(values[*choice].as_str()),
             Values::Bool => (*choice == 1).then_some(axis.name.as_str()),
             Values::Number(_) => None,
-        })
+        });
+        chosen.chain(self.fixed.iter().map(String::as_str))
     }
 
     /// What an adapter must have to run it.
@@ -160,6 +164,7 @@ pub(crate) fn features(rows: &[Row]) -> Vec<&str> {
             Values::Number(_) => Vec::new(),
         })
         .collect();
+    features.extend(rows.iter().flat_map(|row| &row.features).map(String::as_str));
     features.sort_unstable();
     features.dedup();
     features
@@ -184,9 +189,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Row>, Error> {
 }
 
 fn row(path: &str, value: &Value) -> Result<Row, String> {
-    let table = value.as_table().ok_or("expected a table with `axes`, `constants` and `needs`")?;
-    if let Some(key) = table.keys().find(|key| !["axes", "constants", "needs"].contains(&key.as_str())) {
-        return Err(format!("unknown key `{key}`, expected `axes`, `constants` or `needs`"));
+    let table = value.as_table().ok_or("expected a table with `axes`, `constants`, `features` and `needs`")?;
+    if let Some(key) = table.keys().find(|key| !["axes", "constants", "features", "needs"].contains(&key.as_str())) {
+        return Err(format!("unknown key `{key}`, expected `axes`, `constants`, `features` or `needs`"));
     }
     let section = |key: &str| match table.get(key) {
         None => Ok(Table::new()),
@@ -200,7 +205,10 @@ fn row(path: &str, value: &Value) -> Result<Row, String> {
         .collect::<Result<BTreeMap<_, _>, String>>()?;
 
     let needs = table.get("needs").map_or(Ok(Vec::new()), needs)?;
-    let row = Row { path: path.to_owned(), axes, constants, needs };
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let features = table.get("features").map_or(Some(Vec::new()), |value| value.as_array()?.iter().map(text).collect());
+    let features = features.ok_or("`features` is no list of texts")?;
+    let row = Row { path: path.to_owned(), axes, constants, needs, features };
     let mut seen: Vec<&str> = Vec::new();
     for axis in &row.axes {
         let features: Vec<&str> = match &axis.values {

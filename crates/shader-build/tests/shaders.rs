@@ -129,6 +129,15 @@ axes = { exact = [false, true], wg = [32, 64] }
 }
 
 #[test]
+fn fixed_features_are_in_every_variant_and_no_label() {
+    let table = "[\"ops/scale\"]\nfeatures = [\"exact\"]\nconstants = { WG = 64 }\n";
+    let round = "@if(exact) fn shorten(v: f32) -> f32 { return v; }\n";
+    let Generated { rust, wgsl } = Folder::new(table, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", round)]).generate();
+    assert!(rust.contains(r#"name: "scale","#) && rust.contains("pub static KERNEL: &Kernel"), "no axis is left: {rust}");
+    assert!(wgsl[0].1.contains("shorten"), "{}", wgsl[0].1);
+}
+
+#[test]
 fn writing_replaces_what_an_older_table_left() {
     let folder = scale(("", ""));
     let out = folder.0.join("out");
@@ -228,6 +237,7 @@ fn mistakes_in_the_table() {
     problem("[\"a/b\"]\naxes = { w = [\"a\", 1] }", "axis `w`: expected a list");
     problem("[\"a/b\"]\nconstants = { WG = -1 }", "expected an integer");
     problem("[\"a/b\"]\naxes = { w = [\"none\"], v = [\"none\"] }", "`none` names two features");
+    problem("[\"a/b\"]\nfeatures = \"bias\"", "`features` is no list of texts");
     problem("[\"a/b\"]\nneeds = [\"wings\"]", "expected a list of `subgroups`");
     problem("[\"a/b\"]\nneeds = { quads = [\"subgroups\"] }", "`needs` of `quads`, which is a value of no axis");
     problem("[\"a/b\"]\n[\"c/b\"]", "another kernel has the same file name");

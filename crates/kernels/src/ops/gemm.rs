@@ -1,6 +1,6 @@
 //! Linear layers.
 
-use crate::generated::{gemm_gpu, gemm_lanes, gemm_soft};
+use crate::generated::{gemm_gpu, gemm_gpu_wide, gemm_lanes, gemm_soft};
 use crate::lower::{Binding, Lowering};
 use crate::op::{Activation, Gemm, Op};
 use crate::plan::Elem;
@@ -34,7 +34,7 @@ impl<'p> Tensor<'p> {
 
 /// The variant of one preset's kernel; the generated types of the presets are distinct, their common axes equal.
 macro_rules! variant {
-    ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)?) => {{
+    ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)*) => {{
         use $kernel::{Epilogue, Variant, Weights};
         let weights = match $op.weight.format() {
             WeightFormat::F32 => Weights::F32,
@@ -49,14 +49,16 @@ macro_rules! variant {
             (None, false, Activation::Silu) => Epilogue::Silu,
             (None, false, Activation::Relu) => Epilogue::Relu,
         };
-        Variant { weights, bias: $op.bias.is_some(), epilogue $(, $axis: $value)? }
+        Variant { weights, epilogue $(, $axis: $value)* }
     }};
 }
 
 pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
     let (shape, x) = (cx.output_shape(), cx.shape(0));
     let (rows, n, n4) = (shape.rows(), shape.channels(), shape.channels4());
-    let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
+    let has_bias = op.bias.is_some();
+    // The kernels for GPUs have no texts without a bias.
+    let bias = (has_bias || cx.preset == Preset::Gpu).then(|| Lowering::vector(op.bias.as_ref(), 0.0, n));
     // Residual, gate table and gate index are inputs 1 to 3, as many as there are.
     let extra = (1..cx.step.inputs.len()).map(|i| cx.input(i));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(extra).chain([cx.output()]).collect();
@@ -81,29 +83,38 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
         Preset::Lanes => {
             let params = params!(gemm_lanes);
             let items = lanes_tiles(rows, n);
-            cx.dispatch(variant!(gemm_lanes, op, narrow: n <= NARROW).kernel(), items, flops, bindings, |first, end| gemm_lanes::Params {
-                first,
-                end,
-                ..params
+            cx.dispatch(variant!(gemm_lanes, op, bias: has_bias, narrow: n <= NARROW).kernel(), items, flops, bindings, |first, end| {
+                gemm_lanes::Params { first, end, ..params }
             });
         }
         Preset::Soft | Preset::Quads => {
             let quads = cx.preset == Preset::Quads;
             let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
             let params = gemm_soft::Params { lane_cols, ..params!(gemm_soft) };
-            let kernel = variant!(gemm_soft, op, quads: quads).kernel();
+            let kernel = variant!(gemm_soft, op, bias: has_bias, quads: quads).kernel();
             cx.dispatch(kernel, items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
         }
         Preset::Gpu => {
-            let params = params!(gemm_gpu);
-            let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
-            cx.dispatch(variant!(gemm_gpu, op).kernel(), items, flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });
+            let tiles = |side: usize| rows.div_ceil(side) * n.div_ceil(side);
+            if tiles(WIDE_TILE) >= WIDE_TILES {
+                let params = params!(gemm_gpu_wide);
+                let kernel = variant!(gemm_gpu_wide, op).kernel();
+                cx.dispatch(kernel, tiles(WIDE_TILE), flops, bindings, |first, end| gemm_gpu_wide::Params { first, end, ..params });
+            } else {
+                let params = params!(gemm_gpu);
+                let kernel = variant!(gemm_gpu, op).kernel();
+                cx.dispatch(kernel, tiles(GPU_TILE), flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });
+            }
         }
     }
 }
 
-/// Rows and columns of the tile a workgroup of `gemm_gpu` owns.
+/// Rows and columns of the tile a workgroup of `gemm_gpu` owns, and of that of `gemm_gpu_wide`.
 const GPU_TILE: usize = 64;
+const WIDE_TILE: usize = 128;
+
+/// Fewest tiles for the wide kernel: with less, large GPUs would have multiprocessors without one.
+const WIDE_TILES: usize = 128;
 
 /// Widest output that takes the narrow `*_lanes` kernels.
 pub(super) const NARROW: usize = 32;

@@ -160,10 +160,32 @@ pub(crate) fn large_product() -> Graph {
     plan.finish().expect("valid")
 }
 
+/// Rows of a product with so many that kernels take larger tiles, and its other extents.
+const TALL: [usize; 3] = [8137, 150, 5];
+
+fn tall<'p>(plan: &'p Plan, w: &Weight, bias: &Weight) -> Tensor<'p> {
+    plan.input("x", &[TALL[0], TALL[2]], Cadence::Once).linear(w, Some(bias))
+}
+
+fn tall_gemms(cases: &mut Vec<Case>) {
+    let [rows, n, k] = TALL;
+    for format in FORMATS {
+        let (w, bias) = (weight(&[n, k], format), vector(n));
+        cases.extend(POINTWISE.map(|activation| case(k, |plan| activation(tall(plan, &w, &bias)))));
+        cases.push(case(k, |plan| tall(plan, &w, &bias) + plan.input("r", &[rows, n], Cadence::Once)));
+        let mut gated = case(k, |plan| {
+            let index = plan.index_input("index", rows, Cadence::Once);
+            tall(plan, &w, &bias).gated_add(plan.input("r", &[rows, n], Cadence::Once), table(plan, 72 + n), index, 72)
+        });
+        gated.indices = (0..rows as u32).map(|i| i * 7 % 3).collect();
+        cases.push(gated);
+    }
+}
+
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for add in [gemms, convolutions, attentions, norms, others] {
+    for add in [gemms, tall_gemms, convolutions, attentions, norms, others] {
         add(&mut cases);
     }
     cases
