@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod executables;
 mod job;
 mod load;
 mod outlook;
@@ -15,6 +16,7 @@ use kinora_kernels::{CancelToken, Device};
 
 use self::decode::decode_rgba;
 use self::encode::encode_rgba;
+use self::executables::Executables;
 use self::job::Job;
 pub use self::outlook::Estimate;
 use crate::conditioning::{Conditioning, Timeline};
@@ -55,6 +57,7 @@ const MAX_STEPS: usize = 1000;
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
+    executables: Executables,
     class: &'static PipelineClass,
     manifest: Manifest,
     schedule: ScheduleConfig,
@@ -72,6 +75,18 @@ impl VideoPipeline {
     /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
     pub fn set_device(&mut self, device: Device) {
         self.device = device;
+        self.executables = Executables::default();
+    }
+
+    /// How many executables (a recorded, fused and allocated plan) were made so far, besides those that denoise: clips, windows
+    /// and previews of the same sizes use those of the ones before.
+    pub fn executables_made(&self) -> usize {
+        self.executables.made()
+    }
+
+    /// What the stages run on.
+    fn runner(&self) -> (&Device, &Executables) {
+        (&self.device, &self.executables)
     }
 
     /// Where it runs.
@@ -238,7 +253,7 @@ impl VideoPipeline {
     /// [`Error::Kernels`].
     pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
         let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.latent_channels(), self.compression)?;
-        Ok((encode_rgba(self.vae.as_ref(), &self.device, frames, shape, cancel).await?, shape))
+        Ok((encode_rgba(self.vae.as_ref(), self.runner(), frames, shape, cancel).await?, shape))
     }
 
     /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
@@ -246,7 +261,7 @@ impl VideoPipeline {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
-        decode_rgba(self.vae.as_ref(), &self.device, latents, shape, cancel).await
+        decode_rgba(self.vae.as_ref(), self.runner(), latents, shape, cancel).await
     }
 
     /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.

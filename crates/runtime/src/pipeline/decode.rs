@@ -1,7 +1,8 @@
 //! Latents to frames: the last stage of a generation.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
+use super::executables::{Executables, Key};
 use crate::error::{Error, Result};
 use crate::models::family::Autoencoder;
 use crate::sampling::tokens::channels_last;
@@ -29,12 +30,12 @@ pub(super) fn decode_plan(vae: &dyn Autoencoder, shape: LatentShape) -> Result<G
 /// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`].
 pub(super) async fn decode_rgba(
     vae: &dyn Autoencoder,
-    device: &Device,
+    (device, executables): (&Device, &Executables),
     latents: &[f32],
     shape: LatentShape,
     cancel: &CancelToken,
 ) -> Result<Vec<Vec<u8>>> {
-    let mut exec = Executable::new(device, decode_plan(vae, shape)?)?.with_cancel(cancel.clone());
+    let mut exec = executables.take(Key::Decode(shape), device, cancel, || decode_plan(vae, shape))?;
     exec.write("latents", &channels_last(latents, shape.extents()))?;
     exec.run().await?;
     let rgba = exec.read_u32("rgba").await?;
@@ -43,6 +44,7 @@ pub(super) async fn decode_rgba(
         exec.find_non_finite().await?;
         return Err(Error::NonFinite { at: "frames".into(), count: failed, total: rgba.len() });
     }
+    executables.keep(exec);
     let [_, rows, columns] = vae.compression();
     let pixels = rows * columns * shape.grid[1] * shape.grid[2];
     Ok(rgba.chunks_exact(pixels).map(|frame| bytemuck::cast_slice(frame).to_vec()).collect())

@@ -1,7 +1,8 @@
 //! Frames to latents: how images and clips enter a generation.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
+use super::executables::{Executables, Key};
 use crate::error::{Error, Result};
 use crate::models::family::Autoencoder;
 use crate::sampling::tokens::channels_first;
@@ -36,7 +37,7 @@ fn frame_extents(vae: &dyn Autoencoder, shape: LatentShape) -> [usize; 3] {
 /// [`Error::Cancelled`], [`Error::Kernels`].
 pub(super) async fn encode_rgba(
     vae: &dyn Autoencoder,
-    device: &Device,
+    (device, executables): (&Device, &Executables),
     frames: &[&[u8]],
     shape: LatentShape,
     cancel: &CancelToken,
@@ -48,7 +49,7 @@ pub(super) async fn encode_rgba(
         let expected = format!("{count} frames of {width}x{height} RGBA, {bytes} bytes each");
         return Err(Error::InvalidRequest { parameter: "source frames".into(), found: format!("{sizes:?} bytes"), expected });
     }
-    let mut exec = Executable::new(device, encode_plan(vae, shape)?)?.with_cancel(cancel.clone());
+    let mut exec = executables.take(Key::Encode(shape), device, cancel, || encode_plan(vae, shape))?;
     // Bytes 0..=255 become −1..=1, as the decoder's result is turned back.
     let signed = |byte: &u8| f32::from(*byte) / 127.5 - 1.0;
     let rgb: Vec<f32> =
@@ -63,6 +64,7 @@ pub(super) async fn encode_rgba(
         exec.find_non_finite().await?;
         return Err(Error::NonFinite { at: "encoded frames".into(), count, total: means.len() });
     }
+    executables.keep(exec);
     vae.stats().normalize(&mut means);
     Ok(channels_first(&means, shape.extents()))
 }

@@ -4,6 +4,7 @@ use kinora_kernels::CancelToken;
 
 use super::decode::{decode_plan, decode_rgba};
 use super::encode::encode_rgba;
+use super::executables::Key;
 use super::text::{encode_ids, encoded_ids, padded, tokenize};
 use super::{Generated, MAX_STEPS, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
@@ -85,7 +86,9 @@ impl VideoPipeline {
     ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
-        self.device.check_limits(&decode_plan(self.vae.as_ref(), shape)?)?;
+        if !self.executables.has(&Key::Decode(shape)) {
+            self.device.check_limits(&decode_plan(self.vae.as_ref(), shape)?)?;
+        }
         let mut job = self.job(request, shape, texts)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
@@ -124,7 +127,7 @@ impl VideoPipeline {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
             let frames = segment.lead + segment.latent_frames.len();
             let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
-            let latents = encode_rgba(self.vae.as_ref(), &self.device, &source, own, cancel).await?;
+            let latents = encode_rgba(self.vae.as_ref(), self.runner(), &source, own, cancel).await?;
             given.push(Given { segment, latents, shape: own });
         }
         Ok(given)
@@ -172,7 +175,7 @@ impl VideoPipeline {
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        Ok(decode_rgba(self.vae.as_ref(), &self.device, &first, shape.first_frame(), cancel).await?.swap_remove(0))
+        Ok(decode_rgba(self.vae.as_ref(), self.runner(), &first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
@@ -278,7 +281,7 @@ impl VideoPipeline {
             on_event(i, Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
         }
         let ids: Vec<Vec<u32>> = encodings.into_iter().map(|encoding| encoded_ids(encoding.ids, rules, max_tokens)).collect();
-        let states = encode_ids(self.text_encoder.as_ref(), &self.device, &ids, cancel).await?;
+        let states = encode_ids(self.text_encoder.as_ref(), self.runner(), &ids, cancel).await?;
         let text = |at: usize| padded(states[at].clone(), rules, max_tokens, self.text_encoder.width());
         Ok(places.into_iter().map(|(prompt, negative)| Texts { prompt: text(prompt), negative: negative.map(text) }).collect())
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use kinora_kernels::{Device, WeightFormat};
 
 use super::VideoPipeline;
+use super::executables::Executables;
 use crate::error::{Error, Result};
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
@@ -108,7 +109,20 @@ impl VideoPipeline {
         };
         let understanding =
             vocabulary.clone().map(|vocabulary| understanding(vocabulary, &manifest, files, text_encoder.width())).transpose()?;
-        Ok(Self { device, class, manifest, schedule, tokenizer, text_encoder, experts, vae, compression, vocabulary, understanding })
+        Ok(Self {
+            device,
+            executables: Executables::default(),
+            class,
+            manifest,
+            schedule,
+            tokenizer,
+            text_encoder,
+            experts,
+            vae,
+            compression,
+            vocabulary,
+            understanding,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 use super::VideoPipeline;
 use super::decode::decode_plan;
 use super::encode::encode_plan;
+use super::executables::KEPT_BYTES;
 use super::job::{Job, Texts};
 use super::text::{encoded_tokens, padded_rows, text_plan};
 use crate::conditioning::Conditioning;
@@ -88,7 +89,10 @@ impl VideoPipeline {
         let once_flops = count as f64 * denoise.once_flops + stages.iter().map(once).sum::<f64>();
         // Shared frames, the last stage, are decoded with the weights of all frames.
         let weight_bytes = denoise.weight_bytes + stages.iter().take(3).map(|(_, cost)| cost.weight_bytes).sum::<u64>();
-        let value_bytes = stages.iter().map(|(_, cost)| cost.value_bytes).fold(denoise.value_bytes, u64::max);
+        // Other stages stay allocated while denoising as far as there is room for them, and else run alone.
+        let others: u64 = stages.iter().map(|(_, cost)| cost.value_bytes).sum();
+        let largest = stages.iter().map(|(_, cost)| cost.value_bytes).fold(0, u64::max);
+        let value_bytes = largest.max(denoise.value_bytes + others.min(KEPT_BYTES));
         Ok(Estimate {
             seconds: step_seconds * ((count * request.steps) as f64 + once_flops / denoise.step_flops),
             gpu_bytes: weight_bytes + value_bytes,

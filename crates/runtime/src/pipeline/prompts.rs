@@ -36,7 +36,7 @@ impl VideoPipeline {
     async fn pooled_states(&self, texts: &[&str], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
         let encode = |text: &&str| tokenize(&self.tokenizer, &self.class.text, self.manifest.max_text_tokens, text).ids;
         let ids: Vec<Vec<u32>> = texts.iter().map(encode).collect();
-        let states = encode_ids(self.text_encoder.as_ref(), &self.device, &ids, cancel).await?;
+        let states = encode_ids(self.text_encoder.as_ref(), self.runner(), &ids, cancel).await?;
         Ok(states.iter().map(|states| pooled(states, self.text_encoder.width())).collect())
     }
 }

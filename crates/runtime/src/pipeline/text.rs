@@ -1,7 +1,8 @@
 //! Prompts to text states: a pipeline's text rules around its text encoder.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
+use super::executables::{Executables, Key};
 use crate::error::Result;
 use crate::models::family::{TextEncoder, TextPadding, TextRules};
 use crate::text::{Encoding, Tokenizer};
@@ -55,7 +56,7 @@ pub(super) fn text_plan(encoder: &dyn TextEncoder, lengths: &[usize]) -> Result<
 /// [`InvalidRequest`](crate::Error::InvalidRequest) for an id beyond the vocabulary, [`Kernels`](crate::Error::Kernels).
 pub(super) async fn encode_ids(
     encoder: &dyn TextEncoder,
-    device: &Device,
+    (device, executables): (&Device, &Executables),
     sequences: &[Vec<u32>],
     cancel: &CancelToken,
 ) -> Result<Vec<Vec<f32>>> {
@@ -64,12 +65,14 @@ pub(super) async fn encode_ids(
     if ids.is_empty() {
         return Ok(vec![Vec::new(); sequences.len()]);
     }
-    let mut exec = Executable::new(device, text_plan(encoder, &lengths)?)?.with_cancel(cancel.clone());
+    let mut exec = executables.take(Key::Text(lengths.clone()), device, cancel, || text_plan(encoder, &lengths))?;
     exec.write("embeddings", &encoder.embed(&ids, &lengths)?)?;
     exec.run().await?;
     let states = exec.read("last_hidden_state").await?;
     if states.iter().any(|v| !v.is_finite()) {
         exec.find_non_finite().await?;
+    } else {
+        executables.keep(exec);
     }
     let mut rest = states.as_slice();
     let split = lengths.iter().map(|length| {

@@ -1,0 +1,63 @@
+//! Clips, windows and previews of the same sizes use what was made for the ones before, and get the same bits.
+
+mod support;
+
+use std::path::Path;
+
+use kinora_runtime::conditioning::{Conditioning, Long};
+use kinora_runtime::{CancelToken, Device, Event, GenerateRequest, Generated, VideoPipeline, WeightFormat};
+
+fn load(device: &Device) -> VideoPipeline {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+    VideoPipeline::load(device.clone(), &folder, WeightFormat::F32).expect("the tiny model loads")
+}
+
+fn make(pipeline: &VideoPipeline, request: &GenerateRequest) -> (Generated, usize) {
+    let mut previews = 0;
+    let on_event = &mut |event| previews += usize::from(matches!(event, Event::Step { preview: Some(_), .. }));
+    let clip = pollster::block_on(pipeline.generate(request, &CancelToken::default(), on_event)).expect("generates");
+    (clip, previews)
+}
+
+#[test]
+fn the_same_sizes_make_nothing_new() {
+    for (name, device, _) in support::devices() {
+        let pipeline = load(device);
+        let image = vec![vec![(0..32 * 32 * 4).map(|at| at as u8 | 3).collect()]];
+        let conditioning = Conditioning::new(image, support::images_at(2, &[0]));
+        let request = GenerateRequest { frames: 5, steps: 4, preview_every: 1, conditioning, ..pipeline.request("water") };
+        let (first, previews) = make(&pipeline, &request);
+        let made = pipeline.executables_made();
+        assert_eq!(previews, 3, "{name}");
+        // Text, the image encoded and decoded, which previews share, and the clip decoded.
+        assert_eq!(made, 4, "{name}: the second preview and the image's own frame cost nothing");
+        let (again, _) = make(&pipeline, &request);
+        assert!(again == first, "{name}: other bits the second time");
+        let other = GenerateRequest { seed: 9, ..request.clone() };
+        assert!(make(&pipeline, &other).0 != first, "{name}: another seed");
+        assert_eq!(pipeline.executables_made(), made, "{name}: nothing new");
+        let wider = GenerateRequest { width: 64, conditioning: Conditioning::default(), preview_every: 0, ..request.clone() };
+        make(&pipeline, &wider);
+        assert_eq!(pipeline.executables_made(), made + 1, "{name}: another decoder, the same text");
+    }
+}
+
+#[test]
+fn windows_share_what_they_run() {
+    let pipeline = load(&Device::cpu());
+    let long = Some(Long { scenes: Vec::new(), clip_frames: 17, overlap: 1 });
+    let request = GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, long, ..pipeline.request("water") };
+    make(&pipeline, &request);
+    // Text, a window decoded, and for all further windows what they begin with: encoded, and decoded alone.
+    assert_eq!(pipeline.executables_made(), 4, "for four windows");
+}
+
+#[test]
+fn a_lost_device_takes_its_executables_along() {
+    let mut pipeline = load(&Device::cpu());
+    let request = GenerateRequest { frames: 5, steps: 1, ..pipeline.request("water") };
+    let (first, _) = make(&pipeline, &request);
+    pipeline.set_device(Device::cpu());
+    assert_eq!(pipeline.executables_made(), 0, "none yet");
+    assert!(make(&pipeline, &request).0 == first, "the same clip");
+}
