@@ -93,13 +93,11 @@ export class VideoModel implements AsyncDisposable {
       return this.#client.call('generate', parameters, { signal, onEvent: ([index, event]) => listeners[index]?.(event) });
     };
     const made = call();
-    return jobs.map(({ prompt, onEvent }, index) =>
+    return jobs.map(({ onEvent }, index) =>
       new Generation(seeds[index]!, abort, async (emit) => {
         let metadata: GenerationMetadata | undefined;
         listeners[index] = (event) => {
           if (event.type === 'start') {
-            const given = describe(prompt);
-            if (given) event.given = given;
             const { type, ...rest } = event;
             metadata = rest;
           }
@@ -141,7 +139,7 @@ export class VideoModel implements AsyncDisposable {
     const original = parts.text ?? '';
     const text = await expandPrompt(expand, [original, seed], this.#expansionTask, signal, note);
     const [request, arrays] = await this.#request({ ...options, prompt: { ...parts, text } }, seed, signal);
-    return [{ ...request, original }, arrays] as const;
+    return [{ ...request, options: { ...request.options, originalPrompt: original } }, arrays] as const;
   }
 
   /** What is asked for, and the bytes of its images and clips. */
@@ -152,35 +150,30 @@ export class VideoModel implements AsyncDisposable {
   ): Promise<[GenerateCall, Uint8Array<ArrayBuffer>[]]> {
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : { ...prompt };
     const { text, negative, extend, loop, strength, overlap, then, keyframes } = parts;
-    const { width, height, frames, window, durationSeconds, fps, steps, guidance } = options;
-    // What is neither the engine refuses.
-    const expand = options.expand as boolean | undefined;
+    const { width, height } = options;
+    // What is left are options of the engine, which refuses what it does not know.
+    const { expand, signal: _signal, onEvent: _onEvent, ...rest } = options;
     const sources: SourceCall[] = [];
     const arrays: Uint8Array<ArrayBuffer>[] = [];
     const add = async (part: string, source: ImageSource | VideoSource, isClip: boolean, frame?: number) => {
       const size = { width: width ?? this.info.width, height: height ?? this.info.height };
       const [call, own] = await readSource(source, { part, ...size, fps: isClip ? this.info.fps : 0, signal });
-      sources.push({ part, ...call, ...defined({ frame }) });
+      sources.push({ part, name: nameOf(source), ...call, ...defined({ frame }) });
       arrays.push(...own);
     };
     for (const part of PARTS) if (parts[part]) await add(part, parts[part], !/image/i.test(part));
     for (const [frame, image] of Object.entries(keyframes ?? {})) await add('keyframes', image, false, Number(frame));
-    const plain = { text, negative, extend, loop, strength, overlap, then, width, height, frames, window, durationSeconds, fps, steps, guidance, expand };
-    return [{ ...defined(plain), seed, sources, previewEvery: preview === false ? 0 : (preview?.everySteps ?? 2) }, arrays];
+    const previewEvery = preview === false ? 0 : preview?.everySteps;
+    const plain = { prompt: text, negative, extend, loop, strength, overlap, then, ...rest, seed, expand: expand as boolean | undefined, previewEvery };
+    return [{ options: defined(plain), sources }, arrays];
   }
 }
 
-/** The parts of a prompt besides text, for metadata. */
-function describe(prompt: Prompt): Record<string, unknown> | undefined {
-  if (typeof prompt === 'string') return undefined;
-  const { text, negative, ...given } = prompt;
-  const named = (key: string, value: unknown) => {
-    if (typeof value === 'string') return shown(value);
-    const isPicture = key && typeof value === 'object' && value !== null && key !== 'keyframes' && key !== 'then';
-    return isPicture ? ((value as { name?: unknown }).name ?? 'pixels') : value;
-  };
-  const plain = JSON.stringify(given, named);
-  return plain === '{}' ? undefined : JSON.parse(plain);
+/** A picture or clip in metadata. */
+function nameOf(source: ImageSource | VideoSource): string {
+  if (typeof source === 'string' || source instanceof URL) return shown(String(source));
+  const { name } = source as { name?: unknown };
+  return typeof name === 'string' ? name : 'pixels';
 }
 
 /** Loads a model, makes one clip of a text or of what the options say, and disposes the model. */
@@ -188,12 +181,13 @@ export async function generateVideo(
   given: string | (GenerateOptions & LoadOptions & { prompt: Prompt; abortSignal?: AbortSignal }),
 ): Promise<{ video: Video }> {
   const options = typeof given === 'string' ? { prompt: given } : anObject('options', given);
-  const signal = options.signal ?? options.abortSignal;
+  const { model: name, dtype, device, kernels, worker, wasm, cache, onProgress, abortSignal, prompt, ...own } = options;
+  const signal = own.signal ?? abortSignal;
   // Nobody waits for a model to hear of a slip of the pen.
-  checkJob({ ...options, ...defined({ signal }) });
-  const model = await loadModel({ ...options, ...defined({ signal }) });
+  checkJob({ ...own, prompt, ...defined({ signal }) });
+  const model = await loadModel(defined({ model: name, dtype, device, kernels, worker, wasm, cache, onProgress, signal }));
   try {
-    return { video: await model.generate(options.prompt, { ...options, ...defined({ signal }) }) };
+    return { video: await model.generate(prompt, { ...own, ...defined({ signal }) }) };
   } finally {
     await model.dispose();
   }

@@ -119,6 +119,8 @@ export interface GenerateOptions {
   width?: number;
   /** Pixels. */
   height?: number;
+  /** Shape of the picture, at the model's usual number of pixels, instead of `width` and `height`. */
+  aspect?: '16:9' | '9:16' | '1:1' | '4:3' | '3:4' | '21:9';
   /** With `window` those of the whole clip, which then may be any number. */
   frames?: number;
   /** Makes a long clip from windows of so many frames, each going on where the last one ended. */
@@ -129,8 +131,22 @@ export interface GenerateOptions {
   fps?: number;
   /** Denoising steps: more take longer and look better. */
   steps?: number;
+  /** Moves the noise schedule towards high noise, 0.01 to 100. */
+  shift?: number;
   /** Above 1 follows the prompt more closely, at twice the work. */
   guidance?: number;
+  /** How guidance grows while noise falls. Default: `constant`. */
+  guidanceCurve?: 'constant' | 'linear' | 'power-cosine';
+  /** Of the curve `power-cosine`: higher is later. Default: 4. */
+  guidancePower?: number;
+  /** Noise levels that are guided, from 0 (clip) to 1 (noise). Default: all. */
+  guidanceInterval?: readonly [number, number];
+  /** Guides the first so many latent channels alone. Default: all. */
+  guidanceChannels?: number;
+  /** How far guided steps get back the contrast they would have without guidance, 0 to 1. Default: 0. */
+  guidanceRescale?: number;
+  /** Colour behind transparent pictures, as `RRGGBB`. Default: white. */
+  background?: string;
   /** 0 to 2^53 − 1; the same seed gives the same clip. Default: random. */
   seed?: number;
   /**
@@ -188,6 +204,13 @@ export interface GenerationMetadata {
   fps: number;
   steps: number;
   guidance: number;
+  /** This and the following only where they are not the default. */
+  shift?: number;
+  guidanceCurve?: GenerateOptions['guidanceCurve'];
+  guidancePower?: number;
+  guidanceInterval?: readonly [number, number];
+  guidanceChannels?: number;
+  guidanceRescale?: number;
   /** Version of this package. */
   kinora: string;
 }

@@ -7,6 +7,8 @@ import type { Estimate, GenerateOptions, GenerationEvent, LoadProgress, ModelInf
 export interface SourceCall {
   /** Which part of the prompt it is. */
   part: string;
+  /** As metadata call it. */
+  name: string;
   /** Of a keyframe. */
   frame?: number;
   /** Pixels; without a size the bytes are a file. */
@@ -18,15 +20,23 @@ export interface SourceCall {
   arrays: number;
 }
 
-/** A request to generate as the caller put it; the engine checks it. */
-export interface GenerateCall extends Omit<PromptParts, 'image' | 'lastImage' | 'keyframes' | 'video' | 'connect' | 'mask'>, Omit<GenerateOptions, 'preview' | 'signal' | 'onEvent' | 'expand'> {
+/** Options as the engine knows them, which checks them and decides what is absent. */
+export interface EngineOptions
+  extends Omit<PromptParts, 'text' | 'image' | 'lastImage' | 'keyframes' | 'video' | 'connect' | 'mask'>,
+    Omit<GenerateOptions, 'preview' | 'signal' | 'onEvent' | 'expand'> {
+  prompt?: string;
+  /** The prompt before it was expanded on the page. */
+  originalPrompt?: string;
   seed: number;
   /** By the model's vocabulary; everything else is done before. */
   expand?: boolean;
-  /** The text before it was expanded on the page. */
-  original?: string;
   /** 0 for none. */
-  previewEvery: number;
+  previewEvery?: number;
+}
+
+/** A request to generate. */
+export interface GenerateCall {
+  options: EngineOptions;
   sources: SourceCall[];
 }
 

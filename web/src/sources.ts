@@ -27,7 +27,7 @@ export interface Reading {
 }
 
 /** Reads `source`. */
-export async function readSource(source: ImageSource | VideoSource, reading: Reading): Promise<[Omit<SourceCall, 'part' | 'frame'>, Uint8Array<ArrayBuffer>[]]> {
+export async function readSource(source: ImageSource | VideoSource, reading: Reading): Promise<[Omit<SourceCall, 'part' | 'name' | 'frame'>, Uint8Array<ArrayBuffer>[]]> {
   const { part, signal } = reading;
   try {
     return await orAborted(read(source, reading), signal);

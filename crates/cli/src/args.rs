@@ -5,13 +5,18 @@
 mod given;
 mod guidance;
 
-use std::path::PathBuf;
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgGroup, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use kinora_media::{Format, FrameRate};
+use kinora_runtime::request::{Aspect, MAX_SECONDS, MAX_STEPS, SHIFTS};
+use serde::de::DeserializeOwned;
 
-pub(crate) use given::{ExtendDirection, GivenArgs};
-pub(crate) use guidance::{CurveName, GuidanceArgs};
+pub(crate) use given::GivenArgs;
+pub(crate) use guidance::GuidanceArgs;
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
 #[derive(Debug, Parser)]
@@ -44,19 +49,19 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ConsoleArgs {
     /// Print one JSON object on standard output, also for errors
-    #[arg(long, global = true)]
+    #[arg(help_heading = "Progress", long, global = true)]
     pub(crate) json: bool,
     /// Progress on standard error; json writes one object per line
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "STYLE")]
+    #[arg(help_heading = "Progress", long, global = true, value_enum, default_value_t, value_name = "STYLE")]
     pub(crate) progress: ProgressStyle,
     /// Colours on standard error; auto also follows NO_COLOR
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    #[arg(help_heading = "Progress", long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: ColorChoice,
     /// Print errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(help_heading = "Progress", short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Also print the device, the model and the time of every stage
-    #[arg(short, long, global = true)]
+    #[arg(help_heading = "Progress", short, long, global = true)]
     pub(crate) verbose: bool,
 }
 
@@ -92,10 +97,10 @@ pub(crate) enum Executor {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeviceArgs {
     /// Adapter by index or by part of its name, see `kinora doctor`
-    #[arg(long, value_name = "INDEX|NAME", conflicts_with = "executor")]
+    #[arg(help_heading = MODEL, long, value_name = "INDEX|NAME", conflicts_with = "executor")]
     pub(crate) device: Option<String>,
     /// What runs the model
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(help_heading = MODEL, long, value_enum, default_value_t)]
     pub(crate) executor: Executor,
 }
 
@@ -104,129 +109,105 @@ pub(crate) struct DeviceArgs {
 #[command(group = ArgGroup::new("sides").multiple(true).args(["width", "height"]).conflicts_with("size").conflicts_with("aspect"))]
 pub(crate) struct GenerateArgs {
     /// What the clip shows; `-` reads it from standard input
-    #[arg(value_name = "PROMPT")]
+    #[arg(help_heading = "Prompt", value_name = "PROMPT")]
     pub(crate) prompt: Option<String>,
     /// The prompt as a flag
-    #[arg(short = 'p', long = "prompt", value_name = "PROMPT")]
+    #[arg(help_heading = "Prompt", short = 'p', long = "prompt", value_name = "PROMPT")]
     pub(crate) prompt_option: Option<String>,
     /// Read the prompt from a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Prompt", long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
-    /// Make one clip per line of a file: a JSON object of these flags, like {"prompt": "a fox", "lastImage": "b.png"}. Clips are
-    /// computed side by side
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "latents_in", "latents_out"])]
-    pub(crate) batch: Option<PathBuf>,
-    /// Make N clips, with seeds counting up; -o clip.gif becomes clip-SEED.gif
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) variations: u32,
+    /// What the clip must not show
+    #[arg(help_heading = "Prompt", short, long, value_name = "PROMPT")]
+    pub(crate) negative: Option<String>,
     /// Add what the prompt lacks from the model's vocabulary: article, motion, background; the seed chooses
-    #[arg(long)]
+    #[arg(help_heading = "Prompt", long)]
     pub(crate) expand: bool,
     /// Rewrite the prompt by a program, from its standard input to its standard output; $KINORA_SEED holds the seed
-    #[arg(long, value_name = "PROGRAM", conflicts_with = "expand")]
+    #[arg(help_heading = "Prompt", long, value_name = "PROGRAM", conflicts_with = "expand")]
     pub(crate) expand_with: Option<PathBuf>,
     /// Rewrite the prompt by a language model behind an OpenAI-compatible API, like http://localhost:11434/v1; $OPENAI_API_KEY holds
     /// the key where one is needed
-    #[arg(long, value_name = "URL", requires = "expand_model", conflicts_with_all = ["expand", "expand_with"])]
+    #[arg(help_heading = "Prompt", long, value_name = "URL", requires = "expand_model", conflicts_with_all = ["expand", "expand_with"])]
     pub(crate) expand_at: Option<String>,
     /// Name of that language model
-    #[arg(long, value_name = "NAME", requires = "expand_at")]
+    #[arg(help_heading = "Prompt", long, value_name = "NAME", requires = "expand_at")]
     pub(crate) expand_model: Option<String>,
-    /// What the clip must not show
-    #[arg(short, long, value_name = "PROMPT")]
-    pub(crate) negative: Option<String>,
+    /// Make one clip per line of a file: a JSON object of these flags, like {"prompt": "a fox", "lastImage": "b.png"}. Clips are
+    /// computed side by side
+    #[arg(help_heading = "Prompt", long, value_name = "FILE", conflicts_with_all = ["output", "latents_in", "latents_out"])]
+    pub(crate) batch: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
 
     /// Frame size in pixels [default: the model's]
-    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    #[arg(help_heading = SIZE, long, value_name = "WxH", value_parser = parse_size)]
     pub(crate) size: Option<(u32, u32)>,
     /// Shape of the frame, at the model's usual number of pixels
-    #[arg(long, value_enum, value_name = "W:H", conflicts_with = "size")]
+    #[arg(help_heading = SIZE, long, value_name = "W:H", value_parser = named::<Aspect>(&Aspect::NAMES), conflicts_with = "size")]
     pub(crate) aspect: Option<Aspect>,
     /// Frame width in pixels
-    #[arg(short = 'W', long, value_name = "PX", value_parser = side())]
+    #[arg(help_heading = SIZE, short = 'W', long, value_name = "PX", value_parser = side())]
     pub(crate) width: Option<u32>,
     /// Frame height in pixels
-    #[arg(short = 'H', long, value_name = "PX", value_parser = side())]
+    #[arg(help_heading = SIZE, short = 'H', long, value_name = "PX", value_parser = side())]
     pub(crate) height: Option<u32>,
     /// Number of frames [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(help_heading = SIZE, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) frames: Option<u32>,
+    /// Length instead of --frames, which goes before it; the nearest that the model can make
+    #[arg(help_heading = SIZE, long, alias = "duration-seconds", value_name = "SECONDS", value_parser = |text: &str| parse_within(text, 0.0..=MAX_SECONDS))]
+    pub(crate) duration: Option<f64>,
     /// Frames per second of the file [default: the model's]
-    #[arg(long, value_name = "RATE", value_parser = parse_fps)]
+    #[arg(help_heading = SIZE, long, value_name = "RATE", value_parser = parse_fps)]
     pub(crate) fps: Option<FrameRate>,
+    /// Make a long clip from windows of so many frames, each going on where the last one ended; --frames is then the whole
+    #[arg(help_heading = SIZE, long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub(crate) window: Option<u32>,
 
+    /// Same seed, same clip [default: random]
+    #[arg(help_heading = "Sampling", short, long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Make N clips, with seeds counting up; -o clip.gif becomes clip-SEED.gif
+    #[arg(help_heading = "Sampling", long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) variations: u32,
     /// Denoising steps: fewer is faster [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(help_heading = "Sampling", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_STEPS as i64))]
     pub(crate) steps: Option<u32>,
     /// Shift of the noise schedule towards high noise [default: the model's]
-    #[arg(long, value_name = "FACTOR", value_parser = |text: &str| parse_within(text, 0.01, 100.0))]
-    pub(crate) shift: Option<f32>,
-    /// Same seed, same clip [default: random]
-    #[arg(short, long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
+    #[arg(help_heading = "Sampling", long, value_name = "FACTOR", value_parser = |text: &str| parse_within(text, SHIFTS))]
+    pub(crate) shift: Option<f64>,
+    #[command(flatten)]
+    pub(crate) guidance: GuidanceArgs,
     /// Start from these latents instead of noise: safetensors, `latents` [1, C, F, H, W]
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Sampling", long, value_name = "FILE")]
     pub(crate) latents_in: Option<PathBuf>,
+
+    /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
+    #[arg(help_heading = "Output", short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Format, where the file name does not tell it: mp4, gif, apng, png or y4m
+    #[arg(help_heading = "Output", long, value_parser = parse_format)]
+    pub(crate) format: Option<Format>,
+    /// Replace an existing file
+    #[arg(help_heading = "Output", short = 'y', long)]
+    pub(crate) overwrite: bool,
     /// Also write the final latents
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Output", long, value_name = "FILE")]
     pub(crate) latents_out: Option<PathBuf>,
 
     /// Model folder, or the name of a model in $KINORA_MODELS
-    #[arg(short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
+    #[arg(help_heading = MODEL, short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
     pub(crate) model: String,
     /// Storage of weights on the device
-    #[arg(long, value_enum, default_value_t = WeightType::F16)]
+    #[arg(help_heading = MODEL, long, value_enum, default_value_t = WeightType::F16)]
     pub(crate) dtype: WeightType,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-
-    /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Format, where the file name does not tell it: mp4, gif, apng, png or y4m
-    #[arg(long, value_parser = parse_format)]
-    pub(crate) format: Option<Format>,
-    /// Replace an existing file
-    #[arg(short = 'y', long)]
-    pub(crate) overwrite: bool,
-
-    // Last, because their headings would go on over what follows.
-    #[command(flatten)]
-    pub(crate) given: GivenArgs,
-    #[command(flatten)]
-    pub(crate) guidance: GuidanceArgs,
 }
 
-/// Presets of --aspect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Aspect {
-    #[value(name = "16:9")]
-    Wide,
-    #[value(name = "9:16")]
-    Tall,
-    #[value(name = "1:1")]
-    Square,
-    #[value(name = "4:3")]
-    Classic,
-    #[value(name = "3:4")]
-    Portrait,
-    #[value(name = "21:9")]
-    Cinema,
-}
-
-impl Aspect {
-    /// Width and height.
-    pub(crate) fn ratio(self) -> [usize; 2] {
-        match self {
-            Self::Wide => [16, 9],
-            Self::Tall => [9, 16],
-            Self::Square => [1, 1],
-            Self::Classic => [4, 3],
-            Self::Portrait => [3, 4],
-            Self::Cinema => [21, 9],
-        }
-    }
-}
+const SIZE: &str = "Size and length";
+const MODEL: &str = "Model and device";
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -302,9 +283,14 @@ fn parse_fps(text: &str) -> Result<FrameRate, String> {
     FrameRate::from_f64(fps).map_err(|error| error.to_string())
 }
 
-fn parse_within(text: &str, low: f32, high: f32) -> Result<f32, String> {
-    let wrong = || format!("`{text}` is not a number in {low}..={high}");
-    text.parse().ok().filter(|value| (low..=high).contains(value)).ok_or_else(wrong)
+fn parse_within<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    let wrong = || format!("`{text}` is not a number in {}..={}", range.start(), range.end());
+    text.parse().ok().filter(|value| range.contains(value)).ok_or_else(wrong)
+}
+
+/// The values of an option of the runtime that are names.
+fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(name.into()))
 }
 
 fn parse_format(text: &str) -> Result<Format, String> {
@@ -361,6 +347,9 @@ mod tests {
             "--guidance inf",
             "--guidance -1",
             "--shift 0",
+            "--duration -1",
+            "--duration nan",
+            "--aspect 2:1",
             "-s -1",
             "-s 18446744073709551616",
             "--format webm",

@@ -109,7 +109,7 @@ fn without_batch(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The arguments of one line on top of those of the command.
-fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> {
+pub(crate) fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> {
     let flags: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let mut words = own.to_vec();
     for (name, value) in &flags {
@@ -141,6 +141,11 @@ fn flag_words(flag: &str, value: &Value) -> Result<Vec<OsString>, String> {
         Value::Bool(false) | Value::Null => Vec::new(),
         Value::String(text) => vec![format!("--{flag}={text}").into()],
         Value::Number(number) => vec![format!("--{flag}={number}").into()],
+        // As the npm package has it.
+        Value::Array(bounds) if flag == "guidance-interval" => {
+            let [low, high] = bounds.as_slice() else { return Err(format!("`{flag}` has {} bounds, expected 2", bounds.len())) };
+            vec![format!("--{flag}={low}..{high}").into()]
+        }
         Value::Array(values) => values.iter().map(|value| flag_words(flag, value)).collect::<Result<Vec<_>, _>>()?.concat(),
         Value::Object(_) => return Err(format!("`{flag}` is an object; expected text, a number, true or a list of these")),
     })
@@ -173,6 +178,7 @@ mod tests {
             (r#"{"prompt": "a", "colour": "red"}"#, "--colour"),
             (r#"{"prompt": "a", "model": "other"}"#, "same for the whole batch"),
             (r#"{"prompt": "a", "steps": {}}"#, "object"),
+            (r#"{"prompt": "a", "guidanceInterval": [0.5]}"#, "1 bounds"),
             (r#"{"prompt": "a", "steps": 0}"#, "0"),
             (r#"{"prompt": "a", "loop": true}"#, "--video"),
         ] {

@@ -8,7 +8,8 @@ use std::{
     time::Instant,
 };
 
-use kinora_media::{Claim, Clip, FrameRate, Metadata, Output, Place};
+use kinora_media::{Claim, Clip, FrameRate, Output, Place};
+use kinora_runtime::Options;
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,9 +18,9 @@ use crate::{
     batch, expand,
     failure::{Exit, Failure},
     given::Given,
-    interrupt, models,
-    progress::{Event, Renderer},
-    run::{self, GenerateRequest, Generated},
+    interrupt, models, options,
+    progress::Renderer,
+    run::{self, Event, Generated, Metadata},
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
@@ -48,16 +49,17 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let pipeline = run::load(&device, &folder, args.dtype)?;
     let load_ms = millis(begun);
     let mut requests = Vec::with_capacity(tasks.len());
-    let mut rates = Vec::with_capacity(tasks.len());
+    let mut described = Vec::with_capacity(tasks.len());
     for task in &tasks {
-        let request =
-            run::request(&task.args, &task.given, &task.prompt, task.seed, &pipeline, &mut |text| renderer.show(&Event::Note { text }))?;
-        let fps = task.args.fps.map_or_else(|| FrameRate::from_f64(pipeline.manifest().fps.into()), Ok)?;
-        let (seed, width, height, frames) = (task.seed, request.width, request.height, run::clip_frames(&request));
-        task.output.check(side(width)?, side(height)?, fps, frames)?;
-        renderer.show(&Event::Start { seed, width, height, frames, fps: fps.as_f64() });
+        let check = |clip: &Metadata| {
+            let rate = FrameRate::from_f64(clip.fps)?;
+            Ok(task.output.check(side(clip.width)?, side(clip.height)?, rate, clip.frames)?)
+        };
+        let note = &mut |text| renderer.show(&Event::Note { text });
+        let (request, metadata) = run::request(task.options(), &task.args, &task.given, &pipeline, &check, note)?;
+        renderer.show(&Event::Start(Box::new(metadata.clone())));
         requests.push(request);
-        rates.push(fps);
+        described.push(metadata);
     }
 
     let generating = Instant::now();
@@ -65,10 +67,10 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         let made = run::generate(&pipeline, &requests, &mut |event| renderer.show(&event))?;
         let generate_ms = millis(generating);
         let writing = Instant::now();
-        let clips = made.into_iter().zip(tasks.iter().zip(&requests).zip(rates));
+        let clips = made.into_iter().zip(tasks.iter().zip(&described));
         // One clip that fails does not stop the others from being written.
         let written: Vec<Result<Value, Failure>> =
-            clips.map(|(made, ((task, request), fps))| task.write(request, fps, made?, &args.model, &mut renderer)).collect();
+            clips.map(|(made, (task, metadata))| task.write(metadata, made?, &mut renderer)).collect();
         Ok::<_, Failure>((written, generate_ms, millis(writing)))
     });
     renderer.clear();
@@ -172,19 +174,16 @@ impl Task {
         [(self.path.as_path(), self.output.claim())].into_iter().chain(latents).collect()
     }
 
+    fn options(&self) -> Options {
+        options::options(&self.args, &self.prompt, self.original.as_deref(), self.seed)
+    }
+
     /// Writes the clip and returns what is known about it.
-    fn write(
-        &self,
-        request: &GenerateRequest,
-        fps: FrameRate,
-        generated: Generated,
-        model: &str,
-        renderer: &mut Renderer<io::Stderr>,
-    ) -> Result<Value, Failure> {
-        let mut json = run::describe(request, model, fps.as_f64());
-        merge(&mut json, self.given.describe(request).map_or(Value::Null, |given| json!({ "given": given })));
-        merge(&mut json, self.original.as_ref().map_or(Value::Null, |prompt| json!({ "originalPrompt": prompt })));
-        let metadata = Metadata { description: request.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
+    fn write(&self, metadata: &Metadata, generated: Generated, renderer: &mut Renderer<io::Stderr>) -> Result<Value, Failure> {
+        let mut json = json!(metadata);
+        let fps = FrameRate::from_f64(metadata.fps)?;
+        let metadata =
+            kinora_media::Metadata { description: metadata.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
         let latents = self.latents.as_ref().map(|place| Ok::<_, Failure>((place, run::latents_file(&generated)?))).transpose()?;
         let clip = Clip::new(side(generated.width)?, side(generated.height)?, fps, generated.frames)?;
         let mut shown = None;

@@ -11,6 +11,7 @@ mod generate;
 mod given;
 mod interrupt;
 mod models;
+mod options;
 mod progress;
 mod run;
 

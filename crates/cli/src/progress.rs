@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::args::{ConsoleArgs, ProgressStyle};
+use crate::{
+    args::{ConsoleArgs, ProgressStyle},
+    run::{Event, Metadata},
+};
 
 /// Shares of the bar: what each stage roughly costs for a small model.
 const TEXT: f64 = 0.05;
@@ -18,87 +21,41 @@ const WRITE: f64 = 0.05;
 const REDRAW: Duration = Duration::from_millis(50);
 const BAR_CELLS: usize = 24;
 
-/// What a generation reports.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Event {
-    Start {
-        seed: u64,
-        width: usize,
-        height: usize,
-        frames: usize,
-        fps: f64,
-    },
-    /// Something that may surprise, such as an enlarged image.
-    Note {
-        text: String,
-    },
-    Text {
-        tokens: usize,
-        truncated: bool,
-    },
-    /// `step` of `steps` is done.
-    Step {
-        step: usize,
-        steps: usize,
-    },
-    /// The latents are being decoded to this many frames.
-    Decode {
-        frames: usize,
-    },
-    /// `frame` of `frames` is being written.
-    Write {
-        frame: usize,
-        frames: usize,
-    },
-    Done,
+/// Progress over the whole generation, 0..=1.
+fn fraction(event: &Event) -> f64 {
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    match *event {
+        Event::Start(_) | Event::Note { .. } => 0.0,
+        Event::Text { .. } => TEXT,
+        Event::Step { step, steps, .. } => TEXT + STEPS * share(step, steps),
+        Event::Decode { .. } => TEXT + STEPS,
+        Event::Write { frame, frames } => TEXT + STEPS + DECODE + WRITE * share(frame, frames),
+        Event::Done => 1.0,
+    }
 }
 
-impl Event {
-    /// Progress over the whole generation, 0..=1.
-    fn fraction(&self) -> f64 {
-        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-        match *self {
-            Self::Start { .. } | Self::Note { .. } => 0.0,
-            Self::Text { .. } => TEXT,
-            Self::Step { step, steps } => TEXT + STEPS * share(step, steps),
-            Self::Decode { .. } => TEXT + STEPS,
-            Self::Write { frame, frames } => TEXT + STEPS + DECODE + WRITE * share(frame, frames),
-            Self::Done => 1.0,
+fn label(event: &Event) -> String {
+    match event {
+        Event::Start(made) => {
+            let Metadata { seed, width, height, frames, fps, .. } = &**made;
+            format!("{frames} frames of {width}x{height} at {fps:.4} fps, seed {seed}").replace(".0000 fps", " fps")
         }
+        Event::Note { text } => text.clone(),
+        Event::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
+        Event::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
+        Event::Step { step, steps, .. } => format!("step {step}/{steps}"),
+        Event::Decode { frames } => format!("decode {frames} frames"),
+        Event::Write { frame, frames } => format!("write {frame}/{frames}"),
+        Event::Done => "done".to_owned(),
     }
+}
 
-    fn label(&self) -> String {
-        match self {
-            Self::Start { seed, width, height, frames, fps } => {
-                format!("{frames} frames of {width}x{height} at {fps:.4} fps, seed {seed}").replace(".0000 fps", " fps")
-            }
-            Self::Note { text } => text.clone(),
-            Self::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
-            Self::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
-            Self::Step { step, steps } => format!("step {step}/{steps}"),
-            Self::Decode { frames } => format!("decode {frames} frames"),
-            Self::Write { frame, frames } => format!("write {frame}/{frames}"),
-            Self::Done => "done".to_owned(),
-        }
-    }
-
-    /// Names as in the JavaScript API's `GenerationEvent`.
-    fn to_json(&self, elapsed: Duration) -> Value {
-        let mut object = match *self {
-            Self::Note { ref text } => json!({ "type": "note", "text": text }),
-            Self::Start { seed, width, height, frames, fps } => {
-                json!({ "type": "start", "seed": seed, "width": width, "height": height, "frames": frames, "fps": fps })
-            }
-            Self::Text { tokens, truncated } => json!({ "type": "text", "tokens": tokens, "truncated": truncated }),
-            Self::Step { step, steps } => json!({ "type": "step", "step": step, "steps": steps }),
-            Self::Decode { frames } => json!({ "type": "decode", "frames": frames }),
-            Self::Write { frame, frames } => json!({ "type": "write", "frame": frame, "frames": frames }),
-            Self::Done => json!({ "type": "done" }),
-        };
-        object["fraction"] = json!((self.fraction() * 1e4).round() / 1e4);
-        object["ms"] = json!(elapsed.as_millis() as u64);
-        object
-    }
+/// The event, how far it is and when it was.
+fn to_json(event: &Event, elapsed: Duration) -> Value {
+    let mut object = json!(event);
+    object["fraction"] = json!((fraction(event) * 1e4).round() / 1e4);
+    object["ms"] = json!(elapsed.as_millis() as u64);
+    object
 }
 
 /// Writes events to a stream; never goes backwards.
@@ -134,7 +91,7 @@ impl<W: Write> Renderer<W> {
         // Progress that cannot be written is no reason to stop.
         let _ = match self.style {
             ProgressStyle::None => Ok(()),
-            ProgressStyle::Json => writeln!(self.out, "{}", event.to_json(self.begun.elapsed())),
+            ProgressStyle::Json => writeln!(self.out, "{}", to_json(event, self.begun.elapsed())),
             ProgressStyle::Plain => self.show_plain(event),
             ProgressStyle::Bar | ProgressStyle::Auto => self.show_bar(event),
         };
@@ -143,7 +100,7 @@ impl<W: Write> Renderer<W> {
     /// One line per event that is not part of a count, and at most ten lines per count.
     fn show_plain(&mut self, event: &Event) -> std::io::Result<()> {
         let (stage, tenth) = match *event {
-            Event::Step { step, steps } => ("step", 10 * step / steps.max(1)),
+            Event::Step { step, steps, .. } => ("step", 10 * step / steps.max(1)),
             Event::Write { frame, frames } => ("write", 10 * frame / frames.max(1)),
             _ => ("", usize::MAX),
         };
@@ -154,14 +111,14 @@ impl<W: Write> Renderer<W> {
             }
             self.told = (stage, tenth);
         }
-        writeln!(self.out, "{:6.1} s  {}", self.begun.elapsed().as_secs_f64(), event.label())
+        writeln!(self.out, "{:6.1} s  {}", self.begun.elapsed().as_secs_f64(), label(event))
     }
 
     fn show_bar(&mut self, event: &Event) -> std::io::Result<()> {
-        let lasting = matches!(event, Event::Start { .. } | Event::Note { .. } | Event::Text { truncated: true, .. });
+        let lasting = matches!(event, Event::Start(_) | Event::Note { .. } | Event::Text { truncated: true, .. });
         if lasting {
             self.clear();
-            return writeln!(self.out, "{}", event.label());
+            return writeln!(self.out, "{}", label(event));
         }
         if *event == Event::Done {
             self.clear();
@@ -172,11 +129,11 @@ impl<W: Write> Renderer<W> {
         }
         self.drawn = Some(Instant::now());
         self.on_line = true;
-        let filled = (event.fraction() * BAR_CELLS as f64).round() as usize;
+        let filled = (fraction(event) * BAR_CELLS as f64).round() as usize;
         let bar = "━".repeat(filled) + &"┈".repeat(BAR_CELLS.saturating_sub(filled));
-        let percent = event.fraction() * 100.0;
+        let percent = fraction(event) * 100.0;
         let seconds = self.begun.elapsed().as_secs_f64();
-        write!(self.out, "\r{bar} {percent:3.0} %  {:<14} {seconds:.1} s\x1b[K", event.label())?;
+        write!(self.out, "\r{bar} {percent:3.0} %  {:<14} {seconds:.1} s\x1b[K", label(event))?;
         self.out.flush()
     }
 
@@ -194,10 +151,32 @@ mod tests {
     use super::*;
 
     fn events() -> Vec<Event> {
-        let mut events =
-            vec![Event::Start { seed: 7, width: 64, height: 32, frames: 17, fps: 12.0 }, Event::Note { text: "enlarged".into() }];
+        let start = Metadata {
+            prompt: "a fox".into(),
+            original_prompt: None,
+            given: serde_json::Map::new(),
+            negative: String::new(),
+            seed: 7,
+            model: "none".into(),
+            width: 64,
+            height: 32,
+            frames: 17,
+            window: None,
+            windows: None,
+            fps: 12.0,
+            steps: 40,
+            shift: None,
+            guidance: 1.0,
+            guidance_curve: None,
+            guidance_power: None,
+            guidance_interval: None,
+            guidance_channels: None,
+            guidance_rescale: None,
+            kinora: "0",
+        };
+        let mut events = vec![Event::Start(Box::new(start)), Event::Note { text: "enlarged".into() }];
         events.push(Event::Text { tokens: 9, truncated: false });
-        events.extend((1..=40).map(|step| Event::Step { step, steps: 40 }));
+        events.extend((1..=40).map(|step| Event::Step { step, steps: 40, preview: None }));
         events.push(Event::Decode { frames: 17 });
         events.extend((1..=17).map(|frame| Event::Write { frame, frames: 17 }));
         events.push(Event::Done);
@@ -212,7 +191,7 @@ mod tests {
 
     #[test]
     fn fractions_never_go_back_and_end_at_one() {
-        let fractions: Vec<_> = events().iter().map(Event::fraction).collect();
+        let fractions: Vec<_> = events().iter().map(fraction).collect();
         assert!(fractions.is_sorted(), "{fractions:?}");
         assert_eq!(fractions.last(), Some(&1.0));
     }

@@ -2,21 +2,20 @@
 
 use std::{env, path::Path};
 
+use kinora_media::FrameRate;
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Preset, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Options, Preset, WeightFormat,
     eval::EvalRequest,
-    sampling::guidance::{Curve, Guidance},
     weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
-pub(crate) use kinora_runtime::{CancelToken, GenerateRequest, Generated, VideoPipeline};
+pub(crate) use kinora_runtime::{CancelToken, Event, GenerateRequest, Generated, Metadata, VideoPipeline};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Aspect, CurveName, DeviceArgs, EvalArgs, Executor, GenerateArgs, GuidanceArgs, WeightType},
+    args::{DeviceArgs, EvalArgs, Executor, GenerateArgs, WeightType},
     failure::{Exit, Failure},
     given::Given,
     interrupt,
-    progress::Event,
 };
 
 impl From<Error> for Failure {
@@ -70,85 +69,23 @@ pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<
     Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
 }
 
-/// The model's defaults, replaced by what was asked for; `note` hears of what may surprise.
+/// What `options` come to with this model, and what is told of it. `check` says whether it can be written, `note` hears of what may
+/// surprise.
 pub(crate) fn request(
+    options: Options,
     args: &GenerateArgs,
     given: &Given,
-    prompt: &str,
-    seed: u64,
     pipeline: &VideoPipeline,
+    check: &dyn Fn(&Metadata) -> Result<(), Failure>,
     note: &mut dyn FnMut(String),
-) -> Result<GenerateRequest, Failure> {
-    let mut request = pipeline.request(prompt);
-    let (width, height) = args.size.map_or((args.width, args.height), |(width, height)| (Some(width), Some(height)));
-    if let Some(ratio) = args.aspect.map(Aspect::ratio) {
-        [request.width, request.height] = pipeline.size_for_aspect(ratio);
-        if request.width * ratio[1] != request.height * ratio[0] {
-            note(format!("{}:{} becomes {}x{}, the nearest size of this model", ratio[0], ratio[1], request.width, request.height));
-        }
-    }
-    request.frames = given.frames(pipeline)?.unwrap_or(request.frames);
-    let replace = |value: &mut usize, asked: Option<u32>| *value = asked.map_or(*value, |asked| asked as usize);
-    replace(&mut request.width, width);
-    replace(&mut request.height, height);
-    replace(&mut request.frames, args.given.window.or(args.frames));
-    replace(&mut request.steps, args.steps);
-    request.guidance = guidance(&args.guidance, request.guidance.scale);
-    request.shift = args.shift.map(f64::from);
-    request.negative = args.negative.clone().unwrap_or_default();
-    request.seed = seed;
-    request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
-    // Not after images were scaled to an absurd size.
-    pipeline.validate(&request)?;
-    request.conditioning = given.conditioning(&request, pipeline, note)?;
-    request.long = given.long(&request, args.frames, pipeline)?;
-    pipeline.validate(&request)?;
-    Ok(request)
-}
-
-fn guidance(args: &GuidanceArgs, default: f32) -> Guidance {
-    Guidance {
-        scale: args.guidance.unwrap_or(default),
-        curve: match args.guidance_curve {
-            CurveName::Constant => Curve::Constant,
-            CurveName::Linear => Curve::Linear,
-            CurveName::PowerCosine => Curve::PowerCosine { power: args.guidance_power },
-        },
-        interval: args.guidance_interval.0,
-        channels: args.guidance_channels.map(|channels| channels as usize),
-        rescale: args.guidance_rescale,
-    }
-}
-
-/// What is stored in the file and printed with --json.
-pub(crate) fn describe(request: &GenerateRequest, model: &str, fps: f64) -> Value {
-    json!({
-        "kinora": env!("CARGO_PKG_VERSION"),
-        "model": model,
-        "prompt": request.prompt,
-        "negative": request.negative,
-        "seed": request.seed,
-        "width": request.width,
-        "height": request.height,
-        "frames": clip_frames(request),
-        "fps": fps,
-        "steps": request.steps,
-        "guidance": request.guidance.scale,
-        "shift": request.shift,
-    })
-}
-
-fn event_of(event: &kinora_runtime::Event) -> Event {
-    match *event {
-        kinora_runtime::Event::Text { tokens, truncated } => Event::Text { tokens, truncated },
-        kinora_runtime::Event::Step { step, steps, .. } => Event::Step { step, steps },
-        kinora_runtime::Event::Decode { frames } => Event::Decode { frames },
-    }
-}
-
-/// Frames that are generated, in all windows.
-pub(crate) fn clip_frames(request: &GenerateRequest) -> usize {
-    request.long.as_ref().map_or(request.frames, |long| long.clip_frames)
+) -> Result<(GenerateRequest, Metadata), Failure> {
+    let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
+    let mut draft = options.resolve(given.sources(), &|source, most| source.frames(rate, most), pipeline, note)?;
+    draft.request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    let metadata = draft.metadata(pipeline, &args.model, &|source| source.name())?;
+    check(&metadata)?;
+    let request = draft.fit(pipeline, &mut |source, fit| source.fitted(fit, rate, note))?;
+    Ok((request, metadata))
 }
 
 /// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.
@@ -160,9 +97,9 @@ pub(crate) fn generate(
     let mut shown = (0, 0);
     let on_event = &mut |_, event| {
         // Clips that are computed side by side step together.
-        let step = if let kinora_runtime::Event::Step { step, steps, .. } = event { (step, steps) } else { (0, 0) };
+        let step = if let Event::Step { step, steps, .. } = event { (step, steps) } else { (0, 0) };
         if step == (0, 0) || step != shown {
-            show(event_of(&event));
+            show(event);
         }
         shown = step;
     };

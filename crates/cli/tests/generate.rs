@@ -6,7 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -121,7 +121,57 @@ fn impossible_sizes_are_refused_with_what_is_possible() -> Outcome {
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{words:?}: {}", stderr(&output));
     }
+    // Before any picture is looked at: scaled first, this one took gigabytes.
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/flipbook-shapes.webp").display().to_string();
+    let begun = Instant::now();
+    for size in ["16384x16384", "4096x4096"] {
+        let output = generate(&folder.0, &["a", "-o", "a.gif", "--size", size, "--frames", "17", "--image", &picture])?;
+        assert_eq!(output.status.code(), Some(2), "{size}: {}", stderr(&output));
+        assert!(stderr(&output).contains("in all frames"), "{size}: {}", stderr(&output));
+    }
+    assert!(begun.elapsed().as_secs() < 10, "refused after {:?}", begun.elapsed());
     assert_eq!(folder.names()?, [""; 0], "left behind");
+    Ok(())
+}
+
+#[test]
+fn a_default_that_a_model_cannot_make_is_its_own_fault() -> Outcome {
+    let folder = Folder::new("default")?;
+    let index = folder.model()?.join("model_index.json");
+    let good = fs::read_to_string(&index)?;
+    for (width, part) in [("40", "a multiple of"), ("2147483648", "in all frames")] {
+        fs::write(&index, good.replace(r#""default_width": 32"#, &format!(r#""default_width": {width}"#)))?;
+        let run =
+            |more: &[&str]| command(&folder.0, &[&["a", "-m", "./model", "-o", "a.gif", "--executor", "cpu"], more].concat()).output();
+        let output = run(&[])?;
+        assert_eq!(output.status.code(), Some(4), "{width}: {}", stderr(&output));
+        for text in ["error[invalid-config]", "model_index.json", "default", part] {
+            assert!(stderr(&output).contains(text), "`{text}` is missing: {}", stderr(&output));
+        }
+        let asked = run(&["--size", "40x32"])?;
+        assert_eq!(asked.status.code(), Some(2), "what was asked for is the caller's: {}", stderr(&asked));
+    }
+    Ok(())
+}
+
+#[test]
+fn options_are_those_of_the_package() -> Outcome {
+    let folder = Folder::new("options")?;
+    let made = |words: &[&str]| -> Result<Value, Box<dyn std::error::Error>> {
+        let output = generate(&folder.0, &[&["a fox", "-o", "a.gif", "-y", "--json", "-s", "7"], words].concat())?;
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", stderr(&output));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    let plain = made(&["--duration", "0.8", "--guidance", "1.5"])?;
+    assert_eq!((&plain["frames"], &plain["guidanceCurve"]), (&9.into(), &Value::Null), "9.6 frames at 12 a second: {plain}");
+    assert_eq!(made(&["--duration", "0.8", "--frames", "5"])?["frames"], 5, "frames go before seconds");
+    let curve = ["--guidance-curve", "power-cosine", "--guidance-power", "2", "--guidance-interval", "0.25..0.75", "--shift", "2.5"];
+    let curved = made(&curve)?;
+    let expected = serde_json::json!(["power-cosine", 2.0, [0.25, 0.75], 2.5]);
+    let found = ["guidanceCurve", "guidancePower", "guidanceInterval", "shift"].map(|key| curved[key].clone());
+    assert_eq!(Value::from(found.to_vec()), expected, "{curved}");
+    let refused = generate(&folder.0, &["a", "-o", "b.gif", "--guidance-power", "2"])?;
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     Ok(())
 }
 

@@ -14,6 +14,9 @@ use crate::replay::Replay;
 use crate::shape::{pad_rows, unpad_rows};
 use crate::weight::Weight;
 
+/// The largest value that the CPU twins are asked for, as large as that of an ordinary GPU: they would need hours for it.
+const HOST_BYTES: u64 = 1 << 30;
+
 /// Where plans run. Cloning is cheap and shares the device.
 #[derive(Clone, Debug)]
 pub enum Device {
@@ -41,6 +44,18 @@ impl Device {
         match self {
             Self::Cpu => Ok(()),
             Self::Gpu(gpu) => MemoryPlan::new(graph).buffers.iter().try_for_each(|bytes| gpu.check_limit("activations", *bytes)),
+        }
+    }
+
+    /// Fails with [`Error::Limit`] if this device cannot hold so many bytes of `what` in one piece.
+    pub fn check_bytes(&self, what: &str, bytes: u64) -> Result<()> {
+        match self {
+            Self::Cpu if bytes > HOST_BYTES => {
+                let remedy = "lower the size or the number of frames";
+                Err(Error::Limit { what: what.into(), needed: bytes, limit: HOST_BYTES, remedy })
+            }
+            Self::Cpu => Ok(()),
+            Self::Gpu(gpu) => gpu.check_limit(what, bytes),
         }
     }
 

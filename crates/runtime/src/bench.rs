@@ -134,7 +134,7 @@ async fn batch(pipeline: &VideoPipeline) -> Result<Batch> {
     let request = |[w, h, frames]: [usize; 3]| GenerateRequest {
         width: w * width,
         height: h * height,
-        frames: pipeline.frames_up_to(frames),
+        frames: pipeline.compression().frames_up_to(frames),
         ..pipeline.request("a small clip")
     };
     let (requests, cancel) = (BATCH.map(request), CancelToken::default());

@@ -1,8 +1,21 @@
-//! [`Event`]: what is told while a generation runs.
+//! [`Event`]: what is told while a clip is made, in the same words to the command, its JSON lines and the npm package.
 
-/// How far a generation is.
-#[derive(Clone, Debug, PartialEq)]
+use serde::Serialize;
+
+use crate::metadata::Metadata;
+
+/// How far a clip is. A runtime that is given a request tells of everything from the text to decoding; who reads options and
+/// writes files tells of the rest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
 pub enum Event {
+    /// Everything is decided: what the clip will be made from.
+    Start(Box<Metadata>),
+    /// Something that may surprise, such as an image that had to be enlarged.
+    Note {
+        /// One line for people.
+        text: String,
+    },
     /// The prompt was read.
     Text {
         /// Its tokens.
@@ -16,7 +29,9 @@ pub enum Event {
         step: usize,
         /// Of how many.
         steps: usize,
-        /// RGBA bytes of the first frame as the model predicts it now, where [`GenerateRequest::preview_every`](crate::GenerateRequest::preview_every) asks for it.
+        /// RGBA bytes of the first frame as the model predicts it now, where
+        /// [`GenerateRequest::preview_every`](crate::GenerateRequest::preview_every) asks for it.
+        #[serde(skip)]
         preview: Option<Vec<u8>>,
     },
     /// The latents are being decoded to this many frames.
@@ -24,4 +39,13 @@ pub enum Event {
         /// Frames.
         frames: usize,
     },
+    /// A frame is being written.
+    Write {
+        /// Which, from 1.
+        frame: usize,
+        /// Of how many.
+        frames: usize,
+    },
+    /// The clip is there.
+    Done,
 }

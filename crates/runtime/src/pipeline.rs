@@ -28,7 +28,7 @@ use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
-use crate::shape::{Compression, LatentShape, size_for_aspect};
+use crate::shape::{Compression, LatentShape};
 use crate::text::{Tokenizer, Vocabulary, expansion_task};
 use crate::understanding::Understanding;
 
@@ -50,9 +50,6 @@ pub struct Generated {
     /// Their extents.
     pub latents_shape: [usize; 5],
 }
-
-/// More steps than a model has levels of noise are a mistake.
-const MAX_STEPS: usize = 1000;
 
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
@@ -123,10 +120,12 @@ impl VideoPipeline {
         let m = &self.manifest;
         GenerateRequest {
             prompt: prompt.into(),
+            original_prompt: None,
             negative: String::new(),
             width: m.default_width,
             height: m.default_height,
             frames: m.default_frames,
+            fps: m.fps.into(),
             steps: m.default_steps,
             guidance: m.default_guidance.into(),
             shift: None,
@@ -262,26 +261,6 @@ impl VideoPipeline {
     /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
         decode_rgba(self.vae.as_ref(), self.runner(), latents, shape, cancel).await
-    }
-
-    /// The size nearest to an aspect ratio (width, height) with about as many pixels as the model's default.
-    pub fn size_for_aspect(&self, aspect: [usize; 2]) -> [usize; 2] {
-        let [_, height, width] = self.compression.token();
-        size_for_aspect(aspect, self.manifest.default_width * self.manifest.default_height, [width, height])
-    }
-
-    /// The largest number of frames up to `most` that a clip can have; at least 1 latent frame.
-    pub fn frames_up_to(&self, most: usize) -> usize {
-        let [step, packing] = [self.compression.latent[0], self.compression.packing[0]];
-        let groups = (1 + most.saturating_sub(1) / step) / packing;
-        1 + (groups.max(1) * packing - 1) * step
-    }
-
-    /// The number of frames nearest to `wanted` that a clip can have.
-    pub fn frames_near(&self, wanted: usize) -> usize {
-        let below = self.frames_up_to(wanted);
-        let above = below + self.compression.latent[0] * self.compression.packing[0];
-        if wanted <= below || wanted - below < above - wanted { below } else { above }
     }
 
     /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).

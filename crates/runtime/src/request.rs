@@ -1,13 +1,36 @@
-//! [`GenerateRequest`]: everything that decides what a generation makes.
+//! From what is asked for, [`Options`], to what is made, [`GenerateRequest`]: the only place where defaults, rounding and checks
+//! of a request live. The command, its batch lines and the npm package all come through here.
+
+mod options;
+mod resolve;
+
+pub use options::{Aspect, Colour, CurveName, Options};
+pub use resolve::{Draft, Fit};
 
 use crate::conditioning::{Conditioning, Long};
+use crate::error::Error;
 use crate::sampling::guidance::Guidance;
 
-/// What to generate. Sizes are in pixels.
+/// More steps than a model has levels of noise are a mistake.
+pub const MAX_STEPS: usize = 1000;
+/// Shifts of the schedule.
+pub const SHIFTS: std::ops::RangeInclusive<f64> = 0.01..=100.0;
+/// Guidance beyond these follows nothing.
+pub const GUIDANCE: std::ops::RangeInclusive<f32> = 0.0..=100.0;
+/// Powers of the cosine.
+pub const GUIDANCE_POWERS: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+/// Frames per second that every format can count.
+pub const FRAME_RATES: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
+/// A day; longer clips are mistakes.
+pub const MAX_SECONDS: f64 = 86_400.0;
+
+/// What to generate, with everything decided. Sizes are in pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateRequest {
     /// What the clip shows.
     pub prompt: String,
+    /// The prompt before it was expanded, where it was.
+    pub original_prompt: Option<String>,
     /// What it must not show; used with a guidance above 1.
     pub negative: String,
     /// Width.
@@ -16,6 +39,8 @@ pub struct GenerateRequest {
     pub height: usize,
     /// Number of frames.
     pub frames: usize,
+    /// Frames per second of the file; the motion is the model's own.
+    pub fps: f64,
     /// Denoising steps.
     pub steps: usize,
     /// Classifier-free guidance; a scale of 1 follows the prompt alone, with half the work.
@@ -32,4 +57,8 @@ pub struct GenerateRequest {
     pub long: Option<Long>,
     /// Show the first frame as predicted after every so many steps, in [`Event::Step`](crate::Event::Step); 0 for never.
     pub preview_every: usize,
+}
+
+fn invalid(parameter: &str, found: &dyn ToString, expected: impl Into<String>) -> Error {
+    Error::InvalidRequest { parameter: parameter.into(), found: found.to_string(), expected: expected.into() }
 }

@@ -16,6 +16,20 @@ impl Compression {
     pub fn token(self) -> [usize; 3] {
         std::array::from_fn(|axis| self.latent[axis] * self.packing[axis])
     }
+
+    /// The largest number of frames up to `most` that a clip can have; at least 1 latent frame.
+    pub fn frames_up_to(self, most: usize) -> usize {
+        let [step, packing] = [self.latent[0], self.packing[0]];
+        let groups = (1 + most.saturating_sub(1) / step) / packing;
+        1 + (groups.max(1) * packing - 1) * step
+    }
+
+    /// The number of frames nearest to `wanted` that a clip can have.
+    pub fn frames_near(self, wanted: usize) -> usize {
+        let below = self.frames_up_to(wanted);
+        let above = below + self.latent[0] * self.packing[0];
+        if wanted <= below || wanted - below < above - wanted { below } else { above }
+    }
 }
 
 /// A clip as latents.

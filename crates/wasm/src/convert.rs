@@ -6,8 +6,6 @@ use kinora_runtime::{Access, Event, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
 
-use crate::request::Start;
-
 /// How to load a model.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -128,30 +126,13 @@ impl ClipSettings {
     }
 }
 
-/// What JavaScript is told of an event of the runtime.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-pub(crate) enum PlainEvent {
-    Start(Start),
-    Note { text: String },
-    Text { tokens: usize, truncated: bool },
-    Step { step: usize, steps: usize },
-    Decode { frames: usize },
-}
-
-/// A step's preview is a `Uint8Array` of RGBA bytes under `preview`.
-pub(crate) fn event(event: Event) -> Result<JsValue, JsValue> {
-    match event {
-        Event::Text { tokens, truncated } => to_js(&PlainEvent::Text { tokens, truncated }),
-        Event::Step { step, steps, preview } => {
-            let object = to_js(&PlainEvent::Step { step, steps })?;
-            if let Some(rgba) = preview {
-                Reflect::set(&object, &"preview".into(), &Uint8Array::from(rgba.as_slice()))?;
-            }
-            Ok(object)
-        }
-        Event::Decode { frames } => to_js(&PlainEvent::Decode { frames }),
+/// What JavaScript is told of an event: the preview of a step is a `Uint8Array` of RGBA bytes under `preview`.
+pub(crate) fn event(event: &Event) -> Result<JsValue, JsValue> {
+    let object = to_js(event)?;
+    if let Event::Step { preview: Some(rgba), .. } = event {
+        Reflect::set(&object, &"preview".into(), &Uint8Array::from(rgba.as_slice()))?;
     }
+    Ok(object)
 }
 
 pub(crate) fn clip(generated: &Generated) -> Result<JsValue, JsValue> {

@@ -18,7 +18,7 @@ use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Preset, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use convert::{ClipSettings, DeviceKind, Failure, Info, PlainEvent, PlainKernel, Settings, clip, event, from_js, to_js};
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, clip, event, from_js, to_js};
 use request::{Resolved, resolve};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
@@ -109,6 +109,8 @@ fn no_room(path: &str) -> Failure {
 #[wasm_bindgen]
 pub struct Model {
     pipeline: RefCell<Rc<VideoPipeline>>,
+    /// What it is called where it has no name of its own.
+    label: String,
     device: DeviceKind,
 }
 
@@ -121,11 +123,11 @@ impl Model {
     pub async fn load(files: Files, settings: JsValue) -> Result<Self, JsValue> {
         let settings: Settings = from_js(settings)?;
         let device = open(settings.device).await?;
-        let mut model = ModelFiles::new(settings.label);
+        let mut model = ModelFiles::new(settings.label.clone());
         files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
         let format = if settings.f32 { WeightFormat::F32 } else { WeightFormat::F16 };
         let pipeline = VideoPipeline::from_files(device, model, format).map_err(Failure::from)?;
-        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), device: settings.device })
+        Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), label: settings.label, device: settings.device })
     }
 
     /// Defaults and limits of the model.
@@ -168,19 +170,20 @@ impl Model {
         Ok(())
     }
 
-    /// What a request without images will take: `{ ms, gpuBytes }`. `now` tells milliseconds.
+    /// What a request `{ options, sources }` without images will take: `{ ms, gpuBytes }`. `now` tells milliseconds.
     ///
     /// # Errors
     /// Those of the runtime.
-    pub async fn estimate(&self, options: JsValue, cancel: &Cancel, now: Function) -> Result<JsValue, JsValue> {
+    pub async fn estimate(&self, call: JsValue, cancel: &Cancel, now: Function) -> Result<JsValue, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
-        let request = resolve(&options, &mut std::iter::empty(), &pipeline)?.request;
+        let request = resolve(&call, &mut std::iter::empty(), &pipeline, &self.label)?.request;
         let clock = || now.call0(&JsValue::NULL).ok().and_then(|ms| ms.as_f64()).unwrap_or(f64::NAN) / 1e3;
         to_js(&convert::Estimate::from(pipeline.estimate(&request, &clock, &cancel.0).await.map_err(Failure::from)?))
     }
 
     /// Makes clips, side by side if there are several: for each `{ width, height, fps, frames }` with one `Uint8Array` of RGBA
-    /// bytes for each frame, or `{ code, message, hint }`. The arrays that the requests speak of come along in their order.
+    /// bytes for each frame, or `{ code, message, hint }`. Requests are `{ options, sources }`; the arrays that they speak of come
+    /// along in their order.
     /// `on_event` is called with the index of a request and what happened; only a single one has previews.
     ///
     /// # Errors
@@ -195,18 +198,18 @@ impl Model {
         let pipeline = self.pipeline.borrow().clone();
         let send = |index: usize, event: JsValue| on_event.call2(&JsValue::NULL, &index.into(), &event).map(drop);
         let mut arrays = arrays.into_iter();
-        let resolved = requests.iter().map(|options| resolve(options, &mut arrays, &pipeline)).collect::<Result<Vec<_>, Failure>>()?;
+        let resolve = |call| resolve(call, &mut arrays, &pipeline, &self.label);
+        let resolved = requests.iter().map(resolve).collect::<Result<Vec<_>, Failure>>()?;
         let mut requests = Vec::with_capacity(resolved.len());
-        for (index, Resolved { request, start, notes }) in resolved.into_iter().enumerate() {
-            send(index, to_js(&PlainEvent::Start(start))?)?;
-            for text in notes {
-                send(index, to_js(&PlainEvent::Note { text })?)?;
+        for (index, Resolved { request, events }) in resolved.into_iter().enumerate() {
+            for told in &events {
+                send(index, event(told)?)?;
             }
             requests.push(request);
         }
         let mut failed = None;
         let mut on_event = |index, happened| {
-            if let Err(error) = event(happened).and_then(|object| send(index, object)) {
+            if let Err(error) = event(&happened).and_then(|object| send(index, object)) {
                 cancel.cancel();
                 failed = Some(error);
             }

@@ -2,66 +2,52 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
-use kinora_runtime::conditioning::OVERLAP_FRAMES;
+use clap::{ArgGroup, Args};
+use kinora_runtime::{conditioning::Direction, request::Colour};
 
 /// Images and clips are read as png, apng, jpeg, webp, gif, y4m, name-%04d.png or a folder of png, and through ffmpeg if
 /// it is installed.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Given images and clips")]
 #[command(group = ArgGroup::new("stills").multiple(true).args(["image", "last_image", "keyframe"]).conflicts_with("video"))]
 #[command(group = ArgGroup::new("clip_task").args(["extend", "connect", "repeat"]).requires("video"))]
 pub(crate) struct GivenArgs {
     /// Image that the clip starts with. Images and clips are scaled to cover the frame, and their middle is kept
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(help_heading = "Prompt", short, long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,
     /// Image that the clip ends with
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Prompt", long, value_name = "FILE")]
     pub(crate) last_image: Option<PathBuf>,
     /// Image at frame N of the clip, from 0; may be repeated
-    #[arg(long, value_name = "N=FILE", value_parser = parse_keyframe)]
+    #[arg(help_heading = "Prompt", long, value_name = "N=FILE", value_parser = parse_keyframe)]
     pub(crate) keyframe: Vec<(usize, PathBuf)>,
     /// Clip to change as the prompt says, or to extend, connect or loop; sampled at the model's frame rate
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Prompt", long, value_name = "FILE")]
     pub(crate) video: Option<PathBuf>,
     /// Make what comes after the clip, or what came before it
-    #[arg(long, value_enum, value_name = "DIRECTION")]
-    pub(crate) extend: Option<ExtendDirection>,
+    #[arg(help_heading = "Prompt", long, value_name = "DIRECTION", value_parser = super::named::<Direction>(&Direction::NAMES))]
+    pub(crate) extend: Option<Direction>,
     /// Make what lies between the clip and this one
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Prompt", long, value_name = "FILE")]
     pub(crate) connect: Option<PathBuf>,
     /// Make what leads from the end of the clip to its start, so that it repeats without a cut
-    #[arg(long = "loop")]
+    #[arg(help_heading = "Prompt", long = "loop")]
     pub(crate) repeat: bool,
-    /// Make a long clip from windows of so many frames, each going on where the last one ended; --frames is then the whole
-    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(2..=100_000))]
-    pub(crate) window: Option<u32>,
     /// What happens next: another prompt that goes on where the one before ends; may be repeated
-    #[arg(long = "then", value_name = "PROMPT")]
+    #[arg(help_heading = "Prompt", long = "then", value_name = "PROMPT")]
     pub(crate) scenes: Vec<String>,
-    /// Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames
-    #[arg(long, value_name = "FRAMES", default_value_t = OVERLAP_FRAMES as u32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) overlap: u32,
+    /// Frames that new frames have in common with what they follow or lead to, rounded up to whole latent frames [default: 5]
+    #[arg(help_heading = "Prompt", long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) overlap: Option<u32>,
     /// How much of what is given stays: 1 all of it, 0 nothing [default: 1; 0.4 where a clip is
     /// changed; 0 inside a mask]
-    #[arg(long, value_name = "SHARE", value_parser = |text: &str| super::parse_within(text, 0.0, 1.0))]
+    #[arg(help_heading = "Prompt", long, value_name = "SHARE", value_parser = |text: &str| super::parse_within(text, 0f32..=1.0))]
     pub(crate) strength: Option<f32>,
     /// Image or clip that is white where the clip may change; it grows to the model's tokens
-    #[arg(long, value_name = "FILE", requires = "video", conflicts_with = "clip_task")]
+    #[arg(help_heading = "Prompt", long, value_name = "FILE", requires = "video", conflicts_with = "clip_task")]
     pub(crate) mask: Option<PathBuf>,
-    /// Colour behind transparent images, as RRGGBB
-    #[arg(long, value_name = "COLOUR", default_value = "ffffff", value_parser = parse_colour)]
-    pub(crate) background: Colour,
-}
-
-/// sRGB.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Colour(pub(crate) [u8; 3]);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExtendDirection {
-    Forward,
-    Backward,
+    /// Colour behind transparent images, as RRGGBB [default: ffffff]
+    #[arg(help_heading = "Prompt", long, value_name = "COLOUR")]
+    pub(crate) background: Option<Colour>,
 }
 
 fn parse_keyframe(text: &str) -> Result<(usize, PathBuf), String> {
@@ -70,16 +56,10 @@ fn parse_keyframe(text: &str) -> Result<(usize, PathBuf), String> {
     Ok((frame.parse().map_err(|_| wrong())?, PathBuf::from(Some(file).filter(|f| !f.is_empty()).ok_or_else(wrong)?)))
 }
 
-fn parse_colour(text: &str) -> Result<Colour, String> {
-    let digits = text.trim_start_matches('#');
-    let value = u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 6);
-    let [_, r, g, b] = value.ok_or_else(|| format!("`{text}` is not a colour; expected RRGGBB, like ff8000"))?.to_be_bytes();
-    Ok(Colour([r, g, b]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Cli, Command, GenerateArgs};
+    use super::{Colour, Direction};
     use clap::Parser as _;
 
     fn generate(line: &str) -> Result<GenerateArgs, clap::Error> {
@@ -94,9 +74,9 @@ mod tests {
     fn images_clips_and_colours_are_read() -> Result<(), clap::Error> {
         let given = generate("-i a.png --last-image b.png --keyframe 8=c=d.png --keyframe 12=e.png --background #0080ff")?.given;
         assert_eq!(given.keyframe, [(8, "c=d.png".into()), (12, "e.png".into())], "the name may hold an equals sign");
-        assert_eq!(given.background.0, [0, 128, 255]);
+        assert_eq!(given.background, Some(Colour([0, 128, 255])));
         let given = generate("--video v.gif --extend backward --overlap 9 --strength 0.5")?.given;
-        assert_eq!((given.extend, given.overlap, given.strength), (Some(super::ExtendDirection::Backward), 9, Some(0.5)));
+        assert_eq!((given.extend, given.overlap, given.strength), (Some(Direction::Backward), Some(9), Some(0.5)));
         Ok(())
     }
 

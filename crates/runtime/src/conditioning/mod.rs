@@ -17,7 +17,7 @@ mod windows;
 
 pub(crate) use join::join;
 pub use mask::Mask;
-pub use parts::{ImagePlace, OVERLAP_FRAMES, PromptParts};
+pub use parts::{Given, ImagePlace, OVERLAP_FRAMES, PromptParts, Wanted};
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};
 pub use windows::{Long, Windows};

@@ -9,28 +9,37 @@ const EDIT_STRENGTH: f32 = 0.4;
 /// Where an image stands in the clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImagePlace {
+    /// Where the clip begins.
+    First,
     /// At this frame, from 0.
     Frame(usize),
     /// Where the clip ends.
     Last,
 }
 
-/// What a prompt has besides text. `S` is an image or a clip in whatever form the caller has it; pixels are asked for when the
-/// size of the result is settled.
+/// Images and clips that a prompt has besides text. `S` is one of them in whatever form the caller has it; pixels are asked for
+/// when the size of the result is settled.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PromptParts<S> {
+pub struct Given<S> {
     /// Images and where they stand.
     pub images: Vec<(ImagePlace, S)>,
     /// The clip to work from.
     pub video: Option<S>,
-    /// Into which time it goes on.
-    pub extend: Option<Direction>,
     /// The clip to be reached from it.
     pub connect: Option<S>,
-    /// Whether it is to repeat without a cut.
-    pub repeat: bool,
     /// White where it may change.
     pub mask: Option<S>,
+}
+
+/// What a prompt has besides text, and what is to become of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptParts<S> {
+    /// The images and clips.
+    pub given: Given<S>,
+    /// Into which time the clip goes on.
+    pub extend: Option<Direction>,
+    /// Whether it is to repeat without a cut.
+    pub repeat: bool,
     /// How much of what is given stays: 1 all, 0 nothing. By default 1, where a clip is changed 0.4, inside a mask 0.
     pub strength: Option<f32>,
     /// Frames that new frames have in common with what they follow or lead to.
@@ -41,13 +50,39 @@ pub struct PromptParts<S> {
     pub scenes: Vec<String>,
 }
 
+/// Which frames of a source are wanted, at the model's frame rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// At most so many.
+    pub frames: usize,
+    /// The last ones, not the first.
+    pub from_end: bool,
+}
+
 /// [`PromptParts::overlap`] where none is given.
 pub const OVERLAP_FRAMES: usize = 5;
+
+impl<S> Given<S> {
+    /// Whether there is nothing to work from.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.video.is_none()
+    }
+
+    /// The same of borrowed sources.
+    pub fn as_ref(&self) -> Given<&S> {
+        Given {
+            images: self.images.iter().map(|(place, image)| (*place, image)).collect(),
+            video: self.video.as_ref(),
+            connect: self.connect.as_ref(),
+            mask: self.mask.as_ref(),
+        }
+    }
+}
 
 impl<S> PromptParts<S> {
     /// The clip that is changed itself, so that the result is as long as it.
     pub fn edited(&self) -> Option<&S> {
-        self.video.as_ref().filter(|_| self.extend.is_none() && self.connect.is_none() && !self.repeat)
+        self.given.video.as_ref().filter(|_| self.extend.is_none() && self.given.connect.is_none() && !self.repeat)
     }
 
     /// Latent frames in common with a clip, or with the window before, of `step` frames each.
@@ -70,27 +105,55 @@ impl<S> PromptParts<S> {
         Some(Long { scenes, clip_frames, overlap })
     }
 
-    /// What the runtime is given for a clip of this length. `fit` hands out at most so many frames of a source, as RGBA bytes
-    /// in the size of the result.
+    /// The plan of a clip of this length; nothing for text alone. `length` tells how many frames a clip has, counted up to a number.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConditioning`] for parts that contradict each other or do not fit the clip, and those of `length`.
+    pub(crate) fn planned<E: From<Error>>(
+        &self,
+        timeline: Timeline,
+        length: &dyn Fn(&S, usize) -> Result<usize, E>,
+    ) -> Result<Option<FramePlan>, E> {
+        self.check()?;
+        if self.given.is_empty() {
+            return Ok(None);
+        }
+        let plan = self.plan(timeline)?;
+        // How long a clip is that is continued only reading it all would tell.
+        if let Some(edited) = self.edited() {
+            plan.outside(timeline.step, &[length(edited, timeline.clip_frames())?])?;
+        }
+        Ok(Some(plan))
+    }
+
+    /// What the runtime is given for a clip of this length. `fit` hands out what is wanted of a source, as RGBA bytes in the size of
+    /// the result.
     ///
     /// # Errors
     /// [`Error::InvalidConditioning`] for parts that contradict each other or do not fit the clip, and those of `fit`.
     pub fn conditioning<E: From<Error>>(
         &self,
         timeline: Timeline,
-        fit: &mut dyn FnMut(&S, usize) -> Result<SourceClip, E>,
+        fit: &mut dyn FnMut(&S, Wanted) -> Result<SourceClip, E>,
     ) -> Result<Conditioning, E> {
         self.check()?;
-        if self.images.is_empty() && self.video.is_none() {
+        if self.given.is_empty() {
             return Ok(Conditioning::default());
         }
         let plan = self.plan(timeline)?;
         // A clip that is changed is cut to the length of the result; the plan says if it is too short.
-        let most = if self.edited().is_some() { timeline.clip_frames() } else { usize::MAX };
-        let all = self.images.iter().map(|(_, image)| image).chain(&self.video).chain(&self.connect);
-        let sources = all.map(|source| fit(source, most)).collect::<Result<Vec<_>, E>>()?;
-        let mask = match &self.mask {
-            Some(mask) => Some(Mask::from_rgba(&fit(mask, most)?, noise_from_strength(self.strength.unwrap_or(0.0))?)),
+        let frames = if self.edited().is_some() { timeline.clip_frames() } else { usize::MAX };
+        let first = Wanted { frames, from_end: false };
+        // What is to go on goes on from its end.
+        let goes_on = self.extend == Some(Direction::Forward) || self.given.connect.is_some() || self.repeat;
+        let Given { images, video, connect, mask } = &self.given;
+        let images = images.iter().map(|(_, image)| (image, first));
+        let clips =
+            video.iter().map(|video| (video, Wanted { from_end: goes_on, ..first })).chain(connect.iter().map(|clip| (clip, first)));
+        // What the frames of a plan count, in this order.
+        let sources = images.chain(clips).map(|(source, wanted)| fit(source, wanted)).collect::<Result<Vec<_>, E>>()?;
+        let mask = match mask {
+            Some(mask) => Some(Mask::from_rgba(&fit(mask, first)?, noise_from_strength(self.strength.unwrap_or(0.0))?)),
             None => None,
         };
         Ok(Conditioning { mask, ..Conditioning::new(sources, plan) })
@@ -102,22 +165,23 @@ impl<S> PromptParts<S> {
         let noise = noise_from_strength(self.strength.unwrap_or(1.0))?;
         let overlap = self.overlap(step);
         match self.extend {
-            _ if self.video.is_none() => tasks::keyframes(timeline, &self.keyframes(timeline, noise)),
+            _ if self.given.video.is_none() => tasks::keyframes(timeline, &self.keyframes(timeline, noise)),
             Some(direction) => tasks::extend(frames, overlap, direction, noise),
-            None if self.connect.is_some() => tasks::connect(frames, [overlap; 2], noise),
+            None if self.given.connect.is_some() => tasks::connect(frames, [overlap; 2], noise),
             None if self.repeat => tasks::repeat(frames, [overlap; 2], noise),
             // What a mask leaves out is kept; inside it the strength counts.
-            None if self.mask.is_some() => tasks::edit(frames, CLEAN),
+            None if self.given.mask.is_some() => tasks::edit(frames, CLEAN),
             None => tasks::edit(frames, noise_from_strength(self.strength.unwrap_or(EDIT_STRENGTH))?),
         }
     }
 
     fn keyframes(&self, timeline: Timeline, noise: u16) -> Vec<Keyframe> {
         let frame = |place: &ImagePlace| match place {
+            ImagePlace::First => 0,
             ImagePlace::Frame(frame) => *frame,
             ImagePlace::Last => timeline.clip_frames() - 1,
         };
-        self.images.iter().enumerate().map(|(clip, (place, _))| Keyframe { frame: frame(place), clip, noise }).collect()
+        self.given.images.iter().enumerate().map(|(clip, (place, _))| Keyframe { frame: frame(place), clip, noise }).collect()
     }
 
     /// Parts that contradict each other, or miss the clip that they are about.
@@ -125,8 +189,8 @@ impl<S> PromptParts<S> {
     /// # Errors
     /// [`Error::InvalidConditioning`] saying which.
     pub fn check(&self) -> Result<()> {
-        let tasks =
-            [("extend", self.extend.is_some()), ("connect", self.connect.is_some()), ("loop", self.repeat), ("mask", self.mask.is_some())];
+        let Given { images, video, connect, mask } = &self.given;
+        let tasks = [("extend", self.extend.is_some()), ("connect", connect.is_some()), ("loop", self.repeat), ("mask", mask.is_some())];
         let asked: Vec<&str> = tasks.iter().filter(|(_, asked)| *asked).map(|(name, _)| *name).collect();
         let contradiction = |found: &str, expected: &str, remedy| Err(invalid("prompt", found.into(), expected.into(), remedy));
         match asked.as_slice() {
@@ -134,10 +198,10 @@ impl<S> PromptParts<S> {
                 let found = format!("both {first} and {second}");
                 return contradiction(&found, "one of extend, connect, loop and mask", "make one clip after the other");
             }
-            [one] if self.video.is_none() => {
+            [one] if video.is_none() => {
                 return contradiction(&format!("{one} without a video"), "the clip that it is about", "give the clip as `video`");
             }
-            _ if self.video.is_some() && !self.images.is_empty() => {
+            _ if video.is_some() && !images.is_empty() => {
                 return contradiction("both images and a video", "either of them", "leave one of them out");
             }
             _ => {}
@@ -149,15 +213,18 @@ impl<S> PromptParts<S> {
     }
 }
 
+impl<S> Default for Given<S> {
+    fn default() -> Self {
+        Self { images: Vec::new(), video: None, connect: None, mask: None }
+    }
+}
+
 impl<S> Default for PromptParts<S> {
     fn default() -> Self {
         Self {
-            images: Vec::new(),
-            video: None,
+            given: Given::default(),
             extend: None,
-            connect: None,
             repeat: false,
-            mask: None,
             strength: None,
             overlap: OVERLAP_FRAMES,
             window: None,
@@ -174,11 +241,19 @@ mod tests {
 
     /// Sources are white clips of so many frames.
     fn conditioning(parts: &PromptParts<usize>) -> Result<Conditioning> {
-        parts.conditioning(TIMELINE, &mut |frames, most| Ok(vec![vec![255; 4]; most.min(*frames)]))
+        parts.conditioning(TIMELINE, &mut |frames, wanted| Ok(vec![vec![255; 4]; wanted.frames.min(*frames)]))
     }
 
-    fn with_video() -> PromptParts<usize> {
-        PromptParts { video: Some(20), ..PromptParts::default() }
+    fn with(given: Given<usize>) -> PromptParts<usize> {
+        PromptParts { given, ..PromptParts::default() }
+    }
+
+    fn images(images: &[(ImagePlace, usize)]) -> PromptParts<usize> {
+        with(Given { images: images.to_vec(), ..Given::default() })
+    }
+
+    fn video() -> Given<usize> {
+        Given { video: Some(20), ..Given::default() }
     }
 
     #[test]
@@ -187,31 +262,33 @@ mod tests {
         for (name, parts, plan, lengths) in [
             (
                 "first and last",
-                PromptParts { images: vec![(ImagePlace::Frame(0), 1), (ImagePlace::Last, 1)], ..PromptParts::default() },
+                images(&[(ImagePlace::First, 1), (ImagePlace::Last, 1)]),
                 tasks::keyframes(TIMELINE, &[(0, 0), (16, 1)].map(|(frame, clip)| Keyframe { frame, clip, noise: CLEAN })),
                 vec![1, 1],
             ),
             (
                 "keyframe",
-                PromptParts { images: vec![(ImagePlace::Frame(8), 1)], strength: Some(0.9), ..PromptParts::default() },
+                PromptParts { strength: Some(0.9), ..images(&[(ImagePlace::Frame(8), 1)]) },
                 tasks::keyframes(TIMELINE, &[Keyframe { frame: 8, clip: 0, noise: 100 }]),
                 vec![1],
             ),
             (
                 "extend",
-                PromptParts { extend: Some(Direction::Backward), overlap: 6, ..with_video() },
+                PromptParts { extend: Some(Direction::Backward), overlap: 6, ..with(video()) },
                 tasks::extend(5, 3, Direction::Backward, CLEAN),
                 vec![20],
             ),
-            ("connect", PromptParts { connect: Some(9), ..with_video() }, tasks::connect(5, [2, 2], CLEAN), vec![20, 9]),
-            ("loop", PromptParts { repeat: true, ..with_video() }, tasks::repeat(5, [2, 2], CLEAN), vec![20]),
-            ("edit", with_video(), tasks::edit(5, noise(0.4)), vec![17]),
-            ("mask", PromptParts { mask: Some(1), strength: Some(0.3), ..with_video() }, tasks::edit(5, CLEAN), vec![17]),
+            ("connect", with(Given { connect: Some(9), ..video() }), tasks::connect(5, [2, 2], CLEAN), vec![20, 9]),
+            ("loop", PromptParts { repeat: true, ..with(video()) }, tasks::repeat(5, [2, 2], CLEAN), vec![20]),
+            ("edit", with(video()), tasks::edit(5, noise(0.4)), vec![17]),
+            ("mask", PromptParts { strength: Some(0.3), ..with(Given { mask: Some(1), ..video() }) }, tasks::edit(5, CLEAN), vec![17]),
         ] {
             let found = conditioning(&parts).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(found.plan.as_ref(), Some(&plan.expect("possible")), "{name}");
             assert_eq!(found.lengths(), lengths, "{name}");
-            assert_eq!(found.mask.map(|mask| (mask.noise, mask.frames)), parts.mask.map(|_| (700, vec![vec![255]])), "{name}");
+            let planned = parts.planned(TIMELINE, &|frames, most| Ok::<_, Error>(most.min(*frames)));
+            assert_eq!(planned.unwrap_or_else(|error| panic!("{name}: {error}")), found.plan, "{name}, without pixels");
+            assert_eq!(found.mask.map(|mask| (mask.noise, mask.frames)), parts.given.mask.map(|_| (700, vec![vec![255]])), "{name}");
         }
         assert_eq!(conditioning(&PromptParts::default()).expect("text alone"), Conditioning::default(), "nothing given");
     }
@@ -233,14 +310,14 @@ mod tests {
     fn contradictions_say_what_they_are() {
         let image = vec![(ImagePlace::Last, 1)];
         for (parts, expected) in [
-            (PromptParts { mask: Some(1), ..PromptParts::default() }, "mask without a video"),
-            (PromptParts { extend: Some(Direction::Forward), images: image.clone(), ..PromptParts::default() }, "extend without a video"),
-            (PromptParts { images: image, ..with_video() }, "both images and a video"),
-            (PromptParts { connect: Some(9), repeat: true, ..with_video() }, "both connect and loop"),
-            (PromptParts { repeat: true, mask: Some(1), ..with_video() }, "both loop and mask"),
-            (PromptParts { overlap: 0, ..with_video() }, "overlap"),
-            (PromptParts { strength: Some(1.5), ..with_video() }, "strength"),
-            (PromptParts { images: vec![(ImagePlace::Frame(17), 1)], ..PromptParts::default() }, "keyframe"),
+            (with(Given { mask: Some(1), ..Given::default() }), "mask without a video"),
+            (PromptParts { extend: Some(Direction::Forward), ..images(&image) }, "extend without a video"),
+            (with(Given { images: image, ..video() }), "both images and a video"),
+            (PromptParts { repeat: true, ..with(Given { connect: Some(9), ..video() }) }, "both connect and loop"),
+            (PromptParts { repeat: true, ..with(Given { mask: Some(1), ..video() }) }, "both loop and mask"),
+            (PromptParts { overlap: 0, ..with(video()) }, "overlap"),
+            (PromptParts { strength: Some(1.5), ..with(video()) }, "strength"),
+            (images(&[(ImagePlace::Frame(17), 1)]), "keyframe"),
         ] {
             let error = conditioning(&parts).expect_err(expected);
             assert_eq!(error.code(), "invalid-conditioning", "{error}");

@@ -4,13 +4,18 @@ use super::{FramePlan, Joints, SourceFrame, Timeline, invalid};
 use crate::error::Result;
 
 /// Into which time a clip is extended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
     /// What comes after it.
     Forward,
     /// What came before it.
     Backward,
+}
+
+impl Direction {
+    /// The names of both.
+    pub const NAMES: [&'static str; 2] = ["forward", "backward"];
 }
 
 /// A still image at a point in time.

@@ -6,12 +6,12 @@ use super::decode::{decode_plan, decode_rgba};
 use super::encode::encode_rgba;
 use super::executables::Key;
 use super::text::{encode_ids, encoded_ids, padded, tokenize};
-use super::{Generated, MAX_STEPS, VideoPipeline};
+use super::{Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::models::family::NoiseLevels;
-use crate::request::GenerateRequest;
+use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
@@ -209,7 +209,7 @@ impl VideoPipeline {
     }
 
     /// The extents of the latents, if everything in the request is possible.
-    pub(super) fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
+    pub(crate) fn check(&self, request: &GenerateRequest) -> Result<LatentShape> {
         let channels = self.vae.latent_channels();
         let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
         request.guidance.check(channels)?;
@@ -217,6 +217,8 @@ impl VideoPipeline {
             let (found, expected) = (request.steps.to_string(), format!("1 to {MAX_STEPS}"));
             return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
         }
+        // The decoded clip, three floats for each pixel: less than what anything else needs, and known at once.
+        self.device.check_bytes("the clip", 12 * (request.width * request.height * request.frames) as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
             let expected = format!("{:?}", shape.dims());
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
@@ -225,7 +227,7 @@ impl VideoPipeline {
     }
 
     /// Thousandths of noise on each token, which the denoisers must be able to tell apart.
-    pub(super) fn token_noise(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Vec<u16>> {
+    pub(crate) fn token_noise(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Vec<u16>> {
         let noise = request.conditioning.token_noise(shape, self.compression)?;
         let uniform = self.experts.iter().any(|expert| expert.denoiser.noise_levels() == NoiseLevels::Uniform);
         if uniform && noise.windows(2).any(|pair| pair[0] != pair[1]) {

@@ -11,7 +11,7 @@ use crate::sampling::noise;
 
 impl VideoPipeline {
     /// The windows of a clip, if it can be made of them.
-    pub(super) fn windows(&self, request: &GenerateRequest, long: &Long) -> Result<Windows> {
+    pub(crate) fn windows(&self, request: &GenerateRequest, long: &Long) -> Result<Windows> {
         let invalid = |parameter: &str, found, expected: &str, remedy| {
             Err(Error::InvalidConditioning { parameter: parameter.into(), found, expected: expected.into(), remedy })
         };
@@ -77,7 +77,7 @@ impl VideoPipeline {
             Event::Step { step, steps, preview } => on_event(Event::Step { step: step + window * steps, steps: count * steps, preview }),
             Event::Text { .. } if window == 0 => on_event(event),
             Event::Decode { .. } if window + 1 == count => on_event(event),
-            Event::Text { .. } | Event::Decode { .. } => {}
+            _ => {}
         };
         self.continued(&own, before, cancel, on_window).await
     }
