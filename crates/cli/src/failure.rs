@@ -36,7 +36,7 @@ impl Failure {
     }
 
     pub(crate) fn interrupted() -> Self {
-        Self::new(Exit::Interrupted, "interrupted", "interrupted; no file was left behind")
+        Self::new(Exit::Interrupted, "interrupted", "interrupted; nothing unfinished was left behind")
     }
 
     /// Writes `error[code]: message` and the hint to standard error.

@@ -1,6 +1,7 @@
 //! `kinora generate`: a prompt becomes a file.
 
 use std::{
+    ffi::OsString,
     fs,
     hash::{BuildHasher as _, Hasher as _},
     io,
@@ -69,8 +70,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         let writing = Instant::now();
         let clips = made.into_iter().zip(tasks.iter().zip(&described));
         // One clip that fails does not stop the others from being written.
-        let written: Vec<Result<Value, Failure>> =
-            clips.map(|(made, (task, metadata))| task.write(metadata, made?, &mut renderer)).collect();
+        let written: Vec<Outcome> = clips.map(|(made, (task, metadata))| task.write(metadata, made?, &mut renderer)).collect();
         Ok::<_, Failure>((written, generate_ms, millis(writing)))
     });
     renderer.clear();
@@ -79,7 +79,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
 
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
     if console.verbose {
-        let encoder = written.iter().flatten().next().map_or("", |clip| clip["encoder"].as_str().unwrap_or_default());
+        let encoder = written.iter().flatten().next().map_or("", |(_, clip)| clip["encoder"].as_str().unwrap_or_default());
         eprintln!("device   {}\nmodel    {}\nencoder  {encoder}", device.name(), folder.display());
         for (stage, ms) in timings.as_object().into_iter().flatten() {
             eprintln!("{stage:<8} {ms} ms");
@@ -104,33 +104,41 @@ fn check_collisions(tasks: &[Task]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A clip that was written, or why not.
+type Outcome = Result<(PathBuf, Value), Failure>;
+
 /// The clips of a command that ran to its end: what was written, and which of them failed. `alone` is no batch.
-fn reported(clips: Vec<Result<Value, Failure>>, alone: bool, to_stdout: bool) -> Result<Report, Failure> {
+fn reported(clips: Vec<Outcome>, alone: bool, to_stdout: bool) -> Result<Report, Failure> {
     let count = clips.len();
-    let mut failure: Option<Failure> = None;
+    let mut failed: Vec<Failure> = Vec::new();
     let (mut paths, mut json) = (Vec::new(), Vec::new());
     for clip in clips {
         match clip {
-            Ok(clip) => {
-                paths.extend(clip["path"].as_str().map(str::to_owned));
+            Ok((path, clip)) => {
+                paths.push(path);
                 json.push(clip);
             }
             // Alone it is all there is to say.
-            Err(failed) if count == 1 => return Err(failed),
-            Err(failed) => {
-                json.push(failed.to_json());
-                failure = Some(match failure {
-                    None => failed,
-                    Some(first) => Failure { message: format!("{}\n{}", first.message, failed.message), ..first },
-                });
+            Err(failure) if count == 1 => return Err(failure),
+            Err(failure) => {
+                json.push(failure.to_json());
+                failed.push(failure);
             }
         }
     }
-    let failure = failure.map(|failed| {
-        let written = if paths.is_empty() { "none".to_owned() } else { paths.join(", ") };
-        Failure { message: format!("{}\n{} of {count} clips were written: {written}", failed.message, paths.len()), ..failed }
-    });
-    let text = if to_stdout { String::new() } else { paths.join("\n") };
+    let mut messages: Vec<_> = failed.iter().map(|failure| failure.message.clone()).collect();
+    messages.dedup();
+    let written: Vec<_> = paths.iter().map(|path| shown_path(path)).collect();
+    let written = if written.is_empty() { "none".to_owned() } else { written.join(", ") };
+    messages.push(format!("{} of {count} clips were written: {written}", paths.len()));
+    // The first decides how the command ends.
+    let failure = failed.into_iter().next().map(|first| Failure { message: messages.join("\n"), ..first });
+    // As it is, not as it is shown: scripts open it.
+    let mut text = OsString::new();
+    for path in paths.iter().filter(|_| !to_stdout) {
+        text.push(if text.is_empty() { "" } else { "\n" });
+        text.push(path);
+    }
     let json = match json.pop() {
         Some(one) if alone && count == 1 => one,
         last => json!({ "clips": json.into_iter().chain(last).collect::<Vec<_>>() }),
@@ -179,7 +187,7 @@ impl Task {
     }
 
     /// Writes the clip and returns what is known about it.
-    fn write(&self, metadata: &Metadata, generated: Generated, renderer: &mut Renderer<io::Stderr>) -> Result<Value, Failure> {
+    fn write(&self, metadata: &Metadata, generated: Generated, renderer: &mut Renderer<io::Stderr>) -> Outcome {
         let mut json = json!(metadata);
         let fps = FrameRate::from_f64(metadata.fps)?;
         let metadata =
@@ -209,7 +217,7 @@ impl Task {
                 Failure { message: format!("{}; the clip is written: `{}`", failure.message, written.path.display()), ..failure }
             })?;
         }
-        Ok(json)
+        Ok((written.path, json))
     }
 }
 

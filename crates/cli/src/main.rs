@@ -16,6 +16,7 @@ mod progress;
 mod run;
 
 use std::{
+    ffi::{OsStr, OsString},
     io::{IsTerminal as _, Write as _},
     panic,
     path::Path,
@@ -32,7 +33,7 @@ use crate::{
 
 /// What a subcommand found out, for both kinds of readers.
 struct Report {
-    text: String,
+    text: OsString,
     json: Value,
     /// What went wrong beside what was done.
     failure: Option<Failure>,
@@ -40,8 +41,8 @@ struct Report {
 
 impl Report {
     /// All went well.
-    fn new(text: String, json: Value) -> Self {
-        Self { text, json, failure: None }
+    fn new(text: impl Into<OsString>, json: Value) -> Self {
+        Self { text: text.into(), json, failure: None }
     }
 }
 
@@ -72,7 +73,7 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
         Command::Generate(args) => generate::generate(args, console),
         Command::Eval(args) => {
             let json = run::eval(args)?;
-            Ok(Report::new(args.outputs.display().to_string(), json))
+            Ok(Report::new(args.outputs.as_os_str(), json))
         }
         Command::Models(ModelsCommand::List) => Ok(list_models()),
         Command::Models(ModelsCommand::Info { model }) => {
@@ -107,13 +108,18 @@ fn print(report: &Report, console: &ConsoleArgs) -> Result<(), Failure> {
             writeln!(stdout, "{json}")
         }
         false if report.text.is_empty() => Ok(()),
-        false => writeln!(stdout, "{}", report.text),
+        false => stdout.write_all(&printed(&report.text)).and_then(|()| writeln!(stdout)),
     };
     match written.and_then(|()| stdout.flush()) {
         // `kinora … | head` closed the pipe on purpose.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::new(Exit::Output, "output-failed", format!("cannot write the result: {error}"))),
     }
+}
+
+/// Names of files as their bytes are, where files have names of bytes.
+fn printed(text: &OsStr) -> Vec<u8> {
+    if cfg!(unix) { text.as_encoded_bytes().to_vec() } else { text.to_string_lossy().into_owned().into_bytes() }
 }
 
 /// Colours on standard error, by --color, then `NO_COLOR`, `CLICOLOR_FORCE` and the terminal.

@@ -2,7 +2,7 @@
 
 use std::{env, path::Path};
 
-use kinora_media::FrameRate;
+use kinora_media::{FrameRate, Place};
 use kinora_runtime::{
     AdapterInfo, AdapterSelect, Device, Error, Options, Preset, WeightFormat,
     eval::EvalRequest,
@@ -127,12 +127,14 @@ pub(crate) fn latents_file(generated: &Generated) -> Result<Vec<u8>, Failure> {
 
 /// Runs one component over the tensors of a file and writes the results; returns their names and shapes.
 pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
+    // Known before the work; results replace what is there, as they always did.
+    let outputs = Place::open(&args.outputs, true)?;
     let request = EvalRequest {
         model: args.model.clone(),
         component: args.component.clone(),
         operation: args.op.clone(),
         inputs: args.inputs.clone(),
-        outputs: args.outputs.clone(),
+        outputs: outputs.target().to_owned(),
         format: weight_format(args.dtype),
     };
     let device = open_device(&args.device)?;

@@ -113,7 +113,8 @@ fn two_runs_for_one_name_never_both_have_it() -> Outcome {
 #[test]
 fn names_that_are_no_unicode_work() -> Outcome {
     let folder = Folder::new("bytes")?;
-    let made = folder.command(&[OsStr::new("-o"), OsStr::from_bytes(b"\xe9.png"), OsStr::new("--json")]).output()?;
+    let made =
+        folder.command(&[OsStr::new("-o"), OsStr::from_bytes(b"\xe9.png"), OsStr::new("--json"), OsStr::new("--frames=1")]).output()?;
     assert_eq!(made.status.code(), Some(0), "{}", said(&made));
     let json: serde_json::Value = serde_json::from_slice(&made.stdout)?;
     assert_eq!(json["path"], "\u{fffd}.png", "shown as what it is not");
@@ -122,6 +123,10 @@ fn names_that_are_no_unicode_work() -> Outcome {
     let made = folder.command(&words.map(OsStr::from_bytes)).arg("--seed=7").output()?;
     assert_eq!(made.status.code(), Some(0), "{}", said(&made));
     assert!(folder.0.join(OsStr::from_bytes(b"\xe8-8.gif")).is_file(), "a variation");
+    assert_eq!(made.stdout, b"\xe8-7.gif\n\xe8-8.gif\n", "printed as they are, for scripts");
+    let words: [&[u8]; 4] = [b"--keyframe", b"0=\xe9.png", b"-o", b"k.gif"];
+    let made = folder.command(&words.map(OsStr::from_bytes)).arg("-q").output()?;
+    assert_eq!(made.status.code(), Some(0), "{}", said(&made));
     Ok(())
 }
 

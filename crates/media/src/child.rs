@@ -19,8 +19,9 @@ const MESSAGE_BYTES: usize = 64 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 /// How often to look whether a program has ended or is to be ended.
 const TICK: Duration = Duration::from_millis(5);
-/// What a program wrote arrives within this time after its end, even if something it started keeps the pipe open.
+/// How long to wait for the end of the output of a program that has ended, before and after what it left behind is ended.
 const REST: Duration = Duration::from_millis(300);
+const LAST_REST: Duration = Duration::from_secs(5);
 
 /// Programs that run now, to be ended with this process.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -180,10 +181,10 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
             return Err(Problem::Silent { limit: limits.silence });
         }
     };
-    // What is still in the pipe belongs to it.
-    let ended = Instant::now();
+    // What is still in the pipe belongs to it. What it started and left behind may keep the pipe open, and is ended too.
+    let mut patience = REST;
     while status.is_some() {
-        match from_child.recv_timeout(REST.saturating_sub(ended.elapsed())) {
+        match from_child.recv_timeout(patience) {
             Ok(bytes) => {
                 heard += bytes.len() as u64;
                 if heard > limits.output_bytes {
@@ -192,6 +193,10 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
                 if !talk.output(&bytes) {
                     break;
                 }
+            }
+            Err(RecvTimeoutError::Timeout) if patience == REST => {
+                running.end();
+                patience = LAST_REST;
             }
             Err(_) => break,
         }

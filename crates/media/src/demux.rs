@@ -2,15 +2,19 @@
 //! comes through the pipe.
 
 use std::{
+    env,
     ffi::OsString,
+    fs::File,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::{
-    Error, Need, Part, Result, Taken,
+    Error, Need, Part, Result, Taken, avif,
     child::{self, Ended, Limits, Talk},
     ffmpeg::{WORK, file_argument},
+    files::{Partial, file_error},
     fit::Shape,
     sample::Kept,
 };
@@ -30,6 +34,8 @@ pub(crate) struct Demuxed {
     /// As far as ffmpeg says it.
     pub(crate) shape: Option<Shape>,
     has_alpha: bool,
+    /// The file with its alpha channel as the picture, where ffmpeg does not find it by itself.
+    alpha: Option<Vec<u8>>,
     /// The decoder to ask for where ffmpeg's own drops the alpha channel.
     decoder: Option<&'static str>,
     duration_s: Option<f64>,
@@ -57,10 +63,12 @@ impl Demuxed {
             _ => None,
         };
         let turned = said.lines().any(|line| line.contains("rotation of") && (line.contains("90.00") || line.contains("270.00")));
+        let alpha = if has_alpha(stream) { None } else { alpha_of(path) };
         Ok(Self {
             path: path.to_owned(),
             shape: shape(stream, turned),
-            has_alpha: decoder.is_some() || has_alpha(stream),
+            has_alpha: decoder.is_some() || alpha.is_some() || has_alpha(stream),
+            alpha,
             decoder,
             duration_s: duration(said),
             program,
@@ -102,7 +110,17 @@ impl Demuxed {
             // What was passed over counts as cut.
             kept.cut();
         }
-        command.arg("-i").arg(file_argument(&self.path)).args(self.output(need, sampled));
+        command.arg("-i").arg(file_argument(&self.path));
+        let alpha = self.alpha.as_ref().map(|alpha| {
+            let file = Partial::create(&env::temp_dir().join("alpha.avif"))?;
+            file.file().write_all(alpha).map_err(|source| file_error("write", file.path(), source))?;
+            Ok::<_, Error>(file)
+        });
+        let alpha = alpha.transpose()?;
+        if let Some(alpha) = &alpha {
+            command.arg("-i").arg(file_argument(alpha.path()));
+        }
+        command.args(self.output(need, sampled));
         let channels = if self.has_alpha { 4 } else { 3 };
         let frame_bytes = need.width as usize * need.height as usize * channels;
         let mut frames = Frames { frame_bytes, has_alpha: self.has_alpha, background: need.background, rest: Vec::new(), kept };
@@ -137,10 +155,25 @@ impl Demuxed {
             "rgb24"
         };
         filters.push(format!("scale=w={width}:h={height}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp,format={format}"));
-        let filters = filters.join(",");
-        let words = ["-map", "0:v:0", "-vf", &filters, "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", format, "pipe:1"];
+        let source = if self.alpha.is_some() { "[1:v:0]format=gray[alpha];[0:v:0][alpha]alphamerge," } else { "[0:v:0]" };
+        let filters = format!("{source}{}[frames]", filters.join(","));
+        let words = ["-filter_complex", &filters, "-map", "[frames]", "-f", "rawvideo", "-pix_fmt", format, "pipe:1"];
         words.into_iter().map(OsString::from).collect()
     }
+}
+
+/// The alpha channel of a still image whose container keeps it apart.
+fn alpha_of(path: &Path) -> Option<Vec<u8>> {
+    /// More than any AVIF of a size that is read.
+    const MOST_BYTES: u64 = 64 << 20;
+    let file = File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    (&file).take(16).read_to_end(&mut bytes).ok()?;
+    if !avif::is_image_file(&bytes) || file.metadata().ok()?.len() > MOST_BYTES {
+        return None;
+    }
+    file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    avif::alpha_as_picture(&bytes)
 }
 
 struct Nothing;

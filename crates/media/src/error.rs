@@ -169,7 +169,9 @@ impl Error {
             Self::File { .. } => "check that the folder exists, is writable and has space",
             Self::Encoder { format: "mp4", .. } => "set KINORA_FFMPEG= (empty) to use the built-in encoder, or write .gif or .apng",
             Self::NeedsFile { .. } => "give a file name or a pattern like frame-%04d.png",
-            Self::UnknownInput { .. } => "convert the file to one of these; the command reads other clips where ffmpeg is installed",
+            Self::UnknownInput { .. } => {
+                "convert the file to one of these; the command reads other files, not pipes, where ffmpeg is installed"
+            }
             Self::NotAnImage { .. } => "give it as `video` to use a clip",
             Self::Decode { .. } => "check that the file opens in an image viewer or player",
             Self::TooLarge { .. } => "scale the file down or cut it first; it is fitted to the size of the video anyway",

@@ -26,6 +26,7 @@
 //! ```
 
 mod apng;
+mod avif;
 pub mod child;
 mod clip;
 mod decode;

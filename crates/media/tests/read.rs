@@ -324,7 +324,9 @@ fn alpha_and_the_shape_of_pixels_survive_ffmpeg() -> Outcome {
     ffmpeg(&folder, "-loop 1 -i a.png -t 1 -r 10 -c:v libvpx-vp9 -pix_fmt yuva420p -crf 4 -b:v 0 a.webm")?;
     ffmpeg(&folder, "-loop 1 -i a.png -t 1 -r 10 -c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le a.mov")?;
     ffmpeg(&folder, "-i a.png -pix_fmt rgba a.tiff")?;
-    for name in ["a.webm", "a.mov", "a.tiff"] {
+    // By Pillow: a 64×64 picture like the one above, saved as AVIF; this ffmpeg reads it, but does not write its alpha channel.
+    fs::write(folder.0.join("a.avif"), include_bytes!("data/transparent_half.avif"))?;
+    for name in ["a.webm", "a.mov", "a.tiff", "a.avif"] {
         let source = Source::open(&folder.0.join(name))?;
         let frame = source.take(&need(32, Part::First(1))?)?.frames.remove(0);
         let [left, right] = [4, 28].map(|x: usize| [frame[(16 * 32 + x) * 4], frame[(16 * 32 + x) * 4 + 2]]);
@@ -352,6 +354,42 @@ fn what_has_no_end_is_not_read_to_it() -> Outcome {
         assert_eq!((taken.frames.len(), taken.is_cut), (3, true), "{part:?}");
     }
     assert_eq!(source.frames_at(FrameRate::from_f64(12.0)?, 17)?, 17);
+    Ok(())
+}
+
+/// A hang or a panic would fail the test; whether a damaged file still shows something is its own business.
+#[test]
+fn damaged_files_of_every_format_are_no_panic() -> Outcome {
+    let mut jpeg = Vec::new();
+    DynamicImage::from(RgbImage::from_fn(24, 16, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 77])))
+        .write_to(&mut Cursor::new(&mut jpeg), ImageFormat::Jpeg)?;
+    let mut files = vec![animated_webp(false)?, animated_webp(true)?, jpeg];
+    for format in [Format::Gif, Format::Apng, Format::Y4m] {
+        files.push(encoded(format)?);
+    }
+    let mut state = 15u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut refused = 0;
+    for file in &files {
+        let mut damaged: Vec<Vec<u8>> = (0..file.len()).step_by(3).map(|cut| file[..cut].to_vec()).collect();
+        for _ in 0..400 {
+            let mut bytes = file.clone();
+            for _ in 0..=random(3) {
+                let (at, value) = (random(bytes.len()), random(256) as u8);
+                // Single bits, whole bytes, and what overflows.
+                bytes[at] = [bytes[at] ^ (1 << (value % 8)), value, 0, 255][random(4)];
+            }
+            damaged.push(bytes);
+        }
+        for bytes in damaged {
+            let read = Source::decode(bytes).and_then(|source| source.take(&need(8, Part::Last(3))?));
+            refused += usize::from(read.is_err_and(|error| error.hint().is_some()));
+        }
+    }
+    assert!(refused > 1000, "{refused} of some 3,000 damaged files are refused with a remedy");
     Ok(())
 }
 

@@ -1,8 +1,11 @@
 //! Arguments for what is given besides text: images, clips, masks.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
-use clap::{ArgGroup, Args};
+use clap::{
+    ArgGroup, Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use kinora_runtime::{conditioning::Direction, request::Colour};
 
 /// Images and clips are read as png, apng, jpeg, webp, gif, y4m, name-%04d.png or a folder of png, and through ffmpeg if
@@ -18,7 +21,7 @@ pub(crate) struct GivenArgs {
     #[arg(help_heading = "Prompt", long, value_name = "FILE")]
     pub(crate) last_image: Option<PathBuf>,
     /// Image at frame N of the clip, from 0; may be repeated
-    #[arg(help_heading = "Prompt", long, value_name = "N=FILE", value_parser = parse_keyframe)]
+    #[arg(help_heading = "Prompt", long, value_name = "N=FILE", value_parser = keyframe())]
     pub(crate) keyframe: Vec<(usize, PathBuf)>,
     /// Clip to change as the prompt says, or to extend, connect or loop; sampled at the model's frame rate
     #[arg(help_heading = "Prompt", long, value_name = "FILE")]
@@ -50,10 +53,29 @@ pub(crate) struct GivenArgs {
     pub(crate) background: Option<Colour>,
 }
 
-fn parse_keyframe(text: &str) -> Result<(usize, PathBuf), String> {
-    let wrong = || format!("`{text}` is not a keyframe; expected N=FILE, like 8=cat.png");
-    let (frame, file) = text.split_once('=').ok_or_else(wrong)?;
-    Ok((frame.parse().map_err(|_| wrong())?, PathBuf::from(Some(file).filter(|f| !f.is_empty()).ok_or_else(wrong)?)))
+fn keyframe() -> impl TypedValueParser<Value = (usize, PathBuf)> {
+    OsStringValueParser::new().try_map(|text| parse_keyframe(&text))
+}
+
+fn parse_keyframe(text: &OsStr) -> Result<(usize, PathBuf), String> {
+    let wrong = || format!("`{}` is not a keyframe; expected N=FILE, like 8=cat.png", text.display());
+    let equals = text.as_encoded_bytes().iter().position(|byte| *byte == b'=').ok_or_else(wrong)?;
+    let frame = str::from_utf8(&text.as_encoded_bytes()[..equals]).ok().and_then(|frame| frame.parse().ok());
+    let file = behind(text, equals).filter(|file| !file.as_os_str().is_empty());
+    Ok((frame.ok_or_else(wrong)?, file.ok_or_else(wrong)?))
+}
+
+/// What stands behind a byte of a name.
+#[cfg(unix)]
+fn behind(text: &OsStr, at: usize) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    Some(PathBuf::from(OsStr::from_bytes(&text.as_bytes()[at + 1..])))
+}
+
+/// What stands behind a byte of a name, which must be Unicode here.
+#[cfg(not(unix))]
+fn behind(text: &OsStr, at: usize) -> Option<PathBuf> {
+    text.to_str().map(|text| PathBuf::from(&text[at + 1..]))
 }
 
 #[cfg(test)]
