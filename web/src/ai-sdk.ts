@@ -79,7 +79,11 @@ export function createKinora(options: Omit<LoadOptions, 'model' | 'signal'> = {}
       provider: 'kinora',
       modelId,
       maxVideosPerCall: MOST_AT_ONCE,
-      doGenerate: async (call) => generate(await orAborted(load(modelId), call.abortSignal), modelId, call),
+      doGenerate: async (call) => {
+        // Nothing is loaded for nothing.
+        call.abortSignal?.throwIfAborted();
+        return generate(await orAborted(load(modelId), call.abortSignal), modelId, call);
+      },
     }),
     async dispose() {
       const models = [...loaded.values()];
