@@ -16,8 +16,8 @@ self.addEventListener('activate', (event) => event.waitUntil(tidy().then(() => s
 
 self.addEventListener('fetch', (event) => {
   const { method, headers } = event.request;
-  // A part of a file is no file: let the network answer.
-  if (method === 'GET' && !headers.has('range')) event.respondWith(answer(event));
+  // A part of a file is no file: let the network answer. Films are asked for from their start to their end.
+  if (method === 'GET' && ['bytes=0-', null].includes(headers.get('range'))) event.respondWith(answer(event));
 });
 
 /** The page from the network if there is one, so that a new version is seen at once; its files have hashes in their names. */

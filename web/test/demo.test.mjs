@@ -114,6 +114,45 @@ test('a visitor who makes nothing fetches neither the WASM nor the model nor wha
   }
 });
 
+test('the page opens with moving clips, and its button stops what it began', { timeout: 120_000 }, async () => {
+  const page = await visit();
+  const playing = () => page.evaluate(() => [...document.querySelectorAll('video')].map(({ paused, currentTime }) => !paused && currentTime));
+  await page.waitForFunction(() => [...document.querySelectorAll('video')].every(({ paused, currentTime }) => !paused && currentTime > 0), null, { timeout: 20_000 });
+  assert.equal((await playing()).length, 7, 'six clips, one of them on the stage');
+  await page.click('#shows li:nth-child(2) button');
+  assert.match(await page.inputValue('#prompt'), /^an octopus/);
+  assert.match(await page.textContent('#caption'), /^an octopus/);
+  assert.equal(await page.inputValue('#seed'), '3');
+  assert.equal(await focused(page), 'generate');
+  await page.click('#generate');
+  await stateIs(page, 'loading');
+  assert.match(await page.textContent('#generate'), /^Stop \(/);
+  assert.ok(await page.evaluate(() => document.querySelector('kinora-video').hasAttribute('data-waiting')), 'the sample is no picture of what is being made');
+  await page.click('#generate');
+  await stateIs(page, 'empty');
+  assert.equal(await page.textContent('#generate'), 'Generate');
+  assert.ok(await page.evaluate(() => !document.querySelector('kinora-video').hasAttribute('data-waiting')));
+  await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('Downloads'));
+
+  await page.click('#count');
+  await page.fill('#filter', 'kraken');
+  assert.deepEqual(await page.locator('#vocabulary button:visible').allTextContents(), ['octopus']);
+  await assertAccessible(page, 'everything it knows');
+  await page.context().close();
+
+  const calm = await visit({ reducedMotion: 'reduce' });
+  await calm.waitForTimeout(500);
+  assert.ok(await calm.evaluate(() => [...document.querySelectorAll('video')].every(({ paused }) => paused)), 'nothing moves for those who want it so');
+  await calm.context().close();
+
+  const phone = await visit({ viewport: { width: 390, height: 844 } });
+  for (const id of ['prompt', 'generate']) {
+    const { y, height } = await phone.locator(`#${id}`).boundingBox();
+    assert.ok(y >= 0 && y + height <= 844, `${id} is above the fold: ${y} to ${y + height}`);
+  }
+  await phone.context().close();
+});
+
 test('everything can be done with the keyboard', { timeout: 300_000 }, async () => {
   const page = await visit();
   await page.keyboard.press('Tab');

@@ -2,15 +2,15 @@
 
 import { KinoraError, type PromptParts, type Video, type VideoType } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
-import sample from './assets/sample.webp';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
 import { givenParts, watchFiles } from './given.js';
 import { DEFAULT_FRAMES, lengthOf, piecesOf, showLengths } from './lengths.js';
 import { showMachine } from './machine.js';
 import { forget, watched, workOffline } from './offline.js';
-import { fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
+import { DEFAULTS, fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { closeRegion, openRegion, regionMask } from './region.js';
+import { play, showClips, shows, type Show } from './shows.js';
 import { showSnippets } from './snippets.js';
 import { anySentence, article, any, colors, sentence, subjectOf, subjects } from './vocabulary.js';
 
@@ -18,12 +18,11 @@ const TITLE = document.title;
 const NUM_EXAMPLES = 3;
 /** Frames of the built-in model come in such groups, after a first one. */
 const FRAME_STEP = 4;
-/** Of assets/sample.webp. */
-const SAMPLE_PROMPT = 'a rocket flying on a blue background';
 
 const clip = byId('clip', KinoraVideo);
 const form = byId('form', HTMLFormElement);
 const prompt = byId('prompt', HTMLTextAreaElement);
+const button = byId('generate', HTMLButtonElement);
 const wording = form.elements.namedItem('expand') as RadioNodeList;
 const notice = byId('notice', HTMLElement);
 const actions = byId('actions', HTMLElement);
@@ -46,6 +45,9 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
   notice.textContent = '';
   closeRegion();
   caption(captionOf([first, ...then]));
+  // Whatever is on show was made from something else.
+  clip.toggleAttribute('data-waiting', true);
+  showWork('starting');
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
   await watched();
@@ -76,10 +78,20 @@ function caption(prompt: string, details = ''): void {
   byId('details', HTMLElement).textContent = details;
 }
 
-function presentSample(): void {
-  clip.setAttribute('poster', sample);
-  clip.setAttribute('alt', `Sample: ${SAMPLE_PROMPT}`);
-  caption(SAMPLE_PROMPT, 'A sample: the first frame');
+/** The button stops what runs and says how far it is; without `doing` it begins. */
+function showWork(doing?: string, fraction = 0): void {
+  button.textContent = doing === undefined ? 'Generate' : `Stop (${doing})`;
+  button.classList.toggle('working', doing !== undefined);
+  button.style.setProperty('--done', `${Math.round(fraction * 100)}%`);
+  if (doing === undefined) clip.removeAttribute('data-waiting');
+  // What it costs was said before.
+  else byId('cost', HTMLElement).textContent = '';
+}
+
+function presentSample(show: Show = shows[0]): void {
+  play(byId('sample', HTMLVideoElement), show);
+  clip.setAttribute('alt', `Sample: ${show.prompt}`);
+  caption(show.prompt, 'A sample, made by this model');
 }
 
 function recipeOfVideo({ metadata }: Video): Recipe {
@@ -111,14 +123,23 @@ function present(video: Video, ms?: number): void {
   clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
 }
 
-clip.addEventListener('load-progress', ({ detail }) => (document.title = `${Math.round(detail.fraction * 100)} % loaded – Kinora`));
-clip.addEventListener('step', ({ detail }) => (document.title = `${Math.round(detail.fraction * 100)} % – Kinora`));
+clip.addEventListener('load-progress', ({ detail: { fraction } }) => {
+  document.title = `${Math.round(fraction * 100)} % loaded – Kinora`;
+  showWork(`loading, ${Math.round(fraction * 100)} %`, fraction);
+});
+clip.addEventListener('step', ({ detail: { fraction, etaMs } }) => {
+  document.title = `${Math.round(fraction * 100)} % – Kinora`;
+  showWork(`about ${Math.max(1, Math.round(etaMs / 1e3))} s left`, fraction);
+});
+clip.addEventListener('preview', () => clip.removeAttribute('data-waiting'));
 clip.addEventListener('cancel', () => {
   document.title = TITLE;
+  showWork();
+  void showMachine();
   if (clip.video) return present(clip.video);
   presentSample();
   // The button that has the focus goes away, and without a clip there is none to take its place.
-  if (clip.matches(':focus-within')) byId('generate', HTMLButtonElement).focus();
+  if (clip.matches(':focus-within')) button.focus();
 });
 clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }) => {
   if (originalPrompt === undefined) return;
@@ -130,8 +151,13 @@ clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }
   notice.textContent = `“${originalPrompt}” became “${expanded}”. Edit it and generate again.`;
 });
 clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
-clip.addEventListener('error', () => (document.title = `Failed – Kinora`));
+clip.addEventListener('error', () => {
+  document.title = `Failed – Kinora`;
+  showWork();
+  void showMachine();
+});
 clip.addEventListener('done', ({ detail: video }) => {
+  showWork();
   document.title = `Ready – Kinora`;
   present(video, performance.now() - begun);
   addToGallery(video, () => {
@@ -153,6 +179,7 @@ window.addEventListener('focus', () => {
 
 form.addEventListener('submit', (event) => {
   event.preventDefault();
+  if (event.submitter === button && (clip.state === 'loading' || clip.state === 'generating')) return clip.cancel();
   // The element shows what went wrong.
   generate(givenParts()).catch(() => undefined);
 });
@@ -164,7 +191,7 @@ prompt.addEventListener('keydown', (event) => {
 
 function hint(): void {
   const known = prompt.value.trim() === '' || subjectOf(prompt.value);
-  byId('hint', HTMLElement).textContent = known ? '' : 'The model knows none of these words as an object. Expect one that it knows, or a blur.';
+  byId('hint', HTMLElement).textContent = known ? '' : 'It has never seen any of these things. Expect the closest one that it knows, or a blur.';
 }
 prompt.addEventListener('input', hint);
 
@@ -194,25 +221,30 @@ function showExamples(): void {
   byId('examples', HTMLElement).replaceChildren(...examples, more);
 }
 
-byId('vocabulary', HTMLElement).append(
-  ...subjects.map((subject) => {
-    const chip = make('button', subject.name, { type: 'button', class: 'chip' });
-    chip.addEventListener('click', () => write(sentence(subject, any(subject.motions), any(colors))));
-    return chip;
-  }),
-);
+byId('count', HTMLElement).textContent = `${subjects.length} things`;
+const words = subjects.map((subject) => {
+  const chip = make('button', subject.name, { type: 'button', class: 'chip' });
+  chip.addEventListener('click', () => write(sentence(subject, any(subject.motions), any(colors))));
+  return { chip, names: [subject.name, ...subject.synonyms].join(' ').toLowerCase() };
+});
+byId('vocabulary', HTMLElement).append(...words.map(({ chip }) => chip));
+byId('filter', HTMLInputElement).addEventListener('input', ({ target }) => {
+  const wanted = (target as HTMLInputElement).value.trim().toLowerCase();
+  for (const { chip, names } of words) chip.hidden = !names.includes(wanted);
+});
+byId('count', HTMLElement).addEventListener('click', () => (byId('words', HTMLDetailsElement).open = true));
 
 /** Runs a button's work once at a time and says if it failed. */
-function onClick(button: HTMLButtonElement, work: () => Promise<string>): void {
-  button.addEventListener('click', async () => {
-    if (button.getAttribute('aria-busy') === 'true') return;
-    button.setAttribute('aria-busy', 'true');
+function onClick(clicked: HTMLButtonElement, work: () => Promise<string>): void {
+  clicked.addEventListener('click', async () => {
+    if (clicked.getAttribute('aria-busy') === 'true') return;
+    clicked.setAttribute('aria-busy', 'true');
     try {
       notice.textContent = await work();
     } catch (error) {
       notice.textContent = error instanceof KinoraError ? [error.message, error.hint].filter(Boolean).join('; ') : String(error);
     }
-    button.removeAttribute('aria-busy');
+    clicked.removeAttribute('aria-busy');
   });
 }
 
@@ -270,12 +302,21 @@ window.addEventListener('hashchange', readAddress);
 workOffline();
 showLengths();
 presentSample();
+showClips((show) => {
+  clip.video = undefined;
+  fillForm(form, { ...DEFAULTS, prompt: show.prompt, seed: show.seed });
+  hint();
+  presentSample(show);
+  actions.hidden = true;
+  clip.scrollIntoView({ block: 'nearest' });
+  button.focus();
+});
 readAddress();
 showExamples();
 showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });
 const support = await showMachine();
 byId('expand-browser', HTMLElement).hidden = support.languageModel === 'unavailable';
 if (!support.ok) {
-  byId('generate', HTMLButtonElement).disabled = true;
+  button.disabled = true;
   byId('cost', HTMLElement).replaceChildren(`${support.message} `, make('a', 'What to do', { href: '#machine' }));
 }
