@@ -19,20 +19,8 @@ use crate::error::{Error, Result};
 pub struct Encoding {
     /// Ids, special tokens included.
     pub ids: Vec<u32>,
-    /// 1 for every token of the prompt, 0 for padding; as long as `ids`.
-    pub attention_mask: Vec<u8>,
     /// Whether the end of the prompt was cut off.
     pub truncated: bool,
-}
-
-impl Encoding {
-    /// Appends `pad_id` with mask 0 up to `len` tokens.
-    pub fn pad(&mut self, len: usize, pad_id: u32) {
-        if len > self.ids.len() {
-            self.ids.resize(len, pad_id);
-            self.attention_mask.resize(len, 0);
-        }
-    }
 }
 
 /// A `WordPiece`, Unigram or byte-pair tokenizer.
@@ -236,7 +224,7 @@ impl Tokenizer {
         let truncated = prompt.len() > room;
         prompt.truncate(room);
         let ids = [self.before.as_slice(), &prompt, &self.after].concat();
-        Encoding { attention_mask: vec![1; ids.len()], ids, truncated }
+        Encoding { ids, truncated }
     }
 
     fn encode_text(&self, text: &str, first: bool, ids: &mut Vec<u32>) {
