@@ -229,15 +229,7 @@ impl VideoPipeline {
     /// Thousandths of noise on each token, which the denoisers must be able to tell apart.
     pub(crate) fn token_noise(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Vec<u16>> {
         let noise = request.conditioning.token_noise(shape, self.compression)?;
-        let uniform = self.experts.iter().any(|expert| expert.denoiser.noise_levels() == NoiseLevels::Uniform);
-        if uniform && noise.windows(2).any(|pair| pair[0] != pair[1]) {
-            return Err(Error::InvalidConditioning {
-                parameter: "given frames".into(),
-                found: "frames or regions that are given beside others that are not".into(),
-                expected: "the same noise everywhere, which is all this model can be told".into(),
-                remedy: "give a whole clip with a strength below 1, or use a model of images to video",
-            });
-        }
+        self.experts.iter().try_for_each(|expert| check_levels(&noise, expert.denoiser.noise_levels()))?;
         Ok(noise)
     }
 
@@ -289,6 +281,19 @@ impl VideoPipeline {
     }
 }
 
+/// Refuses noise that differs between tokens for a denoiser that is told one level.
+fn check_levels(noise: &[u16], levels: NoiseLevels) -> Result<()> {
+    if levels == NoiseLevels::PerToken || noise.windows(2).all(|pair| pair[0] == pair[1]) {
+        return Ok(());
+    }
+    Err(Error::InvalidConditioning {
+        parameter: "given frames".into(),
+        found: "frames or regions that are given beside others that are not".into(),
+        expected: "the same noise everywhere, which is all this model can be told".into(),
+        remedy: "give a whole clip with a strength below 1, or use a model of images to video",
+    })
+}
+
 /// Latents `[1, C, F, H, W]` of a plan with what is given in its place, 0 elsewhere.
 fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
     let [frames, height, width] = shape.grid;
@@ -322,6 +327,15 @@ mod tests {
     fn given(frames: usize, lead: usize, latent_frames: std::ops::Range<usize>) -> Given {
         let segment = Segment { clip: 0, clip_frames: Vec::new(), lead, latent_frames };
         Given { segment, latents: latents(frames, -1.0), shape: shape(frames) }
+    }
+
+    #[test]
+    fn models_of_one_level_take_whole_clips_alone() {
+        let image = [0, 0, 1000, 1000];
+        assert!(check_levels(&image, NoiseLevels::PerToken).is_ok(), "a frame of its own");
+        assert!(check_levels(&[600; 4], NoiseLevels::Uniform).is_ok(), "a clip under some noise");
+        let error = check_levels(&image, NoiseLevels::Uniform).expect_err("a frame of its own");
+        assert_eq!((error.code(), error.hint().is_some()), ("invalid-conditioning", true), "{error}");
     }
 
     #[test]
