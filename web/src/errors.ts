@@ -40,6 +40,8 @@ export type ErrorCode =
   | 'corrupt-download'
   /** A weight file breaks the rules of its format. */
   | 'corrupt-weights'
+  /** The weights are a Python pickle, which this package does not read. */
+  | 'pickle'
   /** A configuration file cannot be used. */
   | 'invalid-config'
   /** The model has a class that is not implemented. */

@@ -28,6 +28,12 @@ pub enum Error {
         /// The rule that is broken, with the values found.
         problem: String,
     },
+    /// Weights are a Python pickle.
+    #[error("{file} is a pickle, which can run any program while it is read; expected safetensors")]
+    Pickle {
+        /// Path or name of the file.
+        file: String,
+    },
     /// A JSON configuration cannot be read or holds values the model cannot have.
     #[error("invalid configuration {file}: {problem}")]
     InvalidConfig {
@@ -165,6 +171,7 @@ impl Error {
         match self {
             Self::NotFound { .. } => "not-found",
             Self::CorruptWeights { .. } => "corrupt-weights",
+            Self::Pickle { .. } => "pickle",
             Self::InvalidConfig { .. } => "invalid-config",
             Self::UnknownClass { .. } => "unknown-class",
             Self::MissingTensor { .. } => "missing-tensor",
@@ -190,6 +197,9 @@ impl Error {
                 Some("give the folder that holds model_index.json, or a component folder with config.json and *.safetensors")
             }
             Self::CorruptWeights { .. } => Some("download the file again and compare its checksum"),
+            Self::Pickle { .. } => {
+                Some("look for a safetensors version of the model, or convert it where you trust it: `save_pretrained` writes safetensors")
+            }
             Self::InvalidConfig { .. } | Self::UnknownClass { .. } => {
                 Some("check that the folder is a diffusers or transformers model of a supported family")
             }

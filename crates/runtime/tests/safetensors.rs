@@ -152,6 +152,20 @@ fn wrong_tensors_are_named() {
 }
 
 #[test]
+fn pickles_are_told_apart_from_damage() {
+    for start in [b"PK\x03\x04\0\0\x08\x08\0\0".as_slice(), b"\x80\x02}q\0(X\x01\0\0\0".as_slice()] {
+        let error = open(start.to_vec()).unwrap_err();
+        assert_eq!((error.code(), error.hint().is_some_and(|hint| hint.contains("save_pretrained"))), ("pickle", true), "{error}");
+    }
+    let folder = std::env::temp_dir().join(format!("kinora-pickle-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("pytorch_model.bin"), b"PK\x03\x04").unwrap();
+    let error = Checkpoint::open(&folder).unwrap_err();
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(error.code() == "pickle" && error.to_string().contains("pytorch_model.bin is a pickle"), "{error}");
+}
+
+#[test]
 fn a_sharded_model_is_one_table() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/ltx_transformer/affine_sharded");
     let checkpoint = Checkpoint::open(folder).unwrap();

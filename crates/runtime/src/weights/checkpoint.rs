@@ -33,9 +33,15 @@ impl std::fmt::Debug for Shard {
 impl Shard {
     fn new(bytes: SharedBytes, file: &str) -> Result<Self> {
         let slice = (*bytes).as_ref();
-        let header = Header::parse(slice, slice.len() as u64, file)?;
+        let header = Header::parse(slice, slice.len() as u64, file)
+            .map_err(|error| if is_pickle(slice) { Error::Pickle { file: file.into() } } else { error })?;
         Ok(Self { header, bytes })
     }
+}
+
+/// Whether what is no safetensors file begins as `torch.save` does: with a zip archive, or with a pickle of protocol 2 to 5.
+fn is_pickle(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..])
 }
 
 impl Checkpoint {
@@ -203,6 +209,7 @@ mod files {
     fn weight_files(folder: &Path) -> Result<Located> {
         let mut indices = Vec::new();
         let mut singles = Vec::new();
+        let mut pickles = Vec::new();
         for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
             let entry = entry.map_err(|e| Error::io("read", folder, e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -210,6 +217,8 @@ mod files {
                 indices.push(entry.path());
             } else if name.ends_with(".safetensors") {
                 singles.push(entry.path());
+            } else if [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending)) {
+                pickles.push(entry.path());
             }
         }
         for name in ["diffusion_pytorch_model.safetensors", "model.safetensors"] {
@@ -220,6 +229,7 @@ mod files {
         match (indices.as_slice(), singles.as_slice()) {
             ([index], _) => Ok(Located::Sharded(index.clone())),
             ([], [single]) => Ok(Located::Single(single.clone())),
+            ([], []) if !pickles.is_empty() => Err(Error::Pickle { file: pickles[0].display().to_string() }),
             ([], []) => Err(Error::NotFound { what: "weight file (*.safetensors)".into(), path: folder.into() }),
             _ => Err(Error::CorruptWeights {
                 file: folder.display().to_string(),
