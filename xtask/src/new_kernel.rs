@@ -55,7 +55,7 @@ pub(super) fn lower_NAME(factor: f32, cx: &mut Lowering<'_>) {
     let vectors = shape.rows() * shape.channels4();
     let params = NAME::Params { vectors: vectors as u32, factor, ..Default::default() };
     let bindings = vec![cx.input(0), cx.output()];
-    cx.dispatch(NAME::KERNEL, vectors.div_ceil(64), shape.elements() as f64, bindings, |first, end| NAME::Params { first, end, ..params });
+    cx.dispatch(NAME::KERNEL, vectors.div_ceil(64), shape.elements() as f64, bindings, params);
 }
 ";
 

@@ -25,3 +25,10 @@ pub struct Kernel {
     /// Threads per workgroup.
     pub workgroup: [u32; 3],
 }
+
+impl Kernel {
+    /// Writes which items a dispatch runs into the bytes of its `Params`.
+    pub(crate) fn set_items(&self, params: &mut [u8], first: u32, end: u32) {
+        params[self.range..self.range + 8].copy_from_slice(bytemuck::bytes_of(&[first, end]));
+    }
+}

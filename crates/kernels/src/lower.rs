@@ -74,17 +74,19 @@ impl Lowering<'_> {
         weight.map_or(Binding::Fill { value: fill, len }, |w| Binding::Weight(w.clone()))
     }
 
-    /// Adds a dispatch of `items` and `flops` operations; `params` gets the bounds of its items.
+    /// Adds a dispatch of `items` and `flops` operations. Which items it runs is written into `params` here.
     pub(crate) fn dispatch<P: bytemuck::Pod>(
         &mut self,
         kernel: &'static Kernel,
         items: usize,
         flops: f64,
         bindings: Vec<Binding>,
-        params: impl Fn(u32, u32) -> P,
+        params: P,
     ) {
         let items = items as u32;
-        self.dispatches.push(Dispatch { kernel, params: bytemuck::bytes_of(&params(0, items)).to_vec(), bindings, items, flops });
+        let mut params = bytemuck::bytes_of(&params).to_vec();
+        kernel.set_items(&mut params, 0, items);
+        self.dispatches.push(Dispatch { kernel, params, bindings, items, flops });
     }
 }
 

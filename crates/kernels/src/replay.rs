@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline};
+use crate::kernel::Kernel;
 use crate::lower::{Binding, Dispatch, lower};
 use crate::memory::{MemoryPlan, execution_order};
 use crate::pacing::{Cursor, Part, Work};
@@ -15,9 +16,9 @@ struct Command {
     bindings: wgpu::BindGroup,
     /// Number of its parameter block.
     slot: u32,
-    /// The block, and where the bounds of its items stand in it.
+    /// The block, for all items.
     params: Vec<u8>,
-    range: usize,
+    kernel: &'static Kernel,
     work: Work,
     step: usize,
 }
@@ -26,7 +27,7 @@ impl Command {
     /// The parameters of some of its items.
     fn part(&self, part: Part) -> Vec<u8> {
         let mut params = self.params.clone();
-        params[self.range..self.range + 8].copy_from_slice(bytemuck::bytes_of(&[part.first, part.end]));
+        self.kernel.set_items(&mut params, part.first, part.end);
         params.resize(UNIFORM_SLOT, 0);
         params
     }
@@ -96,7 +97,7 @@ impl Replay {
         entries.extend(storage.iter().enumerate().map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: m.resource() }));
         let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
         let bindings = self.gpu.device.create_bind_group(&descriptor);
-        Ok(Command { pipeline, bindings, slot, params, range: kernel.range, work: Work { items, flops }, step })
+        Ok(Command { pipeline, bindings, slot, params, kernel, work: Work { items, flops }, step })
     }
 
     fn binding(&self, label: &str, binding: Binding, lists: &mut HashMap<Vec<u32>, wgpu::Buffer>) -> Result<Memory> {

@@ -124,7 +124,7 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
                 Preset::Soft | Preset::Gpu => Sharing::Alone,
             };
             let kernel = flash_soft::Variant { sharing, mask: op.mask, bias: op.bias }.kernel();
-            cx.dispatch(kernel, num_tiles * op.heads, flops, bindings, |first, end| flash_soft::Params { first, end, ..params });
+            cx.dispatch(kernel, num_tiles * op.heads, flops, bindings, params);
         }
         Preset::Gpu => {
             let slices = head.div_ceil(128);
@@ -132,7 +132,7 @@ pub(super) fn lower(op: &Attention, cx: &mut Lowering<'_>) {
             let width = if head <= 64 { flash_gpu::Head::N64 } else { flash_gpu::Head::N128 };
             let kernel = flash_gpu::Variant { head: width, mask: op.mask, bias: op.bias }.kernel();
             let items = num_tiles * slices * op.heads;
-            cx.dispatch(kernel, items, flops, bindings, |first, end| flash_gpu::Params { first, end, ..params });
+            cx.dispatch(kernel, items, flops, bindings, params);
         }
     }
 }

@@ -111,20 +111,20 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
             let params = params!(conv3d_lanes);
             let kernel = variant!(conv3d_lanes, op, narrow: n <= NARROW).kernel();
             let items = lanes_tiles(rows, n);
-            cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_lanes::Params { first, end, ..params });
+            cx.dispatch(kernel, items, flops, bindings, params);
         }
         Preset::Soft | Preset::Quads => {
             let quads = cx.preset == Preset::Quads;
             let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
             let params = conv3d_soft::Params { lane_cols, ..params!(conv3d_soft) };
             let kernel = variant!(conv3d_soft, op, quads: quads).kernel();
-            cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_soft::Params { first, end, ..params });
+            cx.dispatch(kernel, items, flops, bindings, params);
         }
         Preset::Gpu => {
             let params = params!(conv3d_gpu);
             let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
             let kernel = variant!(conv3d_gpu, op).kernel();
-            cx.dispatch(kernel, items, flops, bindings, |first, end| conv3d_gpu::Params { first, end, ..params });
+            cx.dispatch(kernel, items, flops, bindings, params);
         }
     }
 }

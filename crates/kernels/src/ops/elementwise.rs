@@ -166,7 +166,7 @@ pub(super) fn lower_unary(activation: Activation, scale: f32, offset: f32, cx: &
         Activation::Relu => unary::Activation::Relu,
     };
     let kernel = unary::Variant { activation }.kernel();
-    cx.dispatch(kernel, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, |first, end| unary::Params { first, end, ..params });
+    cx.dispatch(kernel, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_binary(op: BinaryOp, broadcast: Broadcast, cx: &mut Lowering<'_>) {
@@ -181,11 +181,7 @@ pub(super) fn lower_binary(op: BinaryOp, broadcast: Broadcast, cx: &mut Lowering
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
-    cx.dispatch(binary::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, |first, end| binary::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(binary::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_concat(cx: &mut Lowering<'_>) {
@@ -201,7 +197,7 @@ pub(super) fn lower_concat(cx: &mut Lowering<'_>) {
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
-    cx.dispatch(concat::KERNEL, scalars.div_ceil(64), 4.0 * scalars as f64, bindings, |first, end| concat::Params { first, end, ..params });
+    cx.dispatch(concat::KERNEL, scalars.div_ceil(64), 4.0 * scalars as f64, bindings, params);
 }
 
 pub(super) fn lower_concat_rows(batch: usize, cx: &mut Lowering<'_>) {
@@ -210,11 +206,7 @@ pub(super) fn lower_concat_rows(batch: usize, cx: &mut Lowering<'_>) {
     let per_entry = |i: usize| (cx.shape(i).rows() / batch * shape.channels4()) as u32;
     let params = concat_rows::Params { vectors: vectors as u32, a_vectors: per_entry(0), b_vectors: per_entry(1), ..Default::default() };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
-    cx.dispatch(concat_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, |first, end| concat_rows::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(concat_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_gather_rows(cx: &mut Lowering<'_>) {
@@ -222,11 +214,7 @@ pub(super) fn lower_gather_rows(cx: &mut Lowering<'_>) {
     let vectors = shape.rows() * shape.channels4();
     let params = gather_rows::Params { vectors: vectors as u32, channels4: shape.channels4() as u32, ..Default::default() };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
-    cx.dispatch(gather_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, |first, end| gather_rows::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(gather_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_group_mean(group: usize, cx: &mut Lowering<'_>) {
@@ -241,9 +229,5 @@ pub(super) fn lower_group_mean(group: usize, cx: &mut Lowering<'_>) {
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.output()];
-    cx.dispatch(group_mean::KERNEL, scalars.div_ceil(64), scalars as f64 * group as f64, bindings, |first, end| group_mean::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(group_mean::KERNEL, scalars.div_ceil(64), scalars as f64 * group as f64, bindings, params);
 }

@@ -83,27 +83,25 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
         Preset::Lanes => {
             let params = params!(gemm_lanes);
             let items = lanes_tiles(rows, n);
-            cx.dispatch(variant!(gemm_lanes, op, bias: has_bias, narrow: n <= NARROW).kernel(), items, flops, bindings, |first, end| {
-                gemm_lanes::Params { first, end, ..params }
-            });
+            cx.dispatch(variant!(gemm_lanes, op, bias: has_bias, narrow: n <= NARROW).kernel(), items, flops, bindings, params);
         }
         Preset::Soft | Preset::Quads => {
             let quads = cx.preset == Preset::Quads;
             let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
             let params = gemm_soft::Params { lane_cols, ..params!(gemm_soft) };
             let kernel = variant!(gemm_soft, op, bias: has_bias, quads: quads).kernel();
-            cx.dispatch(kernel, items, flops, bindings, |first, end| gemm_soft::Params { first, end, ..params });
+            cx.dispatch(kernel, items, flops, bindings, params);
         }
         Preset::Gpu => {
             let tiles = |side: usize| rows.div_ceil(side) * n.div_ceil(side);
             if tiles(WIDE_TILE) >= WIDE_TILES {
                 let params = params!(gemm_gpu_wide);
                 let kernel = variant!(gemm_gpu_wide, op).kernel();
-                cx.dispatch(kernel, tiles(WIDE_TILE), flops, bindings, |first, end| gemm_gpu_wide::Params { first, end, ..params });
+                cx.dispatch(kernel, tiles(WIDE_TILE), flops, bindings, params);
             } else {
                 let params = params!(gemm_gpu);
                 let kernel = variant!(gemm_gpu, op).kernel();
-                cx.dispatch(kernel, tiles(GPU_TILE), flops, bindings, |first, end| gemm_gpu::Params { first, end, ..params });
+                cx.dispatch(kernel, tiles(GPU_TILE), flops, bindings, params);
             }
         }
     }

@@ -60,11 +60,7 @@ pub(super) fn lower_modulate(columns: ModulationColumns, cx: &mut Lowering<'_>) 
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.input(1), cx.input(2), cx.output()];
-    cx.dispatch(modulate::KERNEL, vectors.div_ceil(64), 3.0 * shape.elements() as f64, bindings, |first, end| modulate::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(modulate::KERNEL, vectors.div_ceil(64), 3.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_gated_add(gate: usize, cx: &mut Lowering<'_>) {
@@ -78,9 +74,5 @@ pub(super) fn lower_gated_add(gate: usize, cx: &mut Lowering<'_>) {
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.input(1), cx.input(2), cx.input(3), cx.output()];
-    cx.dispatch(gated_add::KERNEL, vectors.div_ceil(64), 3.0 * shape.elements() as f64, bindings, |first, end| gated_add::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(gated_add::KERNEL, vectors.div_ceil(64), 3.0 * shape.elements() as f64, bindings, params);
 }

@@ -115,7 +115,7 @@ pub(super) fn lower_norm(op: &Norm, cx: &mut Lowering<'_>) {
     let activation = if op.silu { row_norm::Activation::Silu } else { row_norm::Activation::None };
     let items = tasks.div_ceil(WORKGROUP / lanes_per_row);
     let kernel = row_norm::Variant { finish, activation, family }.kernel();
-    cx.dispatch(kernel, items, 8.0 * shape.elements() as f64, bindings, |first, end| row_norm::Params { first, end, ..params });
+    cx.dispatch(kernel, items, 8.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_rope(cx: &mut Lowering<'_>) {
@@ -131,9 +131,5 @@ pub(super) fn lower_rope(cx: &mut Lowering<'_>) {
         ..Default::default()
     };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
-    cx.dispatch(rope::KERNEL, vectors.div_ceil(64), 6.0 * shape.elements() as f64, bindings, |first, end| rope::Params {
-        first,
-        end,
-        ..params
-    });
+    cx.dispatch(rope::KERNEL, vectors.div_ceil(64), 6.0 * shape.elements() as f64, bindings, params);
 }

@@ -323,7 +323,7 @@ pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
             zero_padding::Params { rows: rows as u32, channels: op.written as u32, channels4: channels4 as u32, ..Default::default() };
         let bindings = vec![cx.output()];
         let items = rows.div_ceil(64);
-        cx.dispatch(zero_padding::KERNEL, items, rows as f64, bindings, |first, end| zero_padding::Params { first, end, ..params });
+        cx.dispatch(zero_padding::KERNEL, items, rows as f64, bindings, params);
     }
     let scalars: usize = op.axes.iter().map(|a| a.extent).product();
     let one = Axis { extent: 1, input_stride: 0, output_stride: 0 };
@@ -351,5 +351,5 @@ pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
     };
     let bindings = vec![cx.input(0), cx.output()];
     let items = runs.div_ceil(64);
-    cx.dispatch(reindex::KERNEL, items, 8.0 * scalars as f64, bindings, |first, end| reindex::Params { first, end, ..params });
+    cx.dispatch(reindex::KERNEL, items, 8.0 * scalars as f64, bindings, params);
 }

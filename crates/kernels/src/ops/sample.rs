@@ -90,9 +90,7 @@ pub(super) fn lower_guidance_rescale(guided_channels: usize, cx: &mut Lowering<'
     };
     let sequences = cx.shape(4).elements() - 1;
     let bindings = (0..5).map(|i| cx.input(i)).chain([cx.output()]).collect();
-    cx.dispatch(guidance_rescale::KERNEL, sequences, 11.0 * rows as f64 * velocity.channels() as f64, bindings, |first, end| {
-        guidance_rescale::Params { first, end, ..params }
-    });
+    cx.dispatch(guidance_rescale::KERNEL, sequences, 11.0 * rows as f64 * velocity.channels() as f64, bindings, params);
 }
 
 pub(super) fn lower_guided_euler_step(guided_channels: usize, cx: &mut Lowering<'_>) {
@@ -105,9 +103,7 @@ pub(super) fn lower_guided_euler_step(guided_channels: usize, cx: &mut Lowering<
         ..Default::default()
     };
     let bindings = vec![cx.input(1), cx.input(2), cx.input(3), cx.input(4), cx.input(0)];
-    cx.dispatch(guided_euler_step::KERNEL, vectors.div_ceil(64), 4.0 * shape.elements() as f64, bindings, |first, end| {
-        guided_euler_step::Params { first, end, ..params }
-    });
+    cx.dispatch(guided_euler_step::KERNEL, vectors.div_ceil(64), 4.0 * shape.elements() as f64, bindings, params);
 }
 
 pub(super) fn lower_rgba(cx: &mut Lowering<'_>) {
@@ -116,5 +112,5 @@ pub(super) fn lower_rgba(cx: &mut Lowering<'_>) {
     let params =
         rgba::Params { total: total as u32, pixels: shape.channels() as u32, y_stride: shape.channels4() as u32 * 4, ..Default::default() };
     let bindings = vec![cx.input(0), cx.output()];
-    cx.dispatch(rgba::KERNEL, total.div_ceil(64), 16.0 * total as f64, bindings, |first, end| rgba::Params { first, end, ..params });
+    cx.dispatch(rgba::KERNEL, total.div_ceil(64), 16.0 * total as f64, bindings, params);
 }
