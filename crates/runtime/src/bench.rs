@@ -190,18 +190,24 @@ fn compute_plans() -> Result<Vec<(String, Graph)>> {
             plans.push((format!("gemm/{suffix}/{n}x{n}x{n}"), graph));
         }
     }
+    // Enough rows for the larger tiles of the kernels for GPUs.
+    let graph = plan(|plan| input(plan, "x", &[2048, 1024]).linear(&weight(&[1024, 1024], WeightFormat::F16), None))?;
+    plans.push(("gemm/f16/2048x1024x1024".into(), graph));
     let (time_padding, space_padding) = (Padding::Replicate, Padding::Zero);
     let options = Conv3dOptions { stride: [1; 3], front: [1; 3], back: [1; 3], time_padding, space_padding };
     for (format, suffix) in [(WeightFormat::F32, "f32"), (WeightFormat::F16, "f16")] {
         let graph = plan(|plan| input(plan, "x", &[1, 8, 32, 32, 32]).conv3d(&weight(&[32, 32, 3, 3, 3], format), None, &options))?;
         plans.push((format!("conv3d/{suffix}/32-32/3x3x3/8x32x32"), graph));
     }
-    let graph = plan(|plan| {
-        let [q, k, v] = input(plan, "qkv", &[512, 3 * 256]).split();
-        let sequences = dense_sequences(1, 512, 512);
-        q.flash_attention(k, v, &AttentionOptions { heads: 4, scale: 0.125, sequences, mask: None, bias: None })
-    })?;
-    plans.push(("flash_attention/512/4x64".into(), graph));
+    // The last is the head of an autoencoder.
+    for (heads, d) in [(4, 64), (2, 128), (1, 384)] {
+        let graph = plan(|plan| {
+            let [q, k, v] = input(plan, "qkv", &[512, 3 * heads * d]).split();
+            let (sequences, scale) = (dense_sequences(1, 512, 512), 1.0 / (d as f32).sqrt());
+            q.flash_attention(k, v, &AttentionOptions { heads, scale, sequences, mask: None, bias: None })
+        })?;
+        plans.push((format!("flash_attention/512/{heads}x{d}"), graph));
+    }
     Ok(plans)
 }
 
