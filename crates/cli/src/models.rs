@@ -2,19 +2,16 @@
 
 use std::{
     env, fs,
-    fs::File,
-    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
+use kinora_runtime::weights::{Checkpoint, DType};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Exit, Failure};
 
 /// The model that comes with Kinora.
 pub(crate) const BUILT_IN: &str = "flipbook";
-/// The safetensors format allows headers up to 100 MB.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// The folder of a model given as a path or by name.
 pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
@@ -98,12 +95,14 @@ fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "safetensors")) {
-        let header = read_header(file).map_err(|error| broken(file, error))?;
+        let weights = Checkpoint::open(file)?;
         // The scales of a quantised matrix are no parameters.
-        let is_scale = |name: &str| name.strip_suffix(".scale").and_then(|matrix| header.get(matrix)).is_some_and(|m| m["dtype"] == "I8");
-        for (_, tensor) in header.iter().filter(|(name, _)| *name != "__metadata__" && !is_scale(name)) {
-            let shape: Option<Vec<u64>> = tensor["shape"].as_array().map(|dims| dims.iter().filter_map(Value::as_u64).collect());
-            parameters += shape.unwrap_or_default().iter().try_fold(1u64, |n, &dim| n.checked_mul(dim)).unwrap_or(0);
+        let is_scale = |name: &str| {
+            let matrix = name.strip_suffix(".scale").filter(|matrix| weights.contains(matrix));
+            matrix.is_some_and(|matrix| weights.get(matrix).is_ok_and(|matrix| matrix.dtype == DType::I8))
+        };
+        for name in weights.names().filter(|name| !is_scale(name)) {
+            parameters += weights.get(name)?.len() as u64;
             tensors += 1;
         }
         size_bytes += fs::metadata(file).map(|metadata| metadata.len()).unwrap_or(0);
@@ -111,22 +110,6 @@ fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
     let config = folder.join("config.json");
     let config = if config.is_file() { read_json(&config)? } else { Value::Null };
     Ok(json!({ "class": entry[1], "parameters": parameters, "sizeBytes": size_bytes, "tensors": tensors, "config": config }))
-}
-
-/// The JSON header of a safetensors file: 8 bytes of length, then the text.
-fn read_header(path: &Path) -> io::Result<Map<String, Value>> {
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER_BYTES {
-        return Err(io::Error::other(format!("header of {length} bytes, at most {MAX_HEADER_BYTES} expected")));
-    }
-    let mut header = Vec::new();
-    if file.take(length).read_to_end(&mut header)? as u64 != length {
-        return Err(io::Error::other(format!("header of {length} bytes is cut at {}", header.len())));
-    }
-    Ok(serde_json::from_slice(&header)?)
 }
 
 fn read_json(path: &Path) -> Result<Value, Failure> {

@@ -144,10 +144,7 @@ impl VideoPipeline {
     /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Cancelled`], [`Error::NonFinite`],
     /// [`Error::Kernels`].
     pub async fn generate(&self, request: &GenerateRequest, cancel: &CancelToken, on_event: &mut dyn FnMut(Event)) -> Result<Generated> {
-        match &request.long {
-            Some(long) => self.generate_windows(request, long, cancel, on_event).await,
-            None => self.continued(request, None, cancel, on_event).await,
-        }
+        self.generate_many(std::slice::from_ref(request), cancel, &mut |_, event| on_event(event)).await?.remove(0)
     }
 
     /// [`generate`](Self::generate) of one window, which may go on with the latents of the one before.
@@ -161,17 +158,41 @@ impl VideoPipeline {
         self.check(request)?;
         let texts = self.encode_texts(&[request], cancel, &mut |_, event| on_event(event)).await?.remove(0);
         let job = self.prepare(request, before, texts, cancel).await?;
+        self.make(&[(request, &job)], cancel, &mut |_, event| on_event(event)).await?.remove(0)
+    }
+
+    /// Jobs of equal steps, denoised side by side and decoded one after another; one alone has previews.
+    async fn make(
+        &self,
+        pack: &[(&GenerateRequest, &Job)],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Result<Generated>>> {
+        let jobs: Vec<&Job> = pack.iter().map(|(_, job)| *job).collect();
+        let preview_every = if let [(request, _)] = pack { request.preview_every } else { 0 };
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
-            let preview = match predicted {
-                Some(tokens) => Some(self.preview(&tokens, job.shape, cancel).await?),
+            let mut preview = match predicted {
+                Some(tokens) => Some(self.preview(&tokens, jobs[0].shape, cancel).await?),
                 None => None,
             };
-            on_event(Event::Step { step, steps, preview });
+            (0..jobs.len()).for_each(|at| on_event(at, Event::Step { step, steps, preview: preview.take() }));
             Ok(())
         };
-        let latents = self.denoise(&[&job], request.preview_every, cancel, on_step).await?.remove(0)?;
-        on_event(Event::Decode { frames: request.frames });
-        self.finish(request, &job, latents, cancel).await
+        let denoised = self.denoise(&jobs, preview_every, cancel, on_step).await?;
+        let mut made = Vec::with_capacity(pack.len());
+        for (at, ((request, job), latents)) in pack.iter().zip(denoised).enumerate() {
+            made.push(match latents {
+                Err(error) => Err(error),
+                Ok(latents) => {
+                    on_event(at, Event::Decode { frames: request.frames });
+                    match self.finish(request, job, latents, cancel).await {
+                        Err(Error::Cancelled) => return Err(Error::Cancelled),
+                        finished => finished,
+                    }
+                }
+            });
+        }
+        Ok(made)
     }
 
     /// Whether [`generate`](Self::generate) could make it, found without running anything.
@@ -192,8 +213,8 @@ impl VideoPipeline {
 
     /// Several generations at once, of any shapes: those with equal steps are packed and denoised side by side, which
     /// costs less than one after another and gives each what it would get alone. Those of windows come last, one after
-    /// another. `on_event` is told which one it is about. One that fails does not stop the others. Only those of windows have
-    /// previews.
+    /// another. `on_event` is told which one it is about. One that fails does not stop the others. Only those that are
+    /// denoised alone have previews.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Kernels`]; per generation those of [`generate`](Self::generate).
@@ -217,27 +238,13 @@ impl VideoPipeline {
         }
         let items: Vec<Item> = jobs.iter().map(|(_, job)| self.item(job)).collect();
         for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
-            let members: Vec<&Job> = pack.iter().map(|at| &jobs[*at].1).collect();
-            let on_step = &mut async |StepDone { step, steps, .. }: StepDone| {
-                pack.iter().for_each(|at| on_event(jobs[*at].0, Event::Step { step, steps, preview: None }));
-                Ok(())
-            };
-            for (at, latents) in pack.iter().zip(self.denoise(&members, 0, cancel, on_step).await?) {
-                let (i, job) = &jobs[*at];
-                results[*i] = Some(match latents {
-                    Err(error) => Err(error),
-                    Ok(latents) => {
-                        on_event(*i, Event::Decode { frames: requests[*i].frames });
-                        match self.finish(&requests[*i], job, latents, cancel).await {
-                            Err(Error::Cancelled) => return Err(Error::Cancelled),
-                            finished => finished,
-                        }
-                    }
-                });
-            }
+            let members: Vec<(&GenerateRequest, &Job)> = pack.iter().map(|at| (&requests[jobs[*at].0], &jobs[*at].1)).collect();
+            let made = self.make(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;
+            pack.iter().zip(made).for_each(|(at, made)| results[jobs[*at].0] = Some(made));
         }
         for (i, request) in long {
-            results[i] = Some(match self.generate(request, cancel, &mut |event| on_event(i, event)).await {
+            let Some(windows) = &request.long else { continue };
+            results[i] = Some(match self.generate_windows(request, windows, cancel, &mut |event| on_event(i, event)).await {
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
                 made => made,
             });
