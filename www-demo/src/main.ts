@@ -276,7 +276,7 @@ for (const button of document.querySelectorAll<HTMLButtonElement>('[data-save]')
 }
 onClick(byId('share', HTMLButtonElement), async () => {
   await navigator.clipboard.writeText(location.href);
-  return 'The link to these settings is on the clipboard.';
+  return 'The link is on the clipboard. Whoever opens it can make the same clip.';
 });
 for (const button of document.querySelectorAll<HTMLButtonElement>('[data-copy]')) {
   button.addEventListener('click', async () => {
