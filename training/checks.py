@@ -3,10 +3,13 @@
     python -m training.checks conformance --kinora target/release/kinora [--model models/flipbook]
     python -m training.checks windows     --kinora target/release/kinora
     python -m training.checks shapes      --kinora target/release/kinora --sheet docs/shapes.webp
+    python -m training.checks everyday    --kinora target/release/kinora --sheet work/everyday.png
 
 `conformance` compares 20 clips with PyTorch in f32 from the same noise, frame by frame. `windows`
 measures how far brightness drifts over 64 frames made window by window, for ten prompts. `shapes`
-draws a contact sheet of six shapes that were not trained. The exit code is 1 below a bar.
+draws a contact sheet of six shapes that were not trained. `everyday` makes a clip of each of the 120
+prompts in `data/everyday_prompts.tsv`, first seeds, as it is read and as it is written, counts what
+they were taken for, writes that into the model's `evaluation.json` and draws sheets of both. The exit code is 1 below a bar.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from .captions import OBJECTS, prompt
-from .config import COLORS, FRAMES
+from .config import COLORS, FRAMES, HERE
 from .data import contact_sheet
 from .reference import Reference
 from .sampler import initial_noise
@@ -92,8 +95,54 @@ def shapes(args) -> bool:
     return True
 
 
+def batch(args, prompts: list[str], *words) -> tuple[list[dict], list[torch.Tensor]]:
+    """What is said of the clip of each prompt, seed by seed, and its frames [3, F, H, W]."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{k}-%03d.png" for k in range(len(prompts))]
+        lines = [dict(prompt=text, seed=k, output=str(paths[k])) for k, text in enumerate(prompts)]
+        jobs = Path(folder) / "jobs.jsonl"
+        jobs.write_text("\n".join(map(json.dumps, lines)))
+        command = [args.kinora.resolve(), "generate", "--batch", jobs, "-m", args.model.resolve()]
+        said = subprocess.run([*command, "-q", "--json", *words], check=True, capture_output=True)
+        videos = []
+        for k in range(len(prompts)):
+            files = sorted(Path(folder).glob(f"{k}-*.png"))
+            frames = np.stack([np.asarray(Image.open(f).convert("RGB"), np.float32) for f in files])
+            videos.append(torch.from_numpy(frames / 127.5 - 1).permute(3, 0, 1, 2))
+    return json.loads(said.stdout)["clips"], videos
+
+
+def everyday(args) -> bool:
+    rows = (HERE / "data/everyday_prompts.tsv").read_text().splitlines()[1:]
+    cells = [row.split("\t") for row in rows]
+    prompts, labels = [c[0] for c in cells], [c[1].split(" | ") for c in cells]
+    said, videos = batch(args, prompts)
+    _, literal = batch(args, prompts, "--literal")
+    unknown = [bool(clip.get("unknown")) for clip in said]
+    right = [clip["used"].split(", ")[0] in names for clip, names in zip(said, labels)]
+    drawable = [names != ["unknown"] for names in labels]
+    result = {
+        "drawable": sum(drawable),
+        "object_right": sum(r for r, d in zip(right, drawable) if d),
+        "drawable_called_unknown": sum(u for u, d in zip(unknown, drawable) if d),
+        "undrawable": len(rows) - sum(drawable),
+        "undrawable_called_unknown": sum(u for u, d in zip(unknown, drawable) if not d),
+    }
+    print(json.dumps(result, indent=2))
+    file = args.model / "evaluation.json"
+    evaluation = json.loads(file.read_text()) | {"everyday_prompts": result}
+    file.write_text(json.dumps(evaluation, indent=2) + "\n")
+    for name, clips in (("", videos), ("-literal", literal)):
+        shown = [(prompts[k], clips[k]) for k in range(len(rows)) if drawable[k]]
+        sheet = args.sheet.with_stem(args.sheet.stem + name)
+        contact_sheet(shown, shown=2, columns=6, size=96).save(sheet)
+    bars = result["object_right"] >= 0.8 * result["drawable"]
+    bars &= result["drawable_called_unknown"] <= 0.05 * result["drawable"]
+    return bars and result["undrawable_called_unknown"] >= 0.8 * result["undrawable"]
+
+
 def main() -> int:
-    checks = dict(conformance=conformance, windows=windows, shapes=shapes)
+    checks = dict(conformance=conformance, windows=windows, shapes=shapes, everyday=everyday)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("check", choices=checks)
     parser.add_argument("--kinora", type=Path, required=True, help="the command")

@@ -22,6 +22,8 @@ export interface KinoraVideoEventMap {
   'load-progress': CustomEvent<LoadProgress>;
   /** The size and the seed are known, the work begins. */
   start: CustomEvent<Extract<GenerationEvent, { type: 'start' }>>;
+  /** What the prompt was taken for. */
+  prompt: CustomEvent<Extract<GenerationEvent, { type: 'prompt' }>>;
   /** Something that may surprise. */
   note: CustomEvent<Extract<GenerationEvent, { type: 'note' }>>;
   step: CustomEvent<{ step: number; steps: number; fraction: number; etaMs: number }>;

@@ -50,7 +50,7 @@ export class KinoraVideo extends Base {
   static labels: KinoraVideoLabels = ENGLISH;
 
   #given: PromptParts = {};
-  #expand: NonNullable<GenerateOptions['expand']> = false;
+  #expand: GenerateOptions['expand'] | undefined;
   /** What was assigned before this class was there. */
   readonly #early = takeEarly(this, [...OBSERVED, 'given', 'expand', 'video']);
   readonly #view: View;
@@ -102,14 +102,14 @@ export class KinoraVideo extends Base {
     this.#given = parts ?? {};
   }
 
-  /** How the `prompt` attribute is expanded, as in {@link GenerateOptions}. */
-  get expand(): NonNullable<GenerateOptions['expand']> {
+  /** How the `prompt` attribute is worded, as in {@link GenerateOptions}. */
+  get expand(): GenerateOptions['expand'] | undefined {
     return this.#expand;
   }
 
   /** Of the next clip. */
-  set expand(expand: NonNullable<GenerateOptions['expand']>) {
-    this.#expand = expand ?? false;
+  set expand(expand: GenerateOptions['expand'] | undefined) {
+    this.#expand = expand;
   }
 
   /** What the element is doing. */
@@ -265,7 +265,7 @@ export class KinoraVideo extends Base {
     const { labels } = this.#view;
     // As of now: what changes meanwhile is for the next clip.
     const prompt: PromptParts = { ...this.#given, text: this.getAttribute('prompt') ?? '' };
-    const options: GenerateOptions = { ...optionsOf(this), expand: this.#expand, signal };
+    const options: GenerateOptions = { ...optionsOf(this), ...(this.#expand === undefined ? {} : { expand: this.#expand }), signal };
     try {
       this.#player.pause();
       this.#setState('loading');
@@ -343,7 +343,7 @@ export class KinoraVideo extends Base {
   #onEvent(event: GenerationEvent, from: number): void {
     const { labels } = this.#view;
     const at = (fraction: number) => from + (1 - from) * fraction;
-    if (event.type === 'start' || event.type === 'note') {
+    if (event.type === 'start' || event.type === 'prompt' || event.type === 'note') {
       this.#send(event.type, event as never);
     } else if (event.type === 'decode') {
       this.#view.progress(at(event.fraction), labels.decoding(this.#leftMs / 1e3));
@@ -369,7 +369,7 @@ export class KinoraVideo extends Base {
 
   #show(video: Video): void {
     this.#video = video;
-    this.#text = video.metadata.prompt;
+    this.#text = video.metadata.originalPrompt ?? video.metadata.prompt;
     this.#setValue(null);
     this.#view.covered = false;
     this.#player.show(video);

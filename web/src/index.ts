@@ -9,7 +9,7 @@ export { models, type CachedModel, type ModelEntry, type ModelPlan } from './mod
 export { VERSION } from './options.js';
 export type {
   DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, ModelInfo, ImageSource, ModelSource, ProgressPhase,
-  Prompt, PromptParts, VideoSource,
+  Prompt, PromptParts, UnknownWord, VideoSource,
 } from './options.js';
 export { checkSupport, type SupportCode, type SupportReport } from './support.js';
 export { Video } from './video.js';

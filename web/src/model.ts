@@ -138,7 +138,9 @@ export class VideoModel implements AsyncDisposable {
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : prompt;
     const original = parts.text ?? '';
     const text = await expandPrompt(expand, [original, seed], this.#expansionTask, signal, note);
-    const [request, arrays] = await this.#request({ ...options, prompt: { ...parts, text } }, seed, signal);
+    // A function has the last word, a language model may use other words than the model's.
+    const literal = typeof expand === 'function' ? { expand: false } : {};
+    const [request, arrays] = await this.#request({ ...options, ...literal, prompt: { ...parts, text } }, seed, signal);
     return [{ ...request, options: { ...request.options, originalPrompt: original } }, arrays] as const;
   }
 

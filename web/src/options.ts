@@ -150,8 +150,9 @@ export interface GenerateOptions {
   /** 0 to 2^53 − 1; the same seed gives the same clip. Default: random. */
   seed?: number;
   /**
-   * Writes the text anew: `true` adds the article, motion and background that it lacks, from the model's vocabulary; `'browser'` asks
-   * the browser's own language model, see `languageModel` of the support report; a function does as it likes.
+   * How the text is worded for a model that lists its words. By default they are found for what is written, and the event `prompt`
+   * tells which. `false` takes the text as it is; `true` lets the seed choose the motion and the background that it leaves open;
+   * `'browser'` asks the browser's own language model first, see `languageModel` of the support report; a function does as it likes.
    */
   expand?: boolean | 'browser' | ExpandFunction;
   /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
@@ -167,6 +168,11 @@ export type GenerationEvent =
   | ({ type: 'start' } & GenerationMetadata)
   /** Something that may surprise, such as a picture that had to be enlarged. */
   | { type: 'note'; text: string }
+  /**
+   * What the text was taken for, where the model lists its words: those used, as in "cat face, nodding, white", what it does not
+   * know with what it draws instead, and what of the text it leaves out.
+   */
+  | { type: 'prompt'; used: string; unknown: UnknownWord[]; ignored: string[] }
   /** The prompt was read; `truncated` if it was longer than the model reads. */
   | { type: 'text'; tokens: number; truncated: boolean }
   /** A step is done. The receiver owns the preview and should `close()` it. */
@@ -174,6 +180,12 @@ export type GenerationEvent =
   /** Denoising is done, pictures are being made. */
   | { type: 'decode'; frames: number; fraction: number }
   | { type: 'done'; ms: number };
+
+/** Something asked for that a model does not know, and the nearest that it does. */
+export interface UnknownWord {
+  word: string;
+  nearest: string;
+}
 
 /** What a generation will take. */
 export interface Estimate {
@@ -185,10 +197,14 @@ export interface Estimate {
 
 /** What a clip was made from; also written into files. */
 export interface GenerationMetadata {
-  /** As expanded, if that was asked for. */
+  /** As it was given to the model. */
   prompt: string;
-  /** The text before it was expanded. */
+  /** As it was written, where that is something else. */
   originalPrompt?: string;
+  /** As in the event `prompt`, where there was one. */
+  used?: string;
+  unknown?: UnknownWord[];
+  ignored?: string[];
   /** The parts of the prompt besides text; images and clips by their file names. */
   given?: Record<string, unknown>;
   negative: string;

@@ -11,7 +11,7 @@ import { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 
 /** What the WASM reports while it generates. */
 type EngineEvent =
-  | Extract<GenerationEvent, { type: 'start' | 'note' | 'text' }>
+  | Extract<GenerationEvent, { type: 'start' | 'prompt' | 'note' | 'text' }>
   | { type: 'step'; step: number; steps: number; preview?: Uint8Array<ArrayBuffer> }
   | { type: 'decode'; frames: number };
 

@@ -53,7 +53,7 @@ test('a script makes a clip and a file, with the software adapter of Chromium if
     assert.match(seen.failures[name][1], /`image`: expected png, apng, gif or y4m/, 'only what Node reads');
   }
   assert.deepEqual([seen.support.languageModel, seen.failures.expand[0]], ['unavailable', 'expand-failed']);
-  assert.deepEqual([seen.prompts, seen.long], [[['a taxi 3', 'taxi'], ['a yellow taxi', 'taxi']], 9]);
+  assert.deepEqual([seen.prompts, seen.long], [[['a taxi 3', 'taxi'], ['a taxi driving on a white background', 'taxi']], 9]);
   assert.equal(readFileSync(file).subarray(4, 8).toString(), 'ftyp');
   rmSync(folder, { recursive: true });
 });

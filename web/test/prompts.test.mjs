@@ -134,18 +134,24 @@ test('what contradicts itself or cannot be read has the codes of the command', {
   }
 });
 
-test('a short prompt is expanded on request, the same for the same seed', { timeout: 120_000 }, async () => {
+test('prompts are read in the words of the model, which the seed adds to on request', { timeout: 120_000 }, async () => {
   const seen = await page.evaluate(async () => {
     const starts = [];
     const onEvent = (event) => event.type === 'start' && starts.push(event.prompt);
     const { metadata } = await model.generate('rocket', { ...small, steps: 1, expand: true, onEvent });
     const plain = await model.generate('rocket', { ...small, steps: 1, onEvent });
-    return { starts, metadata, plain: plain.metadata };
+    const prompts = [];
+    await model.generate('a castle and two ships on a blue background', { ...small, steps: 1, onEvent: (event) => event.type === 'prompt' && prompts.push(event) });
+    const literal = await model.generate('two rockets', { ...small, steps: 1, expand: false });
+    return { starts, metadata, plain: plain.metadata, prompts, literal: literal.metadata };
   });
   assert.match(seen.starts[0], /^a rocket \w+.* on a \w+ background$/);
   assert.deepEqual([seen.metadata.prompt, seen.metadata.originalPrompt], [seen.starts[0], 'rocket']);
-  assert.deepEqual([seen.plain.prompt, seen.plain.originalPrompt], ['rocket', undefined]);
-  assert.equal(seen.starts[1], 'rocket');
+  const caption = 'a rocket flying on a white background';
+  assert.deepEqual([seen.plain.prompt, seen.plain.originalPrompt, seen.plain.used], [caption, 'rocket', 'rocket, flying, white']);
+  assert.equal(seen.starts[1], caption);
+  assert.deepEqual(seen.prompts, [{ type: 'prompt', used: 'ship, sailing, blue', unknown: [{ word: 'castle', nearest: 'ship' }], ignored: ['two'] }]);
+  assert.deepEqual([seen.literal.prompt, seen.literal.originalPrompt, seen.literal.used], ['two rockets', undefined, undefined]);
 });
 
 test('generations side by side are what they are alone', { timeout: 300_000 }, async () => {
@@ -224,8 +230,8 @@ test('long clips are made window by window, with the frames of the command', { t
     const frames = Array.from({ length: made.frameCount }, (_, at) => Array.from(made.rgba(at)));
     return { events, metadata: made.metadata, same, scenes: [scenes.frameCount, scenes.metadata], timed: timed.metadata, together, frames };
   });
-  const { prompt, given, frames, window, windows } = seen.metadata;
-  assert.deepEqual([prompt, given, frames, window, windows], ['a taxi', { then: ['a fox on a red background'], overlap: 1 }, 14, 9, 2]);
+  const { originalPrompt, given, frames, window, windows } = seen.metadata;
+  assert.deepEqual([originalPrompt, given, frames, window, windows], ['a taxi', { then: ['a fox on a red background'], overlap: 1 }, 14, 9, 2]);
   assert.deepEqual(seen.same, Array(8).fill(0), 'the first window is the clip alone, up to the frame that the second draws anew');
   assert.equal(seen.events[0].frames, 14);
   const steps = seen.events.filter(({ type }) => type === 'step');

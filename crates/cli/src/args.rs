@@ -120,8 +120,11 @@ pub(crate) struct GenerateArgs {
     /// What the clip must not show
     #[arg(help_heading = "Prompt", short, long, value_name = "PROMPT")]
     pub(crate) negative: Option<String>,
-    /// Add what the prompt lacks from the model's vocabulary: article, motion, background; the seed chooses
+    /// Take the prompt as it is; otherwise a model that lists its words draws what they come nearest to, and says so
     #[arg(help_heading = "Prompt", long)]
+    pub(crate) literal: bool,
+    /// Let the seed choose the motion and the background that the prompt leaves open, from the model's vocabulary
+    #[arg(help_heading = "Prompt", long, conflicts_with = "literal")]
     pub(crate) expand: bool,
     /// Rewrite the prompt by a program, from its standard input to its standard output; $KINORA_SEED holds the seed
     #[arg(help_heading = "Prompt", long, value_name = "PROGRAM", conflicts_with = "expand")]

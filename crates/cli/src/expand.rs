@@ -26,7 +26,7 @@ fn tidy(text: &str) -> String {
     text.trim().chars().take(MAX_CHARS).collect()
 }
 
-/// The prompt to generate from, if one of the flags asks for another than was given.
+/// The prompt that another writes, if one of the flags asks for that. What the model's vocabulary adds it adds when it is loaded.
 pub(crate) fn expand(args: &GenerateArgs, prompt: &str, seed: u64, folder: &Path) -> Result<Option<String>, Failure> {
     if let Some(program) = &args.expand_with {
         return run(program, prompt, seed).map(Some);
@@ -39,11 +39,10 @@ pub(crate) fn expand(args: &GenerateArgs, prompt: &str, seed: u64, folder: &Path
     if let (Some(url), Some(model)) = (&args.expand_at, &args.expand_model) {
         return endpoint::ask(url, model, prompt, seed, &expansion_task(vocabulary.as_ref())).map(Some);
     }
-    let vocabulary = vocabulary.ok_or_else(|| {
+    vocabulary.map(|_| None).ok_or_else(|| {
         let message = format!("the model in `{}` lists no vocabulary to expand prompts with", folder.display());
         Failure::new(Exit::Usage, "expand-failed", message).hint("give --expand-with PROGRAM, or write a longer prompt")
-    })?;
-    Ok(Some(vocabulary.expand(prompt, seed)))
+    })
 }
 
 /// The prompt goes through standard input, so that nothing in it is read as a command.

@@ -51,14 +51,16 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let load_ms = millis(begun);
     let mut requests = Vec::with_capacity(tasks.len());
     let mut described = Vec::with_capacity(tasks.len());
-    for task in &tasks {
+    let understood = run::understand(&tasks.iter().map(|task| (task.options(), &task.given)).collect::<Vec<_>>(), &pipeline)?;
+    for (task, (options, wording)) in tasks.iter().zip(understood) {
         let check = |clip: &Metadata| {
             let rate = FrameRate::from_f64(clip.fps)?;
             Ok(task.output.check(side(clip.width)?, side(clip.height)?, rate, clip.frames)?)
         };
         let note = &mut |text| renderer.show(&Event::Note { text });
-        let (request, metadata) = run::request(task.options(), &task.args, &task.given, &pipeline, &check, note)?;
+        let (request, metadata) = run::request(options, &task.args, &task.given, &pipeline, &check, note)?;
         renderer.show(&Event::Start(Box::new(metadata.clone())));
+        wording.iter().for_each(|wording| renderer.show(wording));
         requests.push(request);
         described.push(metadata);
     }

@@ -14,8 +14,8 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         prompt: Some(prompt.to_owned()),
         original_prompt: original.map(str::to_owned),
         negative: args.negative.clone(),
-        // Done by now: the prompt is shown before the model is loaded.
-        expand: None,
+        // Whoever wrote the prompt by a program of theirs wants it as it is.
+        expand: if args.literal || args.expand_with.is_some() { Some(false) } else { args.expand.then_some(true) },
         seed: Some(seed),
         width: whole(width),
         height: whole(height),
@@ -40,6 +40,8 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         background: given.background,
         // A terminal shows no pictures.
         preview_every: Some(0),
+        wording: None,
+        original_then: None,
     }
 }
 

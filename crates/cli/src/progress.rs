@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{ConsoleArgs, ProgressStyle},
-    run::{Event, Metadata},
+    run::{Event, Metadata, Unknown, Wording},
 };
 
 /// Shares of the bar: what each stage roughly costs for a small model.
@@ -25,7 +25,7 @@ const BAR_CELLS: usize = 24;
 fn fraction(event: &Event) -> f64 {
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     match *event {
-        Event::Start(_) | Event::Note { .. } => 0.0,
+        Event::Start(_) | Event::Note { .. } | Event::Prompt(_) => 0.0,
         Event::Text { .. } => TEXT,
         Event::Step { step, steps, .. } => TEXT + STEPS * share(step, steps),
         Event::Decode { .. } => TEXT + STEPS,
@@ -41,6 +41,11 @@ fn label(event: &Event) -> String {
             format!("{frames} frames of {width}x{height} at {fps:.4} fps, seed {seed}").replace(".0000 fps", " fps")
         }
         Event::Note { text } => text.clone(),
+        Event::Prompt(Wording { used, unknown, ignored }) => {
+            let unknown = unknown.iter().map(|Unknown { word, nearest }| format!("; `{word}` is not known, nearest is {nearest}"));
+            let ignored = if ignored.is_empty() { String::new() } else { format!("; not drawn: {}", ignored.join(", ")) };
+            format!("drawn as: {used}{}{ignored}", unknown.collect::<String>())
+        }
         Event::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
         Event::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
         Event::Step { step, steps, .. } => format!("step {step}/{steps}"),
@@ -115,7 +120,7 @@ impl<W: Write> Renderer<W> {
     }
 
     fn show_bar(&mut self, event: &Event) -> std::io::Result<()> {
-        let lasting = matches!(event, Event::Start(_) | Event::Note { .. } | Event::Text { truncated: true, .. });
+        let lasting = matches!(event, Event::Start(_) | Event::Note { .. } | Event::Prompt(_) | Event::Text { truncated: true, .. });
         if lasting {
             self.clear();
             return writeln!(self.out, "{}", label(event));
@@ -154,6 +159,9 @@ mod tests {
         let start = Metadata {
             prompt: "a fox".into(),
             original_prompt: None,
+            used: None,
+            unknown: Vec::new(),
+            ignored: Vec::new(),
             given: serde_json::Map::new(),
             negative: String::new(),
             seed: 7,

@@ -8,7 +8,10 @@ use kinora_runtime::{
     eval::EvalRequest,
     weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
-pub(crate) use kinora_runtime::{CancelToken, Event, GenerateRequest, Generated, Metadata, VideoPipeline};
+pub(crate) use kinora_runtime::{
+    CancelToken, Event, GenerateRequest, Generated, Metadata, VideoPipeline,
+    understanding::{Unknown, Wording},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -67,6 +70,14 @@ fn weight_format(dtype: WeightType) -> WeightFormat {
 
 pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<VideoPipeline, Failure> {
     Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
+}
+
+/// The options of several clips in the words of the model, and what is told of that.
+pub(crate) fn understand(clips: &[(Options, &Given)], pipeline: &VideoPipeline) -> Result<Vec<(Options, Option<Event>)>, Failure> {
+    let pictures: Vec<bool> = clips.iter().map(|(_, given)| !given.sources().is_empty()).collect();
+    let mut options: Vec<Options> = clips.iter().map(|(options, _)| options.clone()).collect();
+    let events = pollster::block_on(Options::understand(&mut options, &pictures, pipeline, interrupt::token()))?;
+    Ok(options.into_iter().zip(events).collect())
 }
 
 /// What `options` come to with this model, and what is told of it. `check` says whether it can be written, `note` hears of what may

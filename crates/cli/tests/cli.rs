@@ -304,3 +304,53 @@ fn prompts_are_expanded_shown_and_kept() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn prompts_are_read_in_the_words_of_the_model() -> Outcome {
+    let folder = Folder::new("words")?;
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+    let model = folder.0.join("models/worded");
+    for part in ["scheduler", "tokenizer", "text_encoder", "transformer", "vae"] {
+        fs::create_dir_all(model.join(part))?;
+        for file in fs::read_dir(tiny.join(part))? {
+            let file = file?;
+            fs::copy(file.path(), model.join(part).join(file.file_name()))?;
+        }
+    }
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(tiny.join("model_index.json"))?)?;
+    index["kinora"]["vocabulary"] = "words.json".into();
+    fs::write(model.join("model_index.json"), index.to_string())?;
+    let words = r#"{"template": "a {object} {motion} on a {color} background", "colors": ["white", "blue"], "objects": [
+        {"name": "fox", "synonyms": ["vixen"], "motions": ["nodding", "looking around"]},
+        {"name": "owl", "synonyms": [], "motions": ["blinking"]}]}"#;
+    fs::write(model.join("words.json"), words)?;
+    let run = |words: &[&str]| -> Result<(serde_json::Value, String), Box<dyn std::error::Error>> {
+        let always = ["generate", "-m", "worded", "--executor", "cpu", "--json", "-y", "-s", "7", "--steps", "1"];
+        let output = kinora(&folder.0, &[&always, words].concat())?;
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {}", stderr(&output));
+        Ok((stdout_json(&output)?, stderr(&output)))
+    };
+
+    let (json, said) = run(&["Two VIXENS, on a blue wall!", "-o", "a.apng"])?;
+    assert_eq!((&json["prompt"], &json["used"]), (&"a fox nodding on a blue background".into(), &"fox, nodding, blue".into()), "{json}");
+    assert_eq!((&json["originalPrompt"], &json["ignored"]), (&"Two VIXENS, on a blue wall!".into(), &serde_json::json!(["Two"])), "{json}");
+    assert!(said.contains("drawn as: fox, nodding, blue; not drawn: Two"), "{said}");
+    let file = String::from_utf8_lossy(&fs::read(folder.0.join("a.apng"))?).into_owned();
+    assert!(file.contains("fox, nodding, blue") && file.contains("Two VIXENS"), "both are kept in the file");
+
+    let (json, _) = run(&["a castle with an owl", "-o", "a.apng"])?;
+    let expected = serde_json::json!([{ "word": "castle", "nearest": "owl" }]);
+    assert_eq!((&json["unknown"], &json["used"]), (&expected, &"owl, blinking, white".into()), "{json}");
+    let (json, said) = run(&["a vixen", "--literal", "-o", "a.apng"])?;
+    assert_eq!((&json["prompt"], &json["used"], &json["originalPrompt"]), (&"a vixen".into(), &().into(), &().into()), "{json}");
+    assert!(!said.contains("drawn as"), "{said}");
+    let (json, _) = run(&["something nobody listed", "-o", "a.apng"])?;
+    assert_eq!((&json["prompt"], &json["used"]), (&"something nobody listed".into(), &().into()), "no encoder knows better here");
+    let (json, _) = run(&["fox", "--then", "OWL", "--overlap", "1", "-o", "a.apng"])?;
+    assert_eq!(
+        (&json["given"]["then"], &json["used"]),
+        (&serde_json::json!(["OWL"]), &"fox, nodding, white; then owl, blinking, white".into()),
+        "{json}"
+    );
+    Ok(())
+}

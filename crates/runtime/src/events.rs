@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::metadata::Metadata;
+use crate::understanding::Wording;
 
 /// How far a clip is. A runtime that is given a request tells of everything from the text to decoding; who reads options and
 /// writes files tells of the rest.
@@ -16,6 +17,8 @@ pub enum Event {
         /// One line for people.
         text: String,
     },
+    /// What the prompt was taken for, in the words of a model that lists them.
+    Prompt(Wording),
     /// The prompt was read.
     Text {
         /// Its tokens.

@@ -8,16 +8,26 @@ use crate::error::Result;
 use crate::pipeline::VideoPipeline;
 use crate::request::{CurveName, Draft};
 use crate::sampling::guidance::Curve;
+use crate::understanding::Unknown;
 
 /// What a clip was made from, once every default is known. What plays no part is left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// As expanded, if that was asked for.
+    /// As it was given to the model.
     pub prompt: String,
-    /// The prompt before it was expanded.
+    /// As it was written, where that is something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_prompt: Option<String>,
+    /// The words of the model that were used for it, as in "cat face, nodding, white".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<String>,
+    /// What the model does not know, each with what is drawn for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// Words of the prompt that the clip does not follow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
     /// Images and clips by name, and what was to become of them.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub given: Map<String, Value>,
@@ -87,9 +97,13 @@ impl<S> Draft<S> {
             Curve::PowerCosine { power } => (Some(CurveName::PowerCosine), Some(power)),
         };
         let own = &pipeline.manifest().name;
+        let wording = self.options.wording.clone();
         Ok(Metadata {
             prompt: request.prompt.clone(),
             original_prompt: request.original_prompt.clone(),
+            used: wording.as_ref().map(|wording| wording.used.clone()),
+            unknown: wording.as_ref().map(|wording| wording.unknown.clone()).unwrap_or_default(),
+            ignored: wording.map(|wording| wording.ignored).unwrap_or_default(),
             given: self.given(name),
             negative: request.negative.clone(),
             seed: request.seed,
@@ -132,7 +146,8 @@ impl<S> Draft<S> {
         let tasks = [
             ("extend", json!(options.extend)),
             ("loop", json!(options.repeat.filter(|repeat| *repeat))),
-            ("then", json!(options.then.as_ref().filter(|scenes| !scenes.is_empty()))),
+            // As written: what became of them is among the words used.
+            ("then", json!(options.original_then.as_ref().or(options.then.as_ref()).filter(|scenes| !scenes.is_empty()))),
             ("strength", json!(options.strength)),
             ("overlap", json!(options.overlap)),
         ];

@@ -29,7 +29,7 @@ use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::ScheduleConfig;
 use crate::shape::{Compression, LatentShape};
-use crate::text::{Tokenizer, Vocabulary, expansion_task};
+use crate::text::{Tokenizer, expansion_task};
 use crate::understanding::Understanding;
 
 /// A finished clip.
@@ -64,7 +64,6 @@ pub struct VideoPipeline {
     experts: Vec<Expert>,
     vae: Box<dyn Autoencoder>,
     compression: Compression,
-    vocabulary: Option<Vocabulary>,
     understanding: Option<Understanding>,
 }
 
@@ -101,18 +100,14 @@ impl VideoPipeline {
         &self.manifest
     }
 
-    /// [`Vocabulary::expand`] with the words of the model.
-    ///
-    /// # Errors
-    /// [`Error::NoVocabulary`].
-    pub fn expand(&self, prompt: &str, seed: u64) -> Result<String> {
-        let vocabulary = self.vocabulary.as_ref().ok_or_else(|| Error::NoVocabulary { model: self.manifest.name.clone() })?;
-        Ok(vocabulary.expand(prompt, seed))
+    /// Whether the model lists the words it knows.
+    pub fn has_vocabulary(&self) -> bool {
+        self.understanding.is_some()
     }
 
     /// What a language model is told that is to expand prompts for this model.
     pub fn expansion_task(&self) -> String {
-        expansion_task(self.vocabulary.as_ref())
+        expansion_task(self.understanding.as_ref().map(Understanding::vocabulary))
     }
 
     /// A request for `prompt` with the model's defaults.

@@ -3,6 +3,7 @@
 
 mod options;
 mod resolve;
+mod understand;
 
 pub use options::{Aspect, Colour, CurveName, Options};
 pub use resolve::{Draft, Fit};

@@ -176,7 +176,7 @@ impl Model {
     /// Those of the runtime.
     pub async fn estimate(&self, call: JsValue, cancel: &Cancel, now: Function) -> Result<JsValue, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
-        let request = resolve(&call, &mut std::iter::empty(), &pipeline, &self.label)?.request;
+        let request = resolve(&call, &mut std::iter::empty(), &pipeline, &self.label, None).await?.request;
         let clock = || now.call0(&JsValue::NULL).ok().and_then(|ms| ms.as_f64()).unwrap_or(f64::NAN) / 1e3;
         to_js(&convert::Estimate::from(pipeline.estimate(&request, &clock, &cancel.0).await.map_err(Failure::from)?))
     }
@@ -198,8 +198,10 @@ impl Model {
         let pipeline = self.pipeline.borrow().clone();
         let send = |index: usize, event: JsValue| on_event.call2(&JsValue::NULL, &index.into(), &event).map(drop);
         let mut arrays = arrays.into_iter();
-        let resolve = |call| resolve(call, &mut arrays, &pipeline, &self.label);
-        let resolved = requests.iter().map(resolve).collect::<Result<Vec<_>, Failure>>()?;
+        let mut resolved = Vec::with_capacity(requests.len());
+        for call in &requests {
+            resolved.push(resolve(call, &mut arrays, &pipeline, &self.label, Some(&cancel.0)).await?);
+        }
         let mut requests = Vec::with_capacity(resolved.len());
         for (index, Resolved { request, events }) in resolved.into_iter().enumerate() {
             for told in &events {

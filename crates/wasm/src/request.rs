@@ -1,11 +1,12 @@
 //! What JavaScript asks for as options and sources of the runtime, which decides what they come to.
 
 use std::path::Path;
+use std::slice;
 
 use js_sys::{Object, Reflect, Uint8Array};
 use kinora_media::{Clip, FrameRate, Need, Part, Source as Media};
 use kinora_runtime::conditioning::{Given, ImagePlace};
-use kinora_runtime::{Error, Event, GenerateRequest, Options, VideoPipeline};
+use kinora_runtime::{CancelToken, Error, Event, GenerateRequest, Options, VideoPipeline};
 use serde::Deserialize;
 use wasm_bindgen::JsValue;
 
@@ -43,17 +44,23 @@ pub(crate) struct Resolved {
     pub(crate) events: Vec<Event>,
 }
 
-/// Reads `{ options, sources }`, whose images and clips are the next of `arrays`, and decides what it leaves open.
-pub(crate) fn resolve(
+/// Reads `{ options, sources }`, whose images and clips are the next of `arrays`, and decides what it leaves open. The prompt is
+/// read in the words of the model unless nobody is there to `cancel` that.
+pub(crate) async fn resolve(
     call: &JsValue,
     arrays: &mut dyn Iterator<Item = Uint8Array>,
     pipeline: &VideoPipeline,
     label: &str,
+    cancel: Option<&CancelToken>,
 ) -> Result<Resolved, Failure> {
-    let options = options(&property(call, "options"))?;
+    let mut options = options(&property(call, "options"))?;
     let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
     let given = given(call, arrays, rate)?;
     let mut notes = Vec::new();
+    if let Some(cancel) = cancel {
+        let wording = Options::understand(slice::from_mut(&mut options), &[!given.is_empty()], pipeline, cancel).await?;
+        notes.extend(wording.into_iter().flatten());
+    }
     let named = |error: kinora_media::Error, part: &str| Failure::from(error.in_file(Path::new(part)));
     let length = |picture: &Picture, most| picture.media.frames_at(rate, most).map_err(|error| named(error, &picture.part));
     let draft = options.resolve(given, &length, pipeline, &mut |text| notes.push(Event::Note { text }))?;

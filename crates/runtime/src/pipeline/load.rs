@@ -103,12 +103,11 @@ impl VideoPipeline {
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
         let tokenizer = Tokenizer::from_json(&(files.read)("tokenizer/tokenizer.json")?)?;
         let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
-            // Only expansion needs it, and lists of a model's files may leave it out.
+            // Clips are made without it too, and lists of a model's files may leave it out.
             None | Some((_, Err(Error::NotFound { .. }))) => None,
             Some((name, text)) => Some(Vocabulary::parse(&text?, &(files.path)(name))?),
         };
-        let understanding =
-            vocabulary.clone().map(|vocabulary| understanding(vocabulary, &manifest, files, text_encoder.width())).transpose()?;
+        let understanding = vocabulary.map(|vocabulary| understanding(vocabulary, &manifest, files, text_encoder.width())).transpose()?;
         Ok(Self {
             device,
             executables: Executables::default(),
@@ -120,7 +119,6 @@ impl VideoPipeline {
             experts,
             vae,
             compression,
-            vocabulary,
             understanding,
         })
     }

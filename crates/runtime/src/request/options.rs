@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditioning::Direction;
 use crate::error::{Error, Result};
+use crate::understanding::Wording;
 
 /// What is asked for. Whatever is absent is decided by [`resolve`](Self::resolve).
 ///
@@ -19,7 +20,8 @@ pub struct Options {
     pub original_prompt: Option<String>,
     /// What it must not show. Default: nothing.
     pub negative: Option<String>,
-    /// Add what the prompt lacks from the model's vocabulary. Default: no.
+    /// Read the prompt in the words of a model that lists them: off takes it as it is, on lets the seed choose the motion and the
+    /// background that it leaves open. Default: the first motion and the first background.
     pub expand: Option<bool>,
     /// Chooses the noise. Default: 0; callers who want chance choose a seed by chance.
     pub seed: Option<u64>,
@@ -73,6 +75,13 @@ pub struct Options {
 
     /// Show the first frame as predicted after every so many steps; 0 for never. Default: 2.
     pub preview_every: Option<usize>,
+
+    /// What the prompts became, by [`understand`](Self::understand).
+    #[serde(skip)]
+    pub wording: Option<Wording>,
+    /// The prompts that go on, as they were written.
+    #[serde(skip)]
+    pub original_then: Option<Vec<String>>,
 }
 
 impl Options {

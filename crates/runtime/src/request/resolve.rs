@@ -44,7 +44,7 @@ impl Options {
     /// computed. `length` counts the frames of a clip at the model's frame rate, up to a number; `note` hears of what may surprise.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::NoVocabulary`], [`Error::Kernels`] for a size beyond
+    /// [`Error::InvalidRequest`], [`Error::InvalidConditioning`], [`Error::Kernels`] for a size beyond
     /// the device, [`Error::InvalidConfig`] for a default that the model itself cannot make; those of `length`.
     pub fn resolve<S, E: From<Error>>(
         self,
@@ -56,7 +56,7 @@ impl Options {
         let manifest = pipeline.manifest();
         let parts = self.parts(given);
         parts.check()?;
-        let (prompt, original_prompt) = self.texts(parts.given.is_empty(), pipeline)?;
+        let (prompt, original_prompt) = self.texts(parts.given.is_empty())?;
         let [width, height] = self.size(pipeline, note)?;
         let fps = within("fps", self.fps.unwrap_or_else(|| manifest.fps.into()), FRAME_RATES)?;
         let clip_frames = self.clip_frames(fps, pipeline)?;
@@ -107,18 +107,15 @@ impl Options {
         }
     }
 
-    /// The prompt, and what it was before it was expanded.
-    fn texts(&self, needs_text: bool, pipeline: &VideoPipeline) -> Result<(String, Option<String>)> {
+    /// The prompt, and what it was before it was worded anew.
+    fn texts(&self, needs_text: bool) -> Result<(String, Option<String>)> {
         let written = match &self.prompt {
             Some(text) => text.clone(),
             None if needs_text => return Err(invalid("prompt", &"nothing", "a text, an image or a video")),
             None => String::new(),
         };
-        let prompt =
-            if self.expand.unwrap_or_default() { pipeline.expand(&written, self.seed.unwrap_or_default())? } else { written.clone() };
-        let original = self.original_prompt.clone().unwrap_or(written);
-        let original = (original != prompt).then_some(original);
-        Ok((prompt, original))
+        let original = self.original_prompt.clone().filter(|original| *original != written);
+        Ok((written, original))
     }
 
     fn size(&self, pipeline: &VideoPipeline, note: &mut dyn FnMut(String)) -> Result<[usize; 2]> {

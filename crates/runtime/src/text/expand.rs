@@ -1,12 +1,11 @@
-//! Prompt expansion: a short prompt becomes one like those the model was trained with (the idea of DALL·E 3's caption
-//! upsampling), here by rules over the model's own vocabulary. Text is only ever added, so that what was asked for stays.
+//! The words that a model knows, and what language models are told of them that write prompts for it (the idea of DALL·E 3's
+//! caption upsampling).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::sampling::noise::philox4x32_10;
 
 /// The words a model knows: the file that `kinora.vocabulary` of its `model_index.json` names.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -80,52 +79,6 @@ impl Vocabulary {
     pub fn parse(json: &str, file: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|error| Error::InvalidConfig { file: file.into(), problem: error.to_string() })
     }
-
-    /// `prompt` with the article, the motion and the background that it lacks, chosen by `seed`; unchanged if it names
-    /// nothing the model knows.
-    pub fn expand(&self, prompt: &str, seed: u64) -> String {
-        let words: Vec<&str> = prompt.split_whitespace().collect();
-        let plain: Vec<String> = words.iter().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase()).collect();
-        let Some((object, start, end)) = self.find(&plain) else { return prompt.to_owned() };
-        let [motion_draw, color_draw, ..] = philox4x32_10([0; 4], [seed as u32, (seed >> 32) as u32]);
-
-        let mut out: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let has_color = plain.iter().any(|word| self.colors.iter().any(|color| color.eq_ignore_ascii_case(word)));
-        if let Some(color) = pick(&self.colors, color_draw).filter(|_| !has_color) {
-            let last = out.len() - 1;
-            out[last] = out[last].trim_end_matches(['.', ',', ';', '!', '?']).to_owned();
-            out.push(format!("on a {color} background"));
-        }
-        // Motions are participles, in the vocabulary as in prompts.
-        let moves = plain[end..].iter().any(|word| word.len() > 4 && word.ends_with("ing"));
-        if let Some(motion) = pick(&object.motions, motion_draw).filter(|_| !moves) {
-            let noun = out[end - 1].clone();
-            let bare = noun.trim_end_matches(|c: char| !c.is_alphanumeric());
-            out[end - 1] = format!("{bare} {motion}{}", &noun[bare.len()..]);
-        }
-        if start == 0 {
-            let vowel = plain[0].starts_with(['a', 'e', 'i', 'o']);
-            out.insert(0, if vowel { "an" } else { "a" }.to_owned());
-        }
-        out.join(" ")
-    }
-
-    /// The object with the longest name among `words`, and where the name begins and ends.
-    fn find(&self, words: &[String]) -> Option<(&Object, usize, usize)> {
-        let names =
-            self.objects.iter().flat_map(|object| [&object.name].into_iter().chain(&object.synonyms).map(move |name| (object, name)));
-        let found = names.filter_map(|(object, name)| {
-            let name: Vec<String> = name.split_whitespace().map(str::to_lowercase).collect();
-            let start = words.windows(name.len().max(1)).position(|window| window == name)?;
-            Some((object, start, start + name.len()))
-        });
-        // The first of equally long ones, so that the order of the file decides.
-        found.reduce(|best, next| if next.2 - next.1 > best.2 - best.1 { next } else { best })
-    }
-}
-
-fn pick(words: &[String], draw: u32) -> Option<&String> {
-    words.get(draw as usize % words.len().max(1))
 }
 
 #[cfg(test)]
@@ -141,16 +94,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_added() {
-        let expand = |prompt| vocabulary().expand(prompt, 0);
-        let background = expand("a bear nodding").replace("a bear nodding", "");
-        assert!([" on a blue background", " on a red background"].contains(&background.as_str()), "{background}");
-        assert_eq!(expand("a bear on a red background"), "a bear nodding on a red background", "a motion after the noun");
-        assert_eq!(expand("Owl, red wall"), "an Owl looking around, red wall", "an article and the comma's place");
-        assert_eq!(expand("a bear nodding."), format!("a bear nodding{background}"), "a full stop does not stay inside");
-    }
-
-    #[test]
     fn language_models_are_told_the_words() {
         let plain = expansion_task(None);
         let task = expansion_task(Some(&vocabulary()));
@@ -163,19 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_wins_and_seeds_choose() {
-        let expand = |seed| vocabulary().expand("the teddy bear on a red background", seed);
-        let all: std::collections::BTreeSet<String> = (0..32).map(expand).collect();
-        let expected = ["the teddy bear waving on a red background", "the teddy bear wiggling on a red background"];
-        assert_eq!(all.iter().map(String::as_str).collect::<Vec<_>>(), expected, "both, and nothing else");
-        assert_eq!(expand(7), expand(7), "the same seed, the same text");
-    }
-
-    #[test]
-    fn complete_and_unknown_prompts_stay_as_they_are() {
-        for prompt in ["a bear nodding on a red background", "a castle", "", "  two  spaces ", "{object} \"; rm -rf", "bears", "🐻"] {
-            assert_eq!(vocabulary().expand(prompt, 3), prompt);
-        }
-        assert_eq!(Vocabulary::parse("{}", "v.json").map_err(|e| e.code()), Err("invalid-config"), "no vocabulary");
+    fn a_file_without_words_is_refused() {
+        assert_eq!(Vocabulary::parse("{}", "v.json").map_err(|e| e.code()), Err("invalid-config"));
     }
 }

@@ -10,6 +10,8 @@ mod reading;
 mod spelling;
 mod states;
 
+use serde::Serialize;
+
 use crate::error::Result;
 use crate::nn::Weights;
 use crate::text::Vocabulary;
@@ -22,12 +24,23 @@ use self::states::States;
 const MOTION_COSINE: f32 = 0.4;
 
 /// A word that the model does not know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unknown {
     /// As it was written.
     pub word: String,
     /// The nearest name that the model knows.
     pub nearest: String,
+}
+
+/// What became of a prompt, for people: the words used, and those that were not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Wording {
+    /// As in "cat face, nodding, white".
+    pub used: String,
+    /// What was asked for and is not known, each with what is drawn for it.
+    pub unknown: Vec<Unknown>,
+    /// Words that the clip does not follow.
+    pub ignored: Vec<String>,
 }
 
 /// What a prompt became.
