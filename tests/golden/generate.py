@@ -7,7 +7,7 @@ import importlib
 import sys
 
 PARTS = ["ltx_transformer", "ltx_vae", "wan_transformer", "wan_vae", "text_encoders", "schedulers", "solvers", "sampler",
-         "tokenizer", "categories", "true_size"]
+         "tokenizer", "wan_pipeline", "categories", "true_size"]
 
 
 def main() -> None:

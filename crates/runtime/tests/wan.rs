@@ -68,6 +68,20 @@ fn configurations_that_cannot_run_name_the_field() {
 }
 
 #[test]
+fn a_pipeline_refuses_what_only_evaluation_takes() {
+    let index = Index::parse(r#"{"_class_name": "WanPipeline"}"#, "model_index.json").expect("valid JSON");
+    let refused = |config: &str, folder: &str| {
+        let checkpoint = Checkpoint::open(golden().join(folder)).expect("a fixture");
+        let loaded = Component::load(config, "config.json", &checkpoint, WeightFormat::F32, &index);
+        loaded.err().expect("no part of a text-to-video pipeline").to_string()
+    };
+    let images = refused(&config("wan_transformer/i2v"), "wan_transformer/i2v");
+    assert!(images.contains("in_channels: expected the 4 out_channels"), "{images}");
+    let statistics = refused(r#"{"_class_name": "AutoencoderKLWan", "z_dim": 6}"#, "wan_vae/v21");
+    assert!(statistics.contains("latents_mean: expected one value for each of the 6 channels"), "{statistics}");
+}
+
+#[test]
 fn arguments_that_do_not_fit_are_named() {
     let error = |folder: &str, tensors: &[(&str, &[usize])]| {
         let model = load(&config(folder), folder).expect("a valid fixture");

@@ -93,6 +93,17 @@ impl TransformerConfig {
         Ok(config)
     }
 
+    /// Refuses a model that sees more than the latents it denoises: image-to-video, which is no text-to-video pipeline's.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
+    pub(super) fn check_text_to_video(&self, file: &str) -> Result<()> {
+        let made = self.velocity_channels();
+        let expected = format!("the {made} out_channels, as in text-to-video; use a text-to-video model");
+        require(file, "in_channels", &self.in_channels, self.in_channels == made, &expected)?;
+        require(file, "image_dim", &self.image_dim.unwrap_or(0), self.image_dim.is_none(), "null, as in text-to-video")
+    }
+
     /// D = N · d.
     pub fn width(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim
@@ -218,6 +229,18 @@ impl VaeConfig {
             require(file, "dim_mult", &multiples, stage.checked_sub(1).is_none_or(resampled), expected)?;
         }
         Ok(config)
+    }
+
+    /// Refuses statistics of another number of channels, which only a pipeline reads: the defaults are those of Wan 2.1.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
+    pub(super) fn check_statistics(&self, file: &str) -> Result<()> {
+        for (name, values) in [("latents_mean", &self.latents_mean), ("latents_std", &self.latents_std)] {
+            let expected = format!("one value for each of the {} channels (z_dim)", self.z_dim);
+            require(file, name, &format!("{} values", values.len()), values.len() == self.z_dim, &expected)?;
+        }
+        Ok(())
     }
 
     /// Edge of a spatial patch in pixels.

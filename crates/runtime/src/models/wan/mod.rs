@@ -45,6 +45,9 @@ pub const FAMILY: Family = Family {
             name: "WanTransformer3DModel",
             load: |source| {
                 let config = TransformerConfig::parse(source.config, source.file)?;
+                if source.index.get("_class_name").is_some() {
+                    config.check_text_to_video(source.file)?;
+                }
                 let transformer = Transformer::load(&source.weights, &config)?;
                 Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index))))
             },
@@ -53,6 +56,9 @@ pub const FAMILY: Family = Family {
             name: "AutoencoderKLWan",
             load: |source| {
                 let config = VaeConfig::parse(source.config, source.file)?;
+                if source.index.get("_class_name").is_some() {
+                    config.check_statistics(source.file)?;
+                }
                 Ok(Component::Autoencoder(Box::new(Vae::load(&source.weights, &config)?)))
             },
         },
