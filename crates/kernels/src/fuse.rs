@@ -6,8 +6,9 @@
 //! 4. gemm or conv3d → add of an equal shape ⇒ epilogue
 //! 5. norm → rope ⇒ norm with rotation
 //! 6. norm → silu ⇒ norm with activation
+//! 7. guide → linear step ⇒ linear step with guidance
 
-use crate::op::{Activation, BinaryOp, Broadcast, Conv3d, Gemm, Norm, Op};
+use crate::op::{Activation, BinaryOp, Broadcast, Conv3d, Gemm, LinearStep, Norm, Op};
 use crate::plan::{Graph, Operand, Source, Step};
 
 /// Applies the rules until none fits.
@@ -56,6 +57,14 @@ fn sole_producer(graph: &Graph, consumer: usize, position: usize) -> Option<usiz
 
 /// The step that does what `first` and then `second` do, where `second` reads the result of `first` at `position`.
 fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<Step> {
+    if let (&Op::Guide { guided_channels, rescaled: false }, Op::LinearStep(linear), 1) = (&first.op, &second.op, position) {
+        // Done in place on its first input, which therefore stays the first.
+        let mut inputs = second.inputs.clone();
+        inputs[1] = first.inputs[0];
+        inputs.extend(&first.inputs[1..]);
+        let op = Op::LinearStep(LinearStep { guided: Some(guided_channels), ..*linear });
+        return Some(Step { op, inputs, ..second.clone() });
+    }
     let rest: Vec<Operand> = second.inputs.iter().enumerate().filter(|(i, _)| *i != position).map(|(_, o)| *o).collect();
     let op = match (&first.op, &second.op, position) {
         (Op::Norm(norm), Op::Modulate(columns), 0) if plain(norm) && norm.gain.is_none() && norm.bias.is_none() && norm.groups == 1 => {

@@ -48,7 +48,7 @@ pub use executable::{CancelToken, Device, Executable};
 pub use gpu::Gpu;
 pub use kernel::{Access, Kernel};
 pub use lower::Cost;
-pub use ops::{AttentionOptions, Conv3dOptions, HEAD_SIZES, PatchOrder, dense_sequences};
+pub use ops::{AttentionOptions, Conv3dOptions, HEAD_SIZES, LinearStepInputs, PatchOrder, Rescale, dense_sequences};
 pub use peak::{CopyRate, Peak};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
 pub use preset::Preset;

@@ -170,6 +170,40 @@ pub struct Reindex {
     pub written: usize,
 }
 
+/// How strong the fresh noise of a [`LinearStep`] is, beside its coefficient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Amplitude {
+    /// As the coefficient says.
+    #[default]
+    One,
+    /// Times `exp(a·v + b)`, where v is the second half of the prediction's channels, and a and b are coefficients.
+    Exponential,
+    /// Times `√v`.
+    Root,
+}
+
+/// A linear combination of the sample x, a prediction o, the clean sample the two say, earlier ones of these, and noise.
+///
+/// Inputs: `state [(1 + history)·R, C]` (x, then earlier clean samples, the latest first), `prediction [Rv, C or 2C]`,
+/// `level [R]`, `table [T, 12]`, then `noise [R, C]` if set, then `unconditional [R]`, `guidance [R]` if guided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearStep {
+    /// Earlier clean samples that are kept, at most [`MAX_HISTORY`](Self::MAX_HISTORY).
+    pub history: usize,
+    /// Whether fresh noise is added, and what amplitude it has.
+    pub noise: Option<Amplitude>,
+    /// Channels that are guided, if any are.
+    pub guided: Option<usize>,
+}
+
+impl LinearStep {
+    /// Coefficients of a row: of x, o, clean and noise; of three earlier clean samples, and the largest magnitude of clean
+    /// ones; clean as factors of x and o, and a and b of [`Amplitude::Exponential`].
+    pub const COEFFICIENTS: usize = 12;
+    /// As many earlier clean samples as there are coefficients for.
+    pub const MAX_HISTORY: usize = 3;
+}
+
 /// One operation of a plan.
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -218,18 +252,17 @@ pub enum Op {
         /// Channels averaged into one.
         group: usize,
     },
-    /// `1 + rescale[r] · (std(c) / std(u + guidance · (c − u)) − 1)` over the sequence of row r. Inputs: `velocity [Rv, C]`
-    /// (conditional rows first), `unconditional [R]`, `guidance [R]`, `rescale [R]`, `starts [S + 1]`. Output: `[R]`.
-    GuidanceRescale {
+    /// `g = u + guidance[r] · (c − u)` with `u = x[unconditional[r]]`, and if it is rescaled `(1 + rescale[r] · (std(c) / std(g)
+    /// − 1)) · g` over the sequence of row r. Inputs: `x [Rv, C]` (conditional rows first), `unconditional [R]`,
+    /// `guidance [R]`, then `rescale [R]`, `starts [S + 1]` if rescaled. Output: `[R, C]`.
+    Guide {
         /// Channels from here on follow c alone.
         guided_channels: usize,
+        /// Whether the deviation of the conditional rows is given back.
+        rescaled: bool,
     },
-    /// `x += dt[r] · (u + guidance[r] · (c − u))` with `u = velocity[unconditional[r]]`, in place. Inputs: `x [R, C]`,
-    /// `velocity [Rv, C]` (conditional rows first), `unconditional [R]`, `dt [R]`, `guidance [R]`.
-    GuidedEulerStep {
-        /// Channels from here on follow c alone.
-        guided_channels: usize,
-    },
+    /// One step of a sampler, in place.
+    LinearStep(LinearStep),
     /// Pixels in −1..1 to 8-bit RGBA in one `u32`, 0 where one is not finite. Input: `[.., 3]`.
     Rgba,
 }
@@ -254,8 +287,8 @@ impl Op {
             Self::ConcatRows { .. } => "concat_rows",
             Self::GatherRows => "gather_rows",
             Self::GroupMean { .. } => "group_mean",
-            Self::GuidanceRescale { .. } => "guidance_rescale",
-            Self::GuidedEulerStep { .. } => "guided_euler_step",
+            Self::Guide { .. } => "guide",
+            Self::LinearStep(_) => "linear_step",
             Self::Rgba => "rgba",
         }
     }
@@ -272,6 +305,6 @@ impl Op {
 
     /// Whether the output takes over the buffer of the first input.
     pub fn in_place(&self) -> bool {
-        matches!(self, Self::GuidedEulerStep { .. })
+        matches!(self, Self::LinearStep(_))
     }
 }

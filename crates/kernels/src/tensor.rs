@@ -63,6 +63,15 @@ impl<'p> Tensor<'p> {
         Self::new(self.plan, Operand { shape, ..self.operand })
     }
 
+    /// The first `rows` rows without a copy: `[.., C]` → `[rows, C]`.
+    #[track_caller]
+    pub fn first_rows(self, rows: usize) -> Self {
+        if rows > self.rows() {
+            self.plan.fail("first_rows", format!("at most {} rows", self.rows()), rows.to_string());
+        }
+        Self::new(self.plan, Operand { shape: Shape::new(&[rows, self.channels()]), ..self.operand })
+    }
+
     /// Columns `start..start + len`: a view if both are multiples of four, but for a `len` that ends the row, else a copy.
     #[track_caller]
     pub fn columns(self, start: usize, len: usize) -> Self {

@@ -2,8 +2,8 @@
 
 mod support;
 
-use kinora_kernels::op::ModulationColumns;
-use kinora_kernels::{Cadence, Device, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
+use kinora_kernels::op::{Amplitude, LinearStep, ModulationColumns};
+use kinora_kernels::{Cadence, Device, LinearStepInputs, PatchOrder, Plan, Rescale, Shape, Tensor, Weight, WeightFormat};
 use support::body::noise;
 use support::{assert_matches_twin, devices, run};
 
@@ -187,40 +187,77 @@ fn joining_and_averaging_channels_match_their_twins() {
     }
 }
 
+/// Rows to guide away from: all others; some, of which two share one that is not theirs; none.
+fn unconditional_rows() -> [(usize, Vec<u32>); 3] {
+    [(20, (10..20).collect()), (15, vec![0, 1, 2, 3, 10, 10, 11, 12, 13, 14]), (10, (0..10).collect())]
+}
+
 #[test]
-fn the_guided_step_updates_the_state() {
-    let guided: Vec<u32> = (10..20).collect();
-    // Rows 0 to 3 have no guidance and name themselves; two rows share one that is not theirs.
-    let some = [0, 1, 2, 3, 10, 10, 11, 12, 13, 14];
-    let none: Vec<u32> = (0..10).collect();
-    for (velocity_rows, unconditional) in [(20, &guided[..]), (15, &some[..]), (10, &none[..])] {
-        for (channels, guided_channels) in [(6, 6), (6, 3), (8, 5), (8, 0)] {
-            let plan = Plan::new();
-            let x = plan.state("x", &[10, channels]);
-            let velocity = plan.input("v", &[velocity_rows, channels], Cadence::EveryStep);
-            let index = plan.index_input("unconditional", 10, Cadence::Once);
-            let dt = plan.input("dt", &[10], Cadence::EveryStep);
-            let guidance = plan.input("guidance", &[10], Cadence::EveryStep);
-            plan.output("y", x.guided_euler_step(velocity, index, dt, guidance, guided_channels));
-            assert_matches_twin(&plan.finish().expect("valid"), 4, unconditional);
+fn predictions_are_guided_and_rescaled_by_sequence() {
+    for (rows, unconditional) in unconditional_rows() {
+        for (channels, guided_channels) in [(6, 6), (6, 3), (8, 5), (8, 0), (128, 128)] {
+            for starts in [None, Some(&[0, 10][..]), Some(&[0, 4, 10]), Some(&[0, 1, 2, 10])] {
+                let plan = Plan::new();
+                let prediction = plan.input("v", &[rows, channels], Cadence::EveryStep);
+                let index = plan.index_input("unconditional", 10, Cadence::Once);
+                let [guidance, share] = ["guidance", "share"].map(|name| plan.input(name, &[10], Cadence::EveryStep));
+                let rescale = starts.map(|starts| Rescale { share, starts: plan.index_constant(starts) });
+                plan.output("y", prediction.guide(index, guidance, rescale, guided_channels));
+                assert_matches_twin(&plan.finish().expect("valid"), 2 * channels, &unconditional);
+            }
         }
     }
 }
 
 #[test]
-fn guided_velocities_are_rescaled_by_sequence() {
-    let guided: Vec<u32> = (10..20).collect();
-    let some = [0, 1, 2, 3, 10, 10, 11, 12, 13, 14];
-    for (velocity_rows, unconditional) in [(20, &guided[..]), (15, &some[..])] {
-        for (channels, guided_channels) in [(6, 6), (6, 3), (128, 128)] {
-            for starts in [&[0, 10][..], &[0, 4, 10], &[0, 1, 2, 10]] {
+fn linear_steps_update_the_state_and_its_history() {
+    const AMPLITUDES: [Option<Amplitude>; 4] = [None, Some(Amplitude::One), Some(Amplitude::Exponential), Some(Amplitude::Root)];
+    // Ten rows, one, and more than one dispatch dimension holds.
+    for (rows, channels) in [(10, 8), (10, 6), (1, 4), (70_000, 4)] {
+        for amplitude in
+            AMPLITUDES.into_iter().filter(|a| channels % 4 == 0 || !matches!(a, Some(Amplitude::Exponential | Amplitude::Root)))
+        {
+            for history in 0..=3 {
+                if rows > 10 && (history + usize::from(amplitude.is_some())) % 2 == 1 {
+                    continue; // Half of the large ones say as much.
+                }
                 let plan = Plan::new();
-                let velocity = plan.input("v", &[velocity_rows, channels], Cadence::EveryStep);
-                let index = plan.index_input("unconditional", 10, Cadence::Once);
-                let [guidance, rescale] = ["guidance", "rescale"].map(|name| plan.input(name, &[10], Cadence::EveryStep));
-                let starts = plan.index_constant(starts);
-                plan.output("y", velocity.guidance_rescale(index, guidance, rescale, starts, guided_channels));
-                assert_matches_twin(&plan.finish().expect("valid"), 2 * channels, unconditional);
+                let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+                let predicted = matches!(amplitude, Some(Amplitude::Exponential | Amplitude::Root));
+                let prediction = every("v", &[rows, if predicted { 2 * channels } else { channels }]);
+                let level = plan.index_input("level", rows, Cadence::Once);
+                let noise = amplitude.map(|amplitude| (every("noise", &[rows, channels]), amplitude));
+                let inputs = LinearStepInputs { level, table: every("table", &[3, LinearStep::COEFFICIENTS]), noise };
+                let state = plan.state("x", &[(1 + history) * rows, channels]);
+                plan.output("y", state.linear_step(prediction, &inputs, history));
+                let levels: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 3).collect();
+                assert_matches_twin(&plan.finish().expect("valid"), 16, &levels);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_guided_step_is_one_step_of_the_plan() {
+    for (rows, unconditional) in unconditional_rows() {
+        for (channels, guided_channels) in [(6, 6), (8, 5), (8, 0)] {
+            for noisy in [false, true] {
+                let record = || {
+                    let plan = Plan::new();
+                    let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+                    let level = plan.index_constant(&[0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
+                    let noise = noisy.then(|| (every("noise", &[10, channels]), Amplitude::One));
+                    let inputs = LinearStepInputs { level, table: every("table", &[3, LinearStep::COEFFICIENTS]), noise };
+                    let index = plan.index_input("unconditional", 10, Cadence::Once);
+                    let guided = every("v", &[rows, channels]).guide(index, every("guidance", &[10]), None, guided_channels);
+                    plan.output("y", plan.state("x", &[20, channels]).linear_step(guided, &inputs, 1));
+                    plan
+                };
+                let (fused, apart) = (record().finish().expect("valid"), record().finish_without_fusion().expect("valid"));
+                assert_eq!((fused.steps.len(), apart.steps.len()), (1, 2), "{fused}");
+                assert_matches_twin(&fused, 16, &unconditional);
+                let [one, two] = [&fused, &apart].map(|graph| run(&Device::cpu(), graph, &unconditional));
+                assert_eq!(one, two, "guided {guided_channels} of {channels}, noise {noisy}");
             }
         }
     }

@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use kinora_kernels::op::{ModulationColumns, Padding};
+use kinora_kernels::op::{LinearStep, ModulationColumns, Padding};
 use kinora_kernels::{
-    AttentionOptions, Cadence, CancelToken, Conv3dOptions, CopyRate, Device, Executable, Gpu, Graph, PatchOrder, Peak, Plan, Shape, Tensor,
-    Weight, WeightFormat, dense_sequences,
+    AttentionOptions, Cadence, CancelToken, Conv3dOptions, CopyRate, Device, Executable, Gpu, Graph, LinearStepInputs, PatchOrder, Peak,
+    Plan, Rescale, Shape, Tensor, Weight, WeightFormat, dense_sequences,
 };
 
 use crate::error::Result;
@@ -235,16 +235,28 @@ fn memory_plans() -> Result<Vec<(&'static str, f64, Graph)>> {
         ("pixel_shuffle/2x2x2/8x16x16x1024", 2.0 * (8 * 16 * 16 * 1024 * 4) as f64, {
             plan(|plan| input(plan, "x", &[1, 8, 16, 16, 1024]).pixel_shuffle_3d([2, 2, 2], PatchOrder::TimeHeightWidth))?
         }),
-        ("guidance_rescale/8192x512", tensor, {
-            let rows = DIMS[0] as u32 / 2;
-            let unconditional: Vec<u32> = (rows..2 * rows).collect();
+        ("guide/4096x512", 1.5 * tensor, guide_plan(DIMS, false)?),
+        ("guide_rescaled/4096x512", 1.5 * tensor, guide_plan(DIMS, true)?),
+        ("linear_step/2/8192x512", 7.0 * tensor, {
+            let [rows, channels] = DIMS;
             plan(|plan| {
-                let [guidance, rescale] = ["guidance", "rescale"].map(|name| input(plan, name, &[rows as usize]));
-                let (unconditional, starts) = (plan.index_constant(&unconditional), plan.index_constant(&[0, rows]));
-                input(plan, "x", &DIMS).guidance_rescale(unconditional, guidance, rescale, starts, DIMS[1])
+                let table = input(plan, "table", &[1, LinearStep::COEFFICIENTS]);
+                let inputs = LinearStepInputs { level: plan.index_constant(&vec![0; rows]), table, noise: None };
+                plan.state("state", &[3 * rows, channels]).linear_step(input(plan, "x", &DIMS), &inputs, 2)
             })?
         }),
     ])
+}
+
+/// The first half of the rows guided by the second.
+fn guide_plan(dims: [usize; 2], rescaled: bool) -> Result<Graph> {
+    let rows = dims[0] as u32 / 2;
+    let unconditional: Vec<u32> = (rows..2 * rows).collect();
+    plan(|plan| {
+        let [guidance, share] = ["guidance", "share"].map(|name| input(plan, name, &[rows as usize]));
+        let (unconditional, starts) = (plan.index_constant(&unconditional), plan.index_constant(&[0, rows]));
+        input(plan, "x", &dims).guide(unconditional, guidance, rescaled.then_some(Rescale { share, starts }), dims[1])
+    })
 }
 
 /// Values that no kernel can shortcut.

@@ -49,15 +49,15 @@ impl From<Run> for Evaluation {
     }
 }
 
-/// The results that one output of a plan becomes.
-type Finish = Box<dyn FnOnce(Vec<f32>) -> Vec<Output>>;
+/// The results that outputs of a plan become together.
+type Finish = Box<dyn FnOnce(Vec<Vec<f32>>) -> Vec<Output>>;
 
 /// A plan with the values of its inputs, and what becomes of its outputs.
 pub struct Run {
     graph: Graph,
     floats: Vec<(&'static str, Vec<f32>)>,
     indices: Vec<(&'static str, Vec<u32>)>,
-    outputs: Vec<(&'static str, Finish)>,
+    outputs: Vec<(Vec<String>, Finish)>,
 }
 
 impl Run {
@@ -90,7 +90,14 @@ impl Run {
     /// Makes the output `name` of the plan what `finish` makes of its values.
     #[must_use]
     pub fn output_with(mut self, name: &'static str, finish: impl FnOnce(Vec<f32>) -> Vec<Output> + 'static) -> Self {
-        self.outputs.push((name, Box::new(finish)));
+        self.outputs.push((vec![name.into()], Box::new(|mut values| finish(values.swap_remove(0)))));
+        self
+    }
+
+    /// Makes several outputs of the plan what `finish` makes of the values of all.
+    #[must_use]
+    pub fn outputs_with(mut self, names: Vec<String>, finish: impl FnOnce(Vec<Vec<f32>>) -> Vec<Output> + 'static) -> Self {
+        self.outputs.push((names, Box::new(finish)));
         self
     }
 
@@ -104,15 +111,19 @@ impl Run {
         }
         exec.run().await?;
         let mut outputs = Vec::new();
-        for (name, finish) in self.outputs {
-            outputs.extend(finish(finite(&mut exec, name).await?));
+        for (names, finish) in self.outputs {
+            let mut values = Vec::with_capacity(names.len());
+            for name in &names {
+                values.push(finite(&mut exec, name).await?);
+            }
+            outputs.extend(finish(values));
         }
         Ok(outputs)
     }
 }
 
 /// A result of a run, which must be finite.
-async fn finite(exec: &mut Executable, name: &'static str) -> Result<Vec<f32>> {
+async fn finite(exec: &mut Executable, name: &str) -> Result<Vec<f32>> {
     let values = exec.read(name).await?;
     let count = values.iter().filter(|v| !v.is_finite()).count();
     if count == 0 {

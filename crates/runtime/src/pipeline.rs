@@ -27,7 +27,7 @@ use crate::models::family::{Autoencoder, PipelineClass, TextEncoder};
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
-use crate::sampling::schedule::ScheduleConfig;
+use crate::sampling::solvers::SchedulerFile;
 use crate::shape::{Compression, LatentShape};
 use crate::text::{Tokenizer, expansion_task};
 use crate::understanding::Understanding;
@@ -57,7 +57,7 @@ pub struct VideoPipeline {
     executables: Executables,
     class: &'static PipelineClass,
     manifest: Manifest,
-    schedule: ScheduleConfig,
+    scheduler: SchedulerFile,
     tokenizer: Tokenizer,
     text_encoder: Box<dyn TextEncoder>,
     /// From high noise to low; at least one.

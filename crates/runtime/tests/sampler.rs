@@ -7,7 +7,8 @@ use kinora_runtime::models::component::Component;
 use kinora_runtime::sampling::denoise::{Denoise, Expert, Sequence};
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
 use kinora_runtime::sampling::noise::add_sources;
-use kinora_runtime::sampling::schedule::{Levels, ScheduleConfig};
+use kinora_runtime::sampling::schedule::Levels;
+use kinora_runtime::sampling::solvers::{SchedulerFile, of_file};
 use kinora_runtime::sampling::tokens::{pack, unpack};
 use kinora_runtime::weights::Checkpoint;
 use serde_json::Value;
@@ -51,14 +52,15 @@ fn denoising_runs_match_the_reference() {
         panic!("the sampler fixture runs a transformer");
     };
     let experts = [Expert { denoiser, lowest_timestep: 0.0 }];
-    let config = ScheduleConfig::from_json(described["scheduler"].to_string().as_bytes(), "runs.json").expect("a schedule");
+    let scheduler = SchedulerFile::from_json(described["scheduler"].to_string().as_bytes(), "runs.json").expect("a configuration");
+    let solver = of_file(&scheduler).expect("a solver");
     let scale: Vec<f32> = serde_json::from_value(described["rope_interpolation_scale"].clone()).expect("three factors");
     for (name, run) in described["runs"].as_object().expect("runs") {
         let inputs = Checkpoint::open(folder.join(format!("inputs_{name}.safetensors"))).expect("inputs");
         let latents = inputs.get("latents").expect("noise");
         let &[batch, c, f, h, w] = latents.shape else { panic!("latents [B, C, F, H, W]") };
         let guidance = guidance(run);
-        let schedule = config.schedule(&Levels::ramp(run["steps"].as_u64().expect("a count") as usize), run["mu"].as_f64()).expect("valid");
+        let schedule = solver.schedule(&Levels::ramp(run["steps"].as_u64().expect("a count") as usize), run["mu"].as_f64()).expect("valid");
         let negatives = if guidance.is_off() { Vec::new() } else { texts(&inputs, "negative") };
         // Tokens are single latents here.
         let pack_clip = |values: &[f32]| pack(values, [c, f, h, w], [1; 3]);
@@ -68,7 +70,7 @@ fn denoising_runs_match_the_reference() {
         let mut clips: Vec<Vec<f32>> = latents.to_f32().chunks_exact(c * f * h * w).map(pack_clip).collect();
         if let Ok(images) = inputs.get("image_latents") {
             for (clip, image) in clips.iter_mut().zip(images.to_f32().chunks_exact(c * f * h * w).map(pack_clip)) {
-                add_sources(clip, &image, &noise, schedule.sigmas[0]);
+                add_sources(clip, &image, &noise, |thousandths| schedule.starting_level(thousandths));
             }
         }
         let prompts = texts(&inputs, "prompt");
@@ -78,6 +80,8 @@ fn denoising_runs_match_the_reference() {
                 negative: negatives.get(i).map(Vec::as_slice),
                 guidance,
                 schedule: &schedule,
+                solver: solver.as_ref(),
+                seed: 0,
                 grid: [f, h, w],
                 noise: &noise,
             })

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kinora_runtime::sampling::schedule::{Levels, Schedule, ScheduleConfig};
+use kinora_runtime::sampling::schedule::{Levels, Schedule};
+use kinora_runtime::sampling::solvers::{SchedulerFile, Solver, of_file};
 use kinora_runtime::weights::Checkpoint;
 use serde_json::Value;
 
@@ -20,8 +21,12 @@ fn floats(value: &Value) -> Option<Vec<f32>> {
     Some(value.as_array()?.iter().map(|v| v.as_f64().unwrap() as f32).collect())
 }
 
+fn solver(json: &[u8]) -> kinora_runtime::Result<Box<dyn Solver>> {
+    of_file(&SchedulerFile::from_json(json, "scheduler_config.json")?)
+}
+
 fn schedule(row: &Value) -> Schedule {
-    let config = ScheduleConfig::from_json(row["config"].to_string().as_bytes(), "scheduler_config.json").unwrap();
+    let config = solver(row["config"].to_string().as_bytes()).unwrap();
     let arguments = &row["arguments"];
     let levels = match (floats(&arguments["sigmas"]), floats(&arguments["timesteps"])) {
         (Some(s), Some(t)) => Levels::SigmasAndTimesteps(s, t),
@@ -53,7 +58,8 @@ fn tables_match_the_reference() {
 
 #[test]
 fn euler_steps_match_the_reference() {
-    let schedule = schedule(&json("steps.json"));
+    let described = json("steps.json");
+    let (schedule, euler) = (schedule(&described), solver(described["config"].to_string().as_bytes()).unwrap());
     for case in ["euler", "per_token"] {
         let inputs = Checkpoint::open(golden(&format!("inputs_{case}.safetensors"))).unwrap();
         let expected = Checkpoint::open(golden(&format!("expected_{case}.safetensors"))).unwrap();
@@ -63,12 +69,13 @@ fn euler_steps_match_the_reference() {
             // Tokens of their own timestep are clean here, and stay.
             let timesteps = inputs.get(&format!("per_token_timesteps_{step}")).map(|t| t.to_f32());
             let given = |token: usize| timesteps.as_ref().is_ok_and(|t| t[token] == 0.0);
+            assert_eq!(schedule.clamped(0).1, [], "what is clean has no steps");
             // The reference is called with the same outputs in both cases, and its per-token step
             // has the opposite sign.
             let sign = if case == "euler" { 1.0 } else { -1.0 };
+            let dt = euler.rows(&schedule.clamped(1000).1)[step].output as f32;
             for (i, (x, v)) in x.iter_mut().zip(velocity).enumerate() {
-                let (_, dt) = schedule.clamped_step(step, if given(i / channels) { 0 } else { 1000 });
-                *x += sign * dt * v;
+                *x += if given(i / channels) { 0.0 } else { sign * dt * v };
             }
             let name = format!("sample_{}", step + 1);
             assert_eq!(x, expected.get(&name).unwrap().to_f32(), "{case} {name}");
@@ -79,31 +86,28 @@ fn euler_steps_match_the_reference() {
 #[test]
 fn the_dynamic_shift_is_a_line() {
     let ltx = br#"{"use_dynamic_shifting":true,"base_shift":0.95,"max_shift":2.05,"base_image_seq_len":1024}"#;
-    let config = ScheduleConfig::from_json(ltx, "x").unwrap();
+    let config = solver(ltx).unwrap();
     assert!((config.mu(1024).unwrap() - 0.95).abs() < 1e-12, "at the base length");
     assert!((config.mu(4096).unwrap() - 2.05).abs() < 1e-12, "at the maximal length");
-    assert_eq!(ScheduleConfig::default().mu(1024), None, "no dynamic shifting, no mu");
+    assert_eq!(solver(b"{}").unwrap().mu(1024), None, "no dynamic shifting, no mu");
 }
 
 #[test]
 fn impossible_configurations_and_requests_are_refused() {
-    let code = |json: &str| ScheduleConfig::from_json(json.as_bytes(), "x").map_or_else(|e| e.code(), |_| "ok");
+    let code = |json: &str| solver(json.as_bytes()).map_or_else(|e| e.code(), |_| "ok");
     assert_eq!(code(r#"{"_diffusers_version":"1","unknown":3}"#), "ok", "fields of other versions are ignored");
-    assert_eq!(code(r#"{"_class_name":"DDIMScheduler"}"#), "unknown-class", "another scheduler");
     for json in [
         "[",
         r#"{"time_shift_type":"cubic"}"#,
         r#"{"use_beta_sigmas":true,"use_karras_sigmas":true}"#,
-        r#"{"stochastic_sampling":true}"#,
         r#"{"num_train_timesteps":0}"#,
         r#"{"shift":-1}"#,
         r#"{"shift_terminal":1.0}"#,
     ] {
         assert_eq!(code(json), "invalid-config", "{json}");
     }
-    let plain = ScheduleConfig::default();
-    let dynamic = ScheduleConfig { use_dynamic_shifting: true, ..plain };
-    let ending = ScheduleConfig { shift_terminal: Some(0.1), ..plain };
+    let [plain, dynamic, ending] =
+        [r"{}", r#"{"use_dynamic_shifting":true}"#, r#"{"shift_terminal":0.1}"#].map(|json| solver(json.as_bytes()).unwrap());
     for (config, levels) in [
         (&plain, Levels::Steps(0)),
         (&plain, Levels::Steps(usize::MAX)),

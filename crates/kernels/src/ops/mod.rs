@@ -12,6 +12,7 @@ mod sample;
 pub use attention::{AttentionOptions, HEAD_SIZES, dense_sequences};
 pub use conv3d::Conv3dOptions;
 pub use reindex::PatchOrder;
+pub use sample::{LinearStepInputs, Rescale};
 
 use crate::lower::Lowering;
 use crate::op::Op;
@@ -62,8 +63,8 @@ pub(crate) fn lower(cx: &mut Lowering<'_>) {
         Op::ConcatRows { batch } => elementwise::lower_concat_rows(*batch, cx),
         Op::GatherRows => elementwise::lower_gather_rows(cx),
         Op::GroupMean { group } => elementwise::lower_group_mean(*group, cx),
-        Op::GuidanceRescale { guided_channels } => sample::lower_guidance_rescale(*guided_channels, cx),
-        Op::GuidedEulerStep { guided_channels } => sample::lower_guided_euler_step(*guided_channels, cx),
+        &Op::Guide { guided_channels, rescaled } => sample::lower_guide(guided_channels, rescaled, cx),
+        Op::LinearStep(step) => sample::lower_linear_step(step, cx),
         Op::Rgba => sample::lower_rgba(cx),
     }
 }

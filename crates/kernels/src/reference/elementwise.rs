@@ -1,6 +1,6 @@
-//! Twins of the pointwise, copying and sampling kernels.
+//! Twins of the pointwise and copying kernels.
 
-use super::{Operands, Rows, rows_mut};
+use super::{Operands, rows_mut};
 use crate::op::{Activation, BinaryOp, Broadcast, Reindex};
 use crate::shape::Shape;
 
@@ -100,56 +100,4 @@ pub(super) fn group_mean(group: usize, inputs: &Operands<'_>, shape: Shape, y: &
             *out = (values.iter().map(|v| f64::from(*v)).sum::<f64>() / group as f64) as f32;
         }
     }
-}
-
-pub(super) fn guided_euler_step(guided_channels: usize, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
-    let (x, velocity, unconditional) = (inputs.rows(0), inputs.rows(1), inputs.indices(2));
-    let [dt, guidance] = [3, 4].map(|i| inputs.rows(i).row(0));
-    for (r, out) in rows_mut(y, shape).enumerate() {
-        for (c, out) in out.iter_mut().enumerate() {
-            let [_, guided] = guided_velocity(velocity, [r, unconditional[r] as usize], c, guidance[r], guided_channels);
-            *out = (f64::from(x.row(r)[c]) + f64::from(dt[r]) * guided) as f32;
-        }
-    }
-}
-
-/// Conditional and guided velocity of one channel, from the rows of the conditional and the unconditional one.
-fn guided_velocity(velocity: Rows<'_>, rows: [usize; 2], channel: usize, guidance: f32, guided_channels: usize) -> [f64; 2] {
-    let [conditional, unconditional] = rows.map(|row| f64::from(velocity.row(row)[channel]));
-    let factor = if channel < guided_channels { f64::from(guidance) } else { 1.0 };
-    [conditional, unconditional + factor * (conditional - unconditional)]
-}
-
-pub(super) fn guidance_rescale(guided_channels: usize, inputs: &Operands<'_>, y: &mut [f32]) {
-    let (velocity, unconditional) = (inputs.rows(0), inputs.indices(1));
-    let [guidance, rescale] = [2, 3].map(|i| inputs.rows(i).row(0));
-    for sequence in inputs.indices(4).windows(2) {
-        let rows = sequence[0] as usize..sequence[1] as usize;
-        let value = |r: usize, c| guided_velocity(velocity, [r, unconditional[r] as usize], c, guidance[r], guided_channels);
-        let values: Vec<[f64; 2]> = rows.clone().flat_map(|r| (0..velocity.channels()).map(move |c| value(r, c))).collect();
-        let [conditional, guided] = [0, 1].map(|i| variance(values.iter().map(|v| v[i])));
-        let ratio = if guided <= 0.0 { 1.0 } else { (conditional / guided).sqrt() };
-        for r in rows {
-            y[r] = (1.0 + f64::from(rescale[r]) * (ratio - 1.0)) as f32;
-        }
-    }
-}
-
-fn variance(values: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
-    let count = values.len() as f64;
-    let mean = values.clone().sum::<f64>() / count;
-    values.map(|v| (v - mean).powi(2)).sum::<f64>() / count
-}
-
-pub(super) fn rgba(inputs: &Operands<'_>, shape: Shape) -> Vec<u32> {
-    let x = inputs.rows(0);
-    let (pixels, stride) = (shape.channels(), shape.channels4() * 4);
-    let mut out = vec![0; shape.rows() * stride];
-    for r in 0..x.count() {
-        let byte = |v: f32| ((v * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u32;
-        let p = x.row(r);
-        let finite = p.iter().all(|v| v.is_finite());
-        out[r / pixels * stride + r % pixels] = if finite { byte(p[0]) | byte(p[1]) << 8 | byte(p[2]) << 16 | 0xff00_0000 } else { 0 };
-    }
-    out
 }

@@ -6,6 +6,7 @@ mod conv3d;
 mod elementwise;
 mod gemm;
 mod norm;
+mod sample;
 
 pub use elementwise::activate;
 
@@ -111,7 +112,7 @@ pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
     let inputs = Operands { graph, values, inputs: &step.inputs };
     let mut out = Data::zeros(shape, graph.values[step.output].elem);
     match (&step.op, &mut out) {
-        (Op::Rgba, out) => *out = Data::U32(elementwise::rgba(&inputs, shape)),
+        (Op::Rgba, out) => *out = Data::U32(sample::rgba(&inputs, shape)),
         (_, Data::U32(_)) => {}
         (op, Data::F32(y)) => run_float(op, &inputs, shape, y),
     }
@@ -134,8 +135,8 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         Op::ConcatRows { batch } => elementwise::concat_rows(*batch, inputs, shape, y),
         Op::GatherRows => elementwise::gather_rows(inputs, shape, y),
         Op::GroupMean { group } => elementwise::group_mean(*group, inputs, shape, y),
-        Op::GuidanceRescale { guided_channels } => elementwise::guidance_rescale(*guided_channels, inputs, y),
-        Op::GuidedEulerStep { guided_channels } => elementwise::guided_euler_step(*guided_channels, inputs, shape, y),
+        &Op::Guide { guided_channels, rescaled } => sample::guide(guided_channels, rescaled, inputs, shape, y),
+        Op::LinearStep(step) => sample::linear_step(step, inputs, shape, y),
         Op::Rgba => {}
     }
 }

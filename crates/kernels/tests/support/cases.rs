@@ -1,7 +1,9 @@
 //! Plans that reach every variant of every kernel, with ragged extents.
 
-use kinora_kernels::op::{ModulationColumns, Padding};
-use kinora_kernels::{AttentionOptions, Cadence, Conv3dOptions, Graph, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
+use kinora_kernels::op::{Amplitude, LinearStep, ModulationColumns, Padding};
+use kinora_kernels::{
+    AttentionOptions, Cadence, Conv3dOptions, Graph, LinearStepInputs, PatchOrder, Plan, Rescale, Shape, Tensor, Weight, WeightFormat,
+};
 
 use super::body::noise;
 
@@ -139,16 +141,19 @@ fn others(cases: &mut Vec<Case>) {
     cases.push(case(1, |plan| table(plan, 2 * d).gather_rows(index(plan))));
     // Five channels of three leave a ragged last vector, which is zeroed after the copy.
     cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
-    cases.push(case(1, |plan| {
-        let [guidance, rescale] = ["guidance", "rescale"].map(|name| plan.input(name, &[ROWS], Cadence::Once));
-        let velocity = plan.input("v", &[2 * ROWS, d], Cadence::Once);
-        let starts = plan.index_constant(&[0, 5, ROWS as u32]);
-        velocity.guidance_rescale(index(plan), guidance, rescale, starts, d)
+    cases.extend([false, true].map(|rescaled| {
+        case(2 * d, |plan| {
+            let [guidance, share] = ["guidance", "share"].map(|name| plan.input(name, &[ROWS], Cadence::Once));
+            let prediction = plan.input("v", &[2 * ROWS, d], Cadence::Once);
+            let rescale = Rescale { share, starts: plan.index_constant(&[0, 5, ROWS as u32]) };
+            prediction.guide(index(plan), guidance, rescaled.then_some(rescale), d)
+        })
     }));
-    cases.push(case(4, |plan| {
-        let [dt, guidance] = ["dt", "guidance"].map(|name| plan.input(name, &[ROWS], Cadence::EveryStep));
-        let velocity = plan.input("v", &[2 * ROWS, d], Cadence::EveryStep);
-        plan.state("x", &[ROWS, d]).guided_euler_step(velocity, index(plan), dt, guidance, d)
+    cases.push(case(8, |plan| {
+        let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+        let noise = Some((every("noise", &[ROWS, d]), Amplitude::One));
+        let inputs = LinearStepInputs { level: index(plan), table: every("table", &[TABLE, LinearStep::COEFFICIENTS]), noise };
+        plan.state("x", &[3 * ROWS, d]).linear_step(every("v", &[2 * ROWS, d]), &inputs, 2)
     }));
 }
 

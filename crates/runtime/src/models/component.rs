@@ -12,7 +12,9 @@ use super::family::{Autoencoder, ComponentClass, Denoiser, Evaluate, Source, Tex
 use crate::error::{Error, Result};
 use crate::manifest::Index;
 use crate::nn::Weights;
-use crate::sampling::schedule::ScheduleConfig;
+use crate::sampling::solvers::Solver;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::sampling::solvers::{SchedulerFile, of_file};
 use crate::weights::Checkpoint;
 
 /// A part of a model.
@@ -23,8 +25,8 @@ pub enum Component {
     Autoencoder(Box<dyn Autoencoder>),
     /// Token ids to text states.
     TextEncoder(Box<dyn TextEncoder>),
-    /// A noise schedule, which has no weights.
-    Scheduler(ScheduleConfig),
+    /// A way from noise to a clean sample, which has no weights.
+    Scheduler(Box<dyn Solver>),
 }
 
 impl Component {
@@ -50,7 +52,7 @@ impl Component {
         let scheduler = folder.join("scheduler_config.json");
         if scheduler.is_file() {
             let json = std::fs::read(&scheduler).map_err(|e| Error::io("read", &scheduler, e))?;
-            return Ok(Self::Scheduler(ScheduleConfig::from_json(&json, &scheduler.display().to_string())?));
+            return Ok(Self::Scheduler(of_file(&SchedulerFile::from_json(&json, &scheduler.display().to_string())?)?));
         }
         let path = folder.join("config.json");
         let config = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
@@ -66,7 +68,7 @@ impl Component {
             Self::Denoiser(model) => model.as_ref(),
             Self::Autoencoder(model) => model.as_ref(),
             Self::TextEncoder(model) => model.as_ref(),
-            Self::Scheduler(config) => config,
+            Self::Scheduler(solver) => solver,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::Schedule;
+use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
 
@@ -30,6 +31,8 @@ pub(super) struct Texts {
 pub(super) struct Job {
     pub(super) shape: LatentShape,
     schedule: Schedule,
+    solver: Box<dyn Solver>,
+    seed: u64,
     texts: Texts,
     guidance: Guidance,
     /// Tokens in time, height and width.
@@ -56,6 +59,8 @@ impl Job {
             negative: self.texts.negative.as_deref(),
             guidance: self.guidance,
             schedule: &self.schedule,
+            solver: self.solver.as_ref(),
+            seed: self.seed,
             grid: self.grid,
             noise: &self.noise,
         }
@@ -97,18 +102,21 @@ impl VideoPipeline {
             }
             let sources = planned_latents(&job.given, shape);
             let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
-            let top = job.schedule.sigmas.first().copied().unwrap_or(1.0);
-            noise::add_sources(&mut job.tokens, &sources, &job.noise, top);
+            noise::add_sources(&mut job.tokens, &sources, &job.noise, |thousandths| job.schedule.starting_level(thousandths));
         }
         Ok(job)
     }
 
     /// The job of a request whose text is encoded, with nothing given yet.
     pub(super) fn job(&self, request: &GenerateRequest, shape: LatentShape, texts: Texts) -> Result<Job> {
-        let latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
+        let (solver, schedule) = self.schedule(request, &shape)?;
+        let mut latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
+        latents.iter_mut().for_each(|v| *v *= schedule.start as f32);
         Ok(Job {
             shape,
-            schedule: self.schedule(request, &shape)?,
+            schedule,
+            solver,
+            seed: request.seed,
             texts,
             guidance: request.guidance,
             grid: shape.tokens(self.compression.packing),
@@ -233,14 +241,15 @@ impl VideoPipeline {
         Ok(noise)
     }
 
-    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<Schedule> {
-        let mut config = self.schedule;
-        if let Some(shift) = request.shift {
-            config.shift = shift;
-            config.use_dynamic_shifting = false;
-        }
+    /// What leads from noise to latents, and by which levels.
+    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<(Box<dyn Solver>, Schedule)> {
+        let solver = match request.shift {
+            Some(shift) => solvers::of_file(&self.scheduler.with_shift(shift))?,
+            None => solvers::of_file(&self.scheduler)?,
+        };
         let tokens = shape.tokens(self.compression.packing).iter().product();
-        config.schedule(&(self.class.levels)(request.steps), config.mu(tokens))
+        let schedule = solver.schedule(&(self.class.levels)(request.steps), solver.mu(tokens))?;
+        Ok((solver, schedule))
     }
 
     /// Seconds and pixels from one latent to the next.

@@ -14,7 +14,7 @@ use crate::models::component::{Component, class_of};
 use crate::models::family::{Autoencoder, Denoiser, TextEncoder};
 use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
-use crate::sampling::schedule::ScheduleConfig;
+use crate::sampling::solvers::{self, SchedulerFile};
 use crate::shape::Compression;
 use crate::text::{Tokenizer, Vocabulary};
 use crate::understanding::Understanding;
@@ -83,7 +83,9 @@ impl VideoPipeline {
         let index = Index::parse(&files.text("model_index.json")?, &(files.path)("model_index.json"))?;
         let (class, manifest) = (index.pipeline()?, Manifest::of(&index)?);
         let scheduler = "scheduler/scheduler_config.json";
-        let schedule = ScheduleConfig::from_json(&(files.read)(scheduler)?, &(files.path)(scheduler))?;
+        let scheduler = SchedulerFile::from_json(&(files.read)(scheduler)?, &(files.path)(scheduler))?;
+        // Whether it can be used is better known before the weights are read.
+        solvers::of_file(&scheduler)?;
         let mut experts = Vec::new();
         let ranges = (class.noise_ranges)(&index)?;
         for range in &ranges {
@@ -113,7 +115,7 @@ impl VideoPipeline {
             executables: Executables::default(),
             class,
             manifest,
-            schedule,
+            scheduler,
             tokenizer,
             text_encoder,
             experts,

@@ -1,10 +1,14 @@
 //! The denoising loop: noise to latents in the token space of the denoisers, with guidance and given tokens.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan, Tensor};
+use kinora_kernels::op::{Amplitude, LinearStep};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, LinearStepInputs, Plan, Rescale, Tensor};
 
 use super::guidance::Guidance;
+use super::noise;
 use super::schedule::Schedule;
-use crate::conditioning::PURE_NOISE;
+use super::solvers::Solver;
+use super::solvers::table::Variance;
+use super::track::{Track, levels};
 use crate::error::{Error, Result};
 use crate::models::family::{Call, Denoiser, DenoiserInputs};
 
@@ -27,10 +31,14 @@ pub struct Sequence<'a> {
     pub guidance: Guidance,
     /// The noise levels.
     pub schedule: &'a Schedule,
+    /// What leads from one to the next.
+    pub solver: &'a dyn Solver,
+    /// Decides the fresh noise of solvers that add some.
+    pub seed: u64,
     /// Tokens in time, height and width, L together.
     pub grid: [usize; 3],
     /// Noise on each of the L tokens at the start, in thousandths; empty if all are pure noise. A token stays at that
-    /// level until the schedule falls below it, so a clean one stays as it is.
+    /// level until the schedule falls below it, so a clean one stays as it is. To the solver, what follows is the whole run.
     pub noise: &'a [u16],
 }
 
@@ -51,7 +59,7 @@ pub struct Denoise<'a> {
     pub spacing: [f32; 3],
     /// Features of a token that guidance acts on, counted from the first.
     pub guided_channels: usize,
-    /// Predict the clean tokens after every so many steps; 0 for never. Costs two small readbacks each time.
+    /// Predict the clean tokens after every so many steps; 0 for never. Costs a small readback each time.
     pub predict_every: usize,
 }
 
@@ -73,20 +81,26 @@ struct Step {
     expert: usize,
     /// Row of the timestep table for each row of each branch `[Rv]`.
     timestep_index: Vec<u32>,
-    /// Change of σ of each token `[R]`.
-    dt: Vec<f32>,
+    /// Coefficients of each level of noise that tokens start from `[T, 12]`.
+    table: Vec<f32>,
     /// `[R]`.
     guidance: Vec<f32>,
-    /// σ of each token after the step, if it moves `[R]`.
-    sigma: Vec<f32>,
+    /// Which of the schedule it is.
+    index: usize,
 }
 
-impl Step {
-    fn write(&self, exec: &mut Executable) -> Result<()> {
-        exec.write_indices("timestep_index", &self.timestep_index)?;
-        exec.write("dt", &self.dt)?;
-        Ok(exec.write("guidance", &self.guidance)?)
-    }
+/// A run before anything is recorded.
+struct Course {
+    /// Which of the levels of noise each token starts from `[R]`.
+    level: Vec<u32>,
+    /// The distinct timesteps of the run.
+    timesteps: Vec<f32>,
+    /// Those steps in which something moves.
+    steps: Vec<Step>,
+    /// Predicted clean samples that are kept beside each token.
+    history: usize,
+    /// Where fresh noise has its amplitude from, if there is any.
+    noise: Option<Amplitude>,
 }
 
 impl Denoise<'_> {
@@ -102,48 +116,67 @@ impl Denoise<'_> {
         cancel: &CancelToken,
         on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
-        let (timesteps, steps) = self.steps();
-        // Nothing moves where every token is given.
-        let mut latents = tokens.to_vec();
+        let course = self.course()?;
+        let steps = &course.steps;
+        // The tokens, and room for what was predicted before.
+        let mut state = tokens.to_vec();
+        state.resize(tokens.len() * (1 + course.history), 0.0);
         let mut layer = None;
         let mut done = 0_usize;
         for own in steps.chunk_by(|a, b| a.expert == b.expert) {
-            let start = latents;
-            let mut exec = self.start(device, own[0].expert, &timesteps, &start, cancel).await?;
+            let start = state;
+            let mut exec = self.start(device, own[0].expert, &course, &start, cancel).await?;
             for step in own {
-                step.write(&mut exec)?;
-                // The last step's result is the clip itself.
-                let predict = self.predict_every > 0 && (done + 1).is_multiple_of(self.predict_every) && done + 1 < steps.len();
-                let before = if predict { Some(exec.read("latents").await?) } else { None };
+                self.write(&mut exec, step, &course)?;
                 exec.run_step().await?;
                 done += 1;
                 if done < steps.len() {
                     exec.idle().await?;
                 }
-                let predicted = match before {
-                    Some(before) => Some(predict_clean(&before, &exec.read("latents").await?, step)),
-                    None => None,
+                // The last step's result is the clip itself.
+                let predict = self.predict_every > 0 && done.is_multiple_of(self.predict_every) && done < steps.len();
+                let predicted = match predict {
+                    true => Some(exec.read("state").await?[tokens.len()..][..tokens.len()].to_vec()),
+                    false => None,
                 };
                 on_step(StepDone { step: done, steps: steps.len(), predicted }).await?;
             }
-            latents = exec.read("latents").await?;
-            if latents.iter().any(|v| !v.is_finite()) {
-                exec.write("tokens", &start)?;
+            state = exec.read("state").await?;
+            if state.iter().any(|v| !v.is_finite()) {
+                exec.write("state", &start)?;
                 match exec.find_non_finite().await {
                     Err(found @ kinora_kernels::Error::NonFinite { .. }) => layer = layer.or(Some(found)),
                     other => other?,
                 }
             }
         }
-        Ok(self.split(&latents, layer.as_ref()))
+        Ok(self.split(&state[..tokens.len()], layer.as_ref()))
     }
 
-    /// An expert ready for its first step, with these tokens.
-    async fn start(&self, device: &Device, expert: usize, timesteps: &[f32], tokens: &[f32], cancel: &CancelToken) -> Result<Executable> {
-        let mut exec = Executable::new(device, self.record(expert, timesteps)?)?.with_cancel(cancel.clone());
-        exec.write("tokens", tokens)?;
+    /// An expert ready for its first step, with this state.
+    async fn start(&self, device: &Device, expert: usize, course: &Course, state: &[f32], cancel: &CancelToken) -> Result<Executable> {
+        let mut exec = Executable::new(device, self.record(expert, course)?)?.with_cancel(cancel.clone());
+        exec.write("state", state)?;
+        exec.write_indices("level", &course.level)?;
         exec.run_prelude().await?;
         Ok(exec)
+    }
+
+    /// Writes what changes with every step.
+    fn write(&self, exec: &mut Executable, step: &Step, course: &Course) -> Result<()> {
+        exec.write_indices("timestep_index", &step.timestep_index)?;
+        exec.write("coefficients", &step.table)?;
+        if self.is_guided() {
+            exec.write("guidance", &step.guidance)?;
+        }
+        if course.noise.is_some() {
+            // Stream 0 is the noise that the tokens start from; windows of long clips start from the next few.
+            let stream = 1 << 32 | step.index as u64;
+            let channels = self.channels();
+            let fresh = self.sequences.iter().flat_map(|s| noise::normal(s.seed, stream, s.length() * channels));
+            exec.write("noise", &fresh.collect::<Vec<f32>>())?;
+        }
+        Ok(())
     }
 
     /// Seconds that a step takes on `device` once its kernels are compiled; `clock` tells seconds.
@@ -151,13 +184,15 @@ impl Denoise<'_> {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Kernels`].
     pub async fn time_step(&self, device: &Device, tokens: &[f32], clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<f64> {
-        let (timesteps, steps) = self.steps();
-        let mut exec = self.start(device, self.first_expert(&steps), &timesteps, tokens, cancel).await?;
+        let course = self.course()?;
+        let mut state = tokens.to_vec();
+        state.resize(tokens.len() * (1 + course.history), 0.0);
+        let mut exec = self.start(device, course.first_expert(), &course, &state, cancel).await?;
         // The CPU twins need no warming up.
         let runs = if device.preset().is_some() { 2 } else { 1 };
         let mut seconds = 0.0;
-        for step in steps.iter().take(1).cycle().take(runs) {
-            step.write(&mut exec)?;
+        for step in course.steps.iter().take(1).cycle().take(runs) {
+            self.write(&mut exec, step, &course)?;
             exec.idle().await?;
             let begun = clock();
             exec.run_step().await?;
@@ -167,13 +202,13 @@ impl Denoise<'_> {
         Ok(seconds)
     }
 
-    /// The plan of the run, until another expert takes over: text and timesteps in the prelude, one Euler step replayed.
+    /// The plan of the run, until another expert takes over: text and timesteps in the prelude, one step replayed.
     ///
     /// # Errors
     /// [`Error::Kernels`] if prompts, tokens and model do not fit each other.
     pub fn plan(&self) -> Result<Graph> {
-        let (timesteps, steps) = self.steps();
-        self.record(self.first_expert(&steps), &timesteps)
+        let course = self.course()?;
+        self.record(course.first_expert(), &course)
     }
 
     /// The latents of each sequence, if finite; of the others the layer where it began, if that was found.
@@ -195,11 +230,6 @@ impl Denoise<'_> {
         parts.collect()
     }
 
-    /// The expert of the first step.
-    fn first_expert(&self, steps: &[Step]) -> usize {
-        steps.first().map_or(0, |step| step.expert)
-    }
-
     /// Features of a token.
     fn channels(&self) -> usize {
         let denoiser = &self.experts[0].denoiser;
@@ -211,7 +241,7 @@ impl Denoise<'_> {
         self.sequences.iter().map(Sequence::length).sum()
     }
 
-    /// For each row of the velocity the token it belongs to, and for each token the row to guide away from: the
+    /// For each row of the prediction the token it belongs to, and for each token the row to guide away from: the
     /// conditional rows first, then those of the sequences with a negative prompt.
     fn branches(&self) -> (Vec<u32>, Vec<u32>) {
         let mut tokens: Vec<u32> = (0..self.rows() as u32).collect();
@@ -230,53 +260,65 @@ impl Denoise<'_> {
         (tokens, unconditional)
     }
 
-    /// The distinct timesteps of the run, and the steps in which something moves.
-    fn steps(&self) -> (Vec<f32>, Vec<Step>) {
-        let (tokens, _) = self.branches();
-        let mut timesteps: Vec<f32> = Vec::new();
-        let mut steps = Vec::new();
-        let count = self.sequences.iter().map(|s| s.schedule.num_steps()).max().unwrap_or(0);
-        for i in 0..count {
-            let mut step = Step::default();
-            let mut of_token: Vec<u32> = Vec::new();
-            for sequence in self.sequences {
-                let sigma = sequence.schedule.sigmas.get(i + 1).copied().unwrap_or(0.0);
-                let guidance = sequence.guidance.at(sequence.schedule.sigmas.get(i).copied().unwrap_or(0.0));
-                for token in 0..sequence.length() {
-                    let noise = sequence.noise.get(token).copied().unwrap_or(PURE_NOISE);
-                    let (timestep, dt) = sequence.schedule.clamped_step(i, noise);
-                    let known = timesteps.iter().rposition(|t| t.to_bits() == timestep.to_bits());
-                    of_token.push(known.unwrap_or_else(|| {
-                        timesteps.push(timestep);
-                        timesteps.len() - 1
-                    }) as u32);
-                    step.dt.push(dt);
-                    step.guidance.push(guidance);
-                    step.sigma.push(sigma);
-                }
-            }
-            // Packed sequences have schedules that differ little; the noisiest of them decides.
-            let timestep = self.sequences.iter().filter_map(|s| s.schedule.timesteps.get(i)).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-            let expert = self.experts.iter().position(|expert| timestep >= expert.lowest_timestep);
-            step.expert = expert.unwrap_or(self.experts.len() - 1);
-            step.timestep_index = tokens.iter().map(|token| of_token[*token as usize]).collect();
-            if step.dt.iter().any(|dt| *dt != 0.0) {
-                steps.push(step);
-            }
-        }
-        (timesteps, steps)
+    /// Whether any sequence has another branch.
+    fn is_guided(&self) -> bool {
+        self.sequences.iter().any(|s| s.negative.is_some())
     }
 
-    fn record(&self, expert: usize, timesteps: &[f32]) -> Result<Graph> {
+    /// Everything about the run that is known before it.
+    fn course(&self) -> Result<Course> {
+        let (tokens, _) = self.branches();
+        let mut course = Course { level: Vec::new(), timesteps: Vec::new(), steps: Vec::new(), history: 0, noise: None };
+        // Previews are the cleaned tokens of the step before.
+        course.history = usize::from(self.predict_every > 0);
+        let mut tracks: Vec<Vec<Track>> = Vec::new();
+        for sequence in self.sequences {
+            let first = tracks.iter().map(Vec::len).sum::<usize>() as u32;
+            let (distinct, own) = levels(sequence.noise, sequence.length());
+            course.level.extend(own.iter().map(|level| first + level));
+            tracks.push(distinct.into_iter().map(|noise| Track::new(sequence.schedule, sequence.solver, noise)).collect());
+            course.history = course.history.max(sequence.solver.history());
+            if sequence.solver.takes_noise() {
+                let amplitude = match sequence.solver.variance() {
+                    Variance::Fixed => Amplitude::One,
+                    Variance::Learned => Amplitude::Root,
+                    Variance::Range => Amplitude::Exponential,
+                };
+                // Generations of one batch have one model, and it predicts its variance or not.
+                course.noise = Some(amplitude);
+            }
+        }
+        let count = self.sequences.iter().map(|s| s.schedule.num_steps()).max().unwrap_or(0);
+        for index in 0..count {
+            let of_level: Vec<u32> = tracks.iter().flatten().map(|track| course.row_of(track.timestep(index))).collect();
+            let guidance = |s: &Sequence<'_>| s.guidance.at(s.schedule.sigmas.get(index).copied().unwrap_or(0.0));
+            // Packed sequences have schedules that differ little; the noisiest of them decides.
+            let timestep = self.sequences.iter().filter_map(|s| s.schedule.timesteps.get(index)).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let expert = self.experts.iter().position(|expert| timestep >= expert.lowest_timestep);
+            if tracks.iter().flatten().any(|track| track.moves(index)) {
+                course.steps.push(Step {
+                    expert: expert.unwrap_or(self.experts.len() - 1),
+                    timestep_index: tokens.iter().map(|token| of_level[course.level[*token as usize] as usize]).collect(),
+                    table: tracks.iter().flatten().flat_map(|track| track.row(index).packed()).collect(),
+                    guidance: self.sequences.iter().flat_map(|s| std::iter::repeat_n(guidance(s), s.length())).collect(),
+                    index,
+                });
+            }
+        }
+        Ok(course)
+    }
+
+    fn record(&self, expert: usize, course: &Course) -> Result<Graph> {
         let plan = Plan::new();
         let denoiser = &self.experts[expert].denoiser;
         let (branches, unconditional) = self.branches();
         let rows = unconditional.len();
-        let tokens = plan.state("tokens", &[rows, self.channels()]);
+        let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
+        let tokens = state.first_rows(rows);
         let both = || self.sequences.iter().chain(self.sequences.iter().filter(|s| s.negative.is_some()));
         let grids: Vec<[usize; 3]> = both().map(|s| s.grid).collect();
         let (text, text_rows) = self.text(&plan, denoiser.text_channels());
-        let call = Call { grids: &grids, text_rows: &text_rows, timesteps, spacing: self.spacing };
+        let call = Call { grids: &grids, text_rows: &text_rows, timesteps: &course.timesteps, spacing: self.spacing };
         let tables = denoiser.tables(&call).into_iter().map(|table| (table.name, plan.constant(&table.shape, &table.values)));
         let inputs = DenoiserInputs {
             tokens: if branches.len() == rows { tokens } else { tokens.gather_rows(plan.index_constant(&branches)) },
@@ -284,22 +326,26 @@ impl Denoise<'_> {
             timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
             tables: tables.collect(),
         };
-        let velocity = denoiser.record(&plan, &call, &inputs);
-        let dt = plan.input("dt", &[rows], Cadence::EveryStep);
-        let guidance = plan.input("guidance", &[rows], Cadence::EveryStep);
-        let unconditional = plan.index_constant(&unconditional);
-        let dt = match self.rescale() {
-            None => dt,
-            Some((rescale, starts)) => {
-                let rescale = plan.constant(&[rows], &rescale);
-                dt * velocity.guidance_rescale(unconditional, guidance, rescale, plan.index_constant(&starts), self.guided_channels)
-            }
+        let mut prediction = denoiser.record(&plan, &call, &inputs);
+        if self.is_guided() {
+            let guidance = plan.input("guidance", &[rows], Cadence::EveryStep);
+            let rescale = self.rescale();
+            let rescale =
+                rescale.map(|(share, starts)| Rescale { share: plan.constant(&[rows], &share), starts: plan.index_constant(&starts) });
+            prediction = prediction.guide(plan.index_constant(&unconditional), guidance, rescale, self.guided_channels);
+        }
+        let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+        let levels = course.level.iter().max().map_or(1, |last| *last as usize + 1);
+        let inputs = LinearStepInputs {
+            level: plan.index_input("level", rows, Cadence::Once),
+            table: every("coefficients", &[levels, LinearStep::COEFFICIENTS]),
+            noise: course.noise.map(|amplitude| (every("noise", &[rows, self.channels()]), amplitude)),
         };
-        plan.output("latents", tokens.guided_euler_step(velocity, unconditional, dt, guidance, self.guided_channels));
+        plan.output("state", state.linear_step(prediction, &inputs, course.history));
         Ok(plan.finish()?)
     }
 
-    /// How far the velocity of each token is rescaled, and where each sequence begins and the last ends, if any is rescaled.
+    /// How far the prediction of each token is rescaled, and where each sequence begins and the last ends, if any is rescaled.
     fn rescale(&self) -> Option<(Vec<f32>, Vec<u32>)> {
         let (mut rescale, mut starts) = (Vec::new(), vec![0]);
         for sequence in self.sequences {
@@ -317,29 +363,19 @@ impl Denoise<'_> {
     }
 }
 
-/// The clean tokens that a step from `before` to `after` points at: with velocity v = (after − before) / dt, the straight
-/// path of rectified flow (arXiv 2209.03003, eq. 1) reaches σ = 0 at after − σ·v. Tokens that do not move stay as they are.
-fn predict_clean(before: &[f32], after: &[f32], step: &Step) -> Vec<f32> {
-    let channels = after.len() / step.dt.len().max(1);
-    let mut clean = after.to_vec();
-    let tokens = clean.chunks_exact_mut(channels.max(1)).zip(before.chunks_exact(channels.max(1)));
-    for ((token, before), (dt, sigma)) in tokens.zip(step.dt.iter().zip(&step.sigma)).filter(|(_, (dt, _))| **dt != 0.0) {
-        for (x, before) in token.iter_mut().zip(before) {
-            *x -= sigma * (*x - before) / dt;
-        }
+impl Course {
+    /// The row of a timestep in the table, which gets it if it is new.
+    fn row_of(&mut self, timestep: f32) -> u32 {
+        let known = self.timesteps.iter().rposition(|t| t.to_bits() == timestep.to_bits());
+        let row = known.unwrap_or_else(|| {
+            self.timesteps.push(timestep);
+            self.timesteps.len() - 1
+        });
+        row as u32
     }
-    clean
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_straight_path_is_predicted_to_its_end() {
-        // x(σ) = clean + σ·(noise − clean), and a token that is given.
-        let at = |sigma: f32| vec![2.0 + sigma * (5.0 - 2.0), -1.0, 7.0, 8.0];
-        let step = Step { dt: vec![-0.25, 0.0], sigma: vec![0.5, 0.5], ..Step::default() };
-        assert_eq!(predict_clean(&at(0.75), &at(0.5), &step), [2.0, -1.0, 7.0, 8.0]);
+    /// The expert of the first step.
+    fn first_expert(&self) -> usize {
+        self.steps.first().map_or(0, |step| step.expert)
     }
 }

@@ -8,3 +8,4 @@ pub mod schedule;
 pub mod solvers;
 pub mod spacing;
 pub mod tokens;
+mod track;

@@ -5,6 +5,7 @@
 //! makes normal values of them with the elementary functions of `libm`, which are software on every
 //! target and therefore round alike. The stream is Kinora's own: it is not `PyTorch`'s.
 
+use super::solvers::table::Point;
 use crate::conditioning::PURE_NOISE;
 
 /// Multipliers of the two halves of the counter.
@@ -60,15 +61,15 @@ pub fn normal(seed: u64, stream: u64, len: usize) -> Vec<f32> {
     values
 }
 
-/// Puts sources `[L, C]` under noise `[L, C]`, in place: x = (1 − σ)·source + σ·noise, where σ is each token's own, in
-/// thousandths, and at most `top`, where the schedule starts. Pure noise has no source and stays as it is.
-pub fn add_sources(noise: &mut [f32], sources: &[f32], thousandths: &[u16], top: f32) {
+/// Puts sources `[L, C]` under noise `[L, C]`, in place: x = α·source + σ·noise at the level of each token, which `level`
+/// tells from its thousandths. Pure noise has no source and stays as it is.
+pub fn add_sources(noise: &mut [f32], sources: &[f32], thousandths: &[u16], level: impl Fn(u16) -> Point) {
     let channels = noise.len() / thousandths.len().max(1);
     let tokens = noise.chunks_exact_mut(channels).zip(sources.chunks_exact(channels)).zip(thousandths);
-    for ((token, source), level) in tokens.filter(|(_, level)| **level < PURE_NOISE) {
-        let sigma = (f32::from(*level) / f32::from(PURE_NOISE)).min(top);
+    for ((token, source), thousandths) in tokens.filter(|(_, thousandths)| **thousandths < PURE_NOISE) {
+        let Point { alpha, sigma } = level(*thousandths);
         for (x, source) in token.iter_mut().zip(source) {
-            *x = (1.0 - sigma) * source + sigma * *x;
+            *x = alpha as f32 * source + sigma as f32 * *x;
         }
     }
 }

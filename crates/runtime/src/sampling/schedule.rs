@@ -9,9 +9,6 @@ use super::spacing::Spacing;
 use crate::conditioning::PURE_NOISE;
 use crate::error::{Error, Result};
 
-/// The class name in `scheduler_config.json`.
-const CLASS: &str = "FlowMatchEulerDiscreteScheduler";
-
 /// `scheduler_config.json`: how steps are spaced. Absent fields have the reference's defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScheduleConfig {
@@ -195,39 +192,9 @@ impl Schedule {
         let (level, _) = self.placing.at(noise);
         self.intervals.first().map_or(level, |first| if first.from.ratio() < level.ratio() { first.from } else { level })
     }
-
-    /// Timestep and step width in step `step` of a token that starts with `noise` thousandths of noise: it stays at that
-    /// level until the schedule falls below it, then goes with it. After the last step it stays.
-    #[must_use]
-    pub fn clamped_step(&self, step: usize, noise: u16) -> (f32, f32) {
-        let (Some(pair), Some(timestep)) = (self.sigmas.get(step..step + 2), self.timesteps.get(step)) else {
-            return (0.0, 0.0);
-        };
-        let start = f32::from(noise) / f32::from(PURE_NOISE);
-        if noise >= PURE_NOISE || start >= pair[0] {
-            return (*timestep, pair[1] - pair[0]);
-        }
-        (self.resting_timestep(noise), pair[1].min(start) - start)
-    }
 }
 
 impl ScheduleConfig {
-    /// Reads `scheduler_config.json`; `file` names it in errors.
-    ///
-    /// # Errors
-    /// [`Error::UnknownClass`] for another scheduler, [`Error::InvalidConfig`] for values that
-    /// contradict each other or are not supported.
-    pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
-        let file = SchedulerFile::from_json(json, file)?;
-        if let Some(class) = file.class_name.clone().filter(|class| class != CLASS) {
-            return Err(Error::UnknownClass { class, file: file.file, known: CLASS.into() });
-        }
-        if file.stochastic_sampling == Some(true) {
-            return Err(file.invalid("stochastic_sampling is true; only deterministic Euler steps are supported"));
-        }
-        Self::from_file(&file)
-    }
-
     /// The fields of `scheduler_config.json` that it has, whichever class wrote them.
     ///
     /// # Errors

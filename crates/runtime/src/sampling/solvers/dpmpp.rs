@@ -55,7 +55,9 @@ impl DpmPlusPlus {
         let h = to.lambda() - lambda(0);
         // With noise, x decays twice as fast and what is lost is noise.
         let speed = if self.stochastic { 2.0 } else { 1.0 };
-        let keep = to.sigma / from.sigma * libm::exp(-(speed - 1.0) * h);
+        // h is infinite in a step to no noise.
+        let decay = if self.stochastic { libm::exp(-h) } else { 1.0 };
+        let keep = to.sigma / from.sigma * decay;
         let gain = -libm::expm1(-speed * h);
         let noise = if self.stochastic { to.sigma * libm::sqrt(-libm::expm1(-2.0 * h)) } else { 0.0 };
         // Factors of the clean samples of this step and of those before.
@@ -85,6 +87,10 @@ impl DpmPlusPlus {
 impl Solver for DpmPlusPlus {
     fn schedule(&self, levels: &Levels, mu: Option<f64>) -> Result<Schedule> {
         self.levels.schedule(levels, mu)
+    }
+
+    fn mu(&self, tokens: usize) -> Option<f64> {
+        self.levels.mu(tokens)
     }
 
     fn rows(&self, intervals: &[Interval]) -> Vec<Row> {

@@ -93,6 +93,12 @@ impl SchedulerFile {
         flow_class || self.use_flow_sigmas == Some(true) || self.prediction_type.as_deref() == Some("flow_prediction")
     }
 
+    /// The same with flow levels shifted by so much, however long the clip.
+    #[must_use]
+    pub fn with_shift(&self, shift: f64) -> Self {
+        Self { shift: Some(shift), flow_shift: Some(shift), use_dynamic_shifting: Some(false), ..self.clone() }
+    }
+
     /// Levels of training.
     pub(in crate::sampling) fn train(&self) -> usize {
         self.num_train_timesteps.unwrap_or(1000)

@@ -3,7 +3,7 @@
 use super::table::{Interval, Point, Prediction};
 use super::{SchedulerFile, diffusion, given_timesteps, steps};
 use crate::error::Result;
-use crate::sampling::schedule::{Levels, Placing, Schedule, Table, linspace, request, single_precision};
+use crate::sampling::schedule::{Levels, Placing, Schedule, ScheduleConfig, Table, linspace, request, single_precision};
 use crate::sampling::spacing::Spacing;
 
 /// How the two classes differ.
@@ -54,6 +54,11 @@ impl Multistep {
         file.only("final_sigmas_type", file.final_sigmas_type.as_deref(), &["zero", "sigma_min"])?;
         let ends_at_sigma_min = file.final_sigmas_type.as_deref() == Some("sigma_min");
         Ok(Self { file: file.clone(), kind, prediction: file.prediction()?, spacing, products, flow, ends_at_sigma_min, order })
+    }
+
+    /// `mu` of a clip of so many tokens, if the shift depends on it.
+    pub(super) fn mu(&self, tokens: usize) -> Option<f64> {
+        ScheduleConfig::from_file(&self.file).ok()?.mu(tokens)
     }
 
     pub(super) fn schedule(&self, levels: &Levels, mu: Option<f64>) -> Result<Schedule> {

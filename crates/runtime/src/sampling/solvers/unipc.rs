@@ -150,6 +150,10 @@ impl Solver for UniPc {
         self.levels.schedule(levels, mu)
     }
 
+    fn mu(&self, tokens: usize) -> Option<f64> {
+        self.levels.mu(tokens)
+    }
+
     fn rows(&self, intervals: &[Interval]) -> Vec<Row> {
         (0..intervals.len()).map(|i| self.row(i, intervals)).collect()
     }
