@@ -5,12 +5,16 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
+    fmt, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -110,7 +114,7 @@ fn without_batch(words: Vec<OsString>) -> Vec<OsString> {
 
 /// The arguments of one line on top of those of the command.
 pub(crate) fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> {
-    let flags: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let Flags(flags) = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let mut words = own.to_vec();
     for (name, value) in &flags {
         let flag = kebab(name);
@@ -127,6 +131,33 @@ pub(crate) fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> 
     match parsed.map_err(problem)?.command {
         Command::Generate(args) => Ok(*args),
         other => Err(format!("not a generation: {other:?}")),
+    }
+}
+
+/// The names and values of a line, each name once.
+struct Flags(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Flags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Flags;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of flags")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Flags, A::Error> {
+                let mut flags = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if flags.insert(name.clone(), value).is_some() {
+                        return Err(A::Error::custom(format!("`{name}` stands there twice")));
+                    }
+                }
+                Ok(Flags(flags))
+            }
+        }
+        deserializer.deserialize_map(Names)
     }
 }
 
@@ -174,6 +205,7 @@ mod tests {
         for (line, part) in [
             ("", "EOF"),
             ("[]", "invalid type"),
+            (r#"{"prompt": "a", "prompt": "b"}"#, "`prompt` stands there twice"),
             (r#"{"seed": 1}"#, "required"),
             (r#"{"prompt": "a", "colour": "red"}"#, "--colour"),
             (r#"{"prompt": "a", "model": "other"}"#, "same for the whole batch"),

@@ -26,6 +26,20 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
 }
 
+/// Text of others, from model files or programs, without what would move the cursor or change the terminal: such characters are
+/// shown as their codes.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            control if control.is_control() => shown.extend(control.escape_default()),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
 impl Failure {
     pub(crate) fn new(exit: Exit, code: &'static str, message: impl fmt::Display) -> Self {
         Self { exit, code, message: message.to_string(), hint: None }
@@ -44,9 +58,9 @@ impl Failure {
         let (red, cyan, plain) = if colored { ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") } else { ("", "", "") };
         let mut stderr = std::io::stderr().lock();
         // If standard error is closed there is nobody left to tell.
-        let _ = writeln!(stderr, "{red}error[{}]{plain}: {}", self.code, self.message);
+        let _ = writeln!(stderr, "{red}error[{}]{plain}: {}", self.code, printable(&self.message));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(stderr, "  {cyan}hint{plain}: {hint}");
+            let _ = writeln!(stderr, "  {cyan}hint{plain}: {}", printable(hint));
         }
     }
 
@@ -69,5 +83,15 @@ impl From<kinora_media::Error> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_as_their_codes() {
+        assert_eq!(printable("a\u{1b}[2J\u{7}\u{9b}é\n\tb\r"), "a\\u{1b}[2J\\u{7}\\u{9b}é\n\tb\\r");
     }
 }

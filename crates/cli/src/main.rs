@@ -78,7 +78,7 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
         Command::Models(ModelsCommand::List) => Ok(list_models()),
         Command::Models(ModelsCommand::Info { model }) => {
             let json = models::describe(&models::find(model)?)?;
-            Ok(Report::new(models::text(&json), json))
+            Ok(Report::new(failure::printable(&models::text(&json)), json))
         }
         Command::Doctor => doctor::doctor(),
         Command::Bench(args) => bench::bench(args),

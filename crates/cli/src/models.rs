@@ -2,7 +2,9 @@
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    fs::File,
+    io::Read as _,
+    path::{Component, Path, PathBuf},
 };
 
 use kinora_runtime::weights::{Checkpoint, DType};
@@ -12,6 +14,8 @@ use crate::failure::{Exit, Failure};
 
 /// The model that comes with Kinora.
 pub(crate) const BUILT_IN: &str = "flipbook";
+/// No JSON file of a model is longer, its tokenizer's included.
+const MAX_JSON_BYTES: u64 = 100_000_000;
 
 /// The folder of a model given as a path or by name.
 pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
@@ -62,7 +66,8 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
     let mut components = Map::new();
     for name in index.as_object().into_iter().flat_map(Map::keys).filter(|name| !name.starts_with('_')) {
         let part = folder.join(name);
-        if part.is_dir() {
+        // A key is a name, not a way out of the folder.
+        if is_inside(Path::new(name)) && part.is_dir() {
             components.insert(name.clone(), describe_component(&part, &index[name])?);
         }
     }
@@ -86,7 +91,16 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
 /// The words the model knows, if it lists them.
 pub(crate) fn vocabulary(folder: &Path) -> Result<Option<Value>, Failure> {
     let index = read_json(&folder.join("model_index.json"))?;
-    index["kinora"]["vocabulary"].as_str().map(|file| read_json(&folder.join(file))).transpose()
+    let Some(file) = index["kinora"]["vocabulary"].as_str() else { return Ok(None) };
+    if !is_inside(Path::new(file)) {
+        return Err(broken(&folder.join("model_index.json"), format!("vocabulary is `{file}`, expected a file inside the folder")));
+    }
+    read_json(&folder.join(file)).map(Some)
+}
+
+/// Whether a path of a model's file stays below its folder.
+fn is_inside(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_))) && path.components().next().is_some()
 }
 
 fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
@@ -113,7 +127,16 @@ fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
 }
 
 fn read_json(path: &Path) -> Result<Value, Failure> {
-    let text = fs::read(path).map_err(|error| broken(path, error))?;
+    // Devices and pipes may have no end.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(broken(path, "it is no regular file"));
+    }
+    let mut text = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_JSON_BYTES + 1).read_to_end(&mut text)).map_err(|error| broken(path, error))?;
+    if read as u64 > MAX_JSON_BYTES {
+        return Err(broken(path, format!("it is longer than {MAX_JSON_BYTES} bytes")));
+    }
     serde_json::from_slice(&text).map_err(|error| broken(path, error))
 }
 

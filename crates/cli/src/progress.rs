@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{ConsoleArgs, ProgressStyle},
+    failure::printable,
     run::{Event, Metadata, Unknown, Wording},
 };
 
@@ -40,11 +41,11 @@ fn label(event: &Event) -> String {
             let Metadata { seed, width, height, frames, fps, .. } = &**made;
             format!("{frames} frames of {width}x{height} at {fps:.4} fps, seed {seed}").replace(".0000 fps", " fps")
         }
-        Event::Note { text } => text.clone(),
+        Event::Note { text } => printable(text),
         Event::Prompt(Wording { used, unknown, ignored }) => {
             let unknown = unknown.iter().map(|Unknown { word, nearest }| format!("; `{word}` is not known, nearest is {nearest}"));
             let ignored = if ignored.is_empty() { String::new() } else { format!("; not drawn: {}", ignored.join(", ")) };
-            format!("drawn as: {used}{}{ignored}", unknown.collect::<String>())
+            printable(&format!("drawn as: {used}{}{ignored}", unknown.collect::<String>()))
         }
         Event::Text { tokens, truncated: false } => format!("prompt of {tokens} tokens"),
         Event::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),

@@ -171,6 +171,21 @@ fn a_model_is_described_from_its_headers() -> Outcome {
     let list = stdout_json(&kinora(&folder.0, &["models", "list", "--json"])?)?;
     assert!(list.as_array().is_some_and(|models| models.iter().any(|model| model["name"] == "tiny")), "{list}");
 
+    // What a model says is text of others.
+    let index = model.join("model_index.json");
+    let honest = fs::read_to_string(&index)?;
+    fs::write(folder.0.join("models/private.json"), r#"{"secret":"TOPSECRET"}"#)?;
+    for (from, to) in [("words.json", "../private.json"), ("words.json", "/dev/zero"), ("words.json", "..")] {
+        fs::write(&index, honest.replace(from, to))?;
+        let output = kinora(&folder.0, &["models", "info", "tiny", "--json"])?;
+        assert_eq!(output.status.code(), Some(4), "{to}: {}", stderr(&output));
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("TOPSECRET"), "{to}");
+    }
+    fs::write(&index, honest.replace("\"Tiny\"", r#""\u001b[2JTiny""#).replace("\"scheduler\"", "\"/etc\""))?;
+    let text = String::from_utf8(kinora(&folder.0, &["models", "info", "tiny"])?.stdout)?;
+    assert!(text.starts_with(r"\u{1b}[2JTiny:") && !text.contains("/etc"), "{text:?}");
+    fs::write(&index, honest)?;
+
     let weights = model.join("transformer/model.safetensors");
     let good = fs::read(&weights)?;
     let huge_header = [u64::MAX.to_le_bytes().to_vec(), good[8..].to_vec()].concat();
