@@ -125,7 +125,7 @@ impl Gpu {
     }
 
     fn compile(&self, kernel: &'static Kernel) -> Pipeline {
-        let source = wgpu::ShaderSource::Wgsl(kernel.source.into());
+        let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
         // SAFETY: the build validates every kernel, their loops are bounded by Params, and the tests run each one between
         // canaries; the checks would only slow down inner loops.

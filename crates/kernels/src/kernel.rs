@@ -16,8 +16,8 @@ pub enum Access {
 pub struct Kernel {
     /// Kernel and variant, e.g. `gemm_soft[f16,bias]`; unique, used as cache key and GPU label.
     pub name: &'static str,
-    /// Plain WGSL with the entry point `main`; empty in builds for browsers if no browser can run it.
-    pub source: &'static str,
+    /// Which of [`LINES`](crate::generated::LINES) its text is made of; empty in builds for browsers if no browser can run it.
+    pub(crate) lines: &'static [u16],
     /// Where in `Params` the first item of a dispatch stands, followed by that after the last.
     pub range: usize,
     /// Bindings of group 0 in order.
@@ -27,6 +27,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Plain WGSL with the entry point `main`; empty in builds for browsers if no browser can run it.
+    pub fn source(&self) -> String {
+        let lines: Vec<&str> = crate::generated::LINES.split('\n').collect();
+        self.lines.iter().map(|number| lines[usize::from(*number)]).collect::<Vec<_>>().join("\n")
+    }
+
     /// Writes which items a dispatch runs into the bytes of its `Params`.
     pub(crate) fn set_items(&self, params: &mut [u8], first: u32, end: u32) {
         params[self.range..self.range + 8].copy_from_slice(bytemuck::bytes_of(&[first, end]));

@@ -1,23 +1,47 @@
 //! The Rust side of the kernels: one module each.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use crate::reflect::{Access, Interface};
 use crate::table::{Axis, Values};
 use crate::{Kernel, Target};
 
+/// The distinct lines of all texts. Variants of a kernel differ in a few lines, so that a text is stored as the numbers of
+/// its lines: a tenth of the bytes, in a program that a page downloads.
+#[derive(Default)]
+pub(crate) struct Lines<'a> {
+    text: Vec<&'a str>,
+    numbers: HashMap<&'a str, usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// A text as numbers of lines.
+    fn numbers(&mut self, text: &'a str) -> Vec<usize> {
+        let number = |line| {
+            *self.numbers.entry(line).or_insert_with(|| {
+                self.text.push(line);
+                self.text.len() - 1
+            })
+        };
+        text.split('\n').map(number).collect()
+    }
+}
+
 /// Rust source for all kernels, without the text of those that `target` cannot run. It expects `Kernel` and `Access` in `crate::kernel`.
 pub(crate) fn emit(kernels: &[Kernel<'_>], target: Target) -> String {
     let mut out = String::from("// Generated from shaders/ by kinora-shader-build.\n");
+    let mut lines = Lines::default();
     for kernel in kernels {
         // Writing to a String cannot fail.
-        let _ = module(&mut out, kernel, target);
+        let _ = module(&mut out, kernel, target, &mut lines);
     }
+    let _ = writeln!(out, "\n/// The distinct lines of all kernels.\npub static LINES: &str = {:?};", lines.text.join("\n"));
     let all: Vec<String> = kernels.iter().map(|kernel| format!("&{}::KERNELS", kernel.row.name())).collect();
     out + &format!("\n/// Every variant of every kernel.\npub static ALL: &[&[crate::kernel::Kernel]] = &[{}];\n", all.join(", "))
 }
 
-fn module(out: &mut String, kernel: &Kernel<'_>, target: Target) -> std::fmt::Result {
+fn module<'a>(out: &mut String, kernel: &'a Kernel<'_>, target: Target, lines: &mut Lines<'a>) -> std::fmt::Result {
     let row = kernel.row;
     let Some(first) = kernel.variants.first() else { return Ok(()) };
     writeln!(out, "\n/// Kernel `shaders/{}.wesl`, where its bindings and grid are described.", row.path)?;
@@ -43,11 +67,11 @@ fn module(out: &mut String, kernel: &Kernel<'_>, target: Target) -> std::fmt::Re
     writeln!(out, "pub static KERNELS: [Kernel; {}] = [", kernel.variants.len())?;
     for variant in &kernel.variants {
         let bindings: Vec<String> = variant.interface.bindings.iter().map(|b| format!("Access::{:?}", b.access)).collect();
-        let source = if target.runs(variant) { format!("include_str!({:?})", format!("wgsl/{}", variant.file)) } else { "\"\"".into() };
+        let text = if target.runs(variant) { lines.numbers(&variant.wgsl) } else { Vec::new() };
         let (label, workgroup) = (&variant.label, variant.interface.workgroup);
         writeln!(
             out,
-            "Kernel {{ name: {label:?}, source: {source}, bindings: &[{}], workgroup: {workgroup:?}, range: core::mem::offset_of!(Params, first) }},",
+            "Kernel {{ name: {label:?}, lines: &{text:?}, bindings: &[{}], workgroup: {workgroup:?}, range: core::mem::offset_of!(Params, first) }},",
             bindings.join(", ")
         )?;
     }

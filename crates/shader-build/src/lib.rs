@@ -56,7 +56,7 @@ struct Kernel<'a> {
 pub struct Generated {
     /// Rust source to be included in the module that defines `crate::kernel::{Kernel, Access}`.
     pub rust: String,
-    /// Linked WGSL: file name and text, included by `rust`.
+    /// Linked WGSL: file name and text, for people; `rust` holds the same lines.
     pub wgsl: Vec<(String, String)>,
 }
 

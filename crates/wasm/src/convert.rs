@@ -86,7 +86,7 @@ impl From<kinora_runtime::Estimate> for Estimate {
 #[derive(Serialize)]
 pub(crate) struct PlainKernel {
     label: &'static str,
-    code: &'static str,
+    code: String,
     /// `GPUBufferBindingType` of each binding.
     bindings: Vec<&'static str>,
 }
@@ -98,7 +98,7 @@ impl From<&'static Kernel> for PlainKernel {
             Access::Read => "read-only-storage",
             Access::ReadWrite => "storage",
         };
-        Self { label: kernel.name, code: kernel.source, bindings: kernel.bindings.iter().map(binding).collect() }
+        Self { label: kernel.name, code: kernel.source(), bindings: kernel.bindings.iter().map(binding).collect() }
     }
 }
 
