@@ -19,7 +19,7 @@ impl Evaluate for Box<dyn Solver> {
     }
 
     /// `num_inference_steps`, or `sigmas [n]`, `timesteps [n]` or both; `mu` with dynamic shifting → `timesteps [n]`, and
-    /// `sigmas [n + 1]` or `alphas_cumprod`, whichever the class has. The loop is described at [`trajectory`].
+    /// `sigmas [n + 1]` or `alphas_cumprod`, whichever the class has. The loop is described at `trajectory` in this file.
     fn evaluate(&self, operation: &str, inputs: &Inputs<'_>) -> Result<Evaluation> {
         if operation == "loop" {
             inputs.only(&[&LEVELS[..], &["eta", "sample", "coefficients", "w", "noise", "variance"]].concat())?;
