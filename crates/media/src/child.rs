@@ -135,9 +135,14 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
     if let Some(stdout) = running.0.stdout.take() {
         thread::spawn(move || chunks(stdout, &mut |bytes| send_output.send(bytes.to_vec()).is_ok()));
     }
+    // Nothing is ever sent: it closes when the last message is kept.
+    let (open, all_said) = sync_channel::<()>(0);
     if let Some(stderr) = running.0.stderr.take() {
         let messages = Arc::clone(&messages);
-        thread::spawn(move || chunks(stderr, &mut |bytes| keep_end(&mut lock(&messages), bytes)));
+        thread::spawn(move || {
+            chunks(stderr, &mut |bytes| keep_end(&mut lock(&messages), bytes));
+            drop(open);
+        });
     }
 
     let mut to_child = Some(to_child);
@@ -200,6 +205,11 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
             }
             Err(_) => break,
         }
+    }
+    // A program may end before the thread that hears its last words has run.
+    if all_said.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
+        running.end();
+        let _ = all_said.recv_timeout(LAST_REST);
     }
     let messages = String::from_utf8_lossy(&lock(&messages)).into_owned();
     Ok(Ended { status, messages })
@@ -304,6 +314,14 @@ mod tests {
         let ended = shell("head -c 300000 /dev/zero; wc -c; echo why >&2", &mut talk).unwrap_or_else(|e| panic!("{e}"));
         assert!(ended.is_success() && ended.last_message() == "why", "{ended:?}");
         assert_eq!(String::from_utf8_lossy(&talk.output[300_000..]).trim(), "400000");
+    }
+
+    #[test]
+    fn last_words_are_heard() {
+        for _ in 0..200 {
+            let ended = shell("echo why >&2; exit 1", &mut Whole::default()).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(ended.last_message(), "why");
+        }
     }
 
     #[test]
