@@ -135,7 +135,7 @@ def everyday(args) -> bool:
     for name, clips in (("", videos), ("-literal", literal)):
         shown = [(prompts[k], clips[k]) for k in range(len(rows)) if drawable[k]]
         sheet = args.sheet.with_stem(args.sheet.stem + name)
-        contact_sheet(shown, shown=2, columns=6, size=96).save(sheet)
+        contact_sheet(shown, shown=2, columns=6).save(sheet)
     bars = result["object_right"] >= 0.8 * result["drawable"]
     bars &= result["drawable_called_unknown"] <= 0.05 * result["drawable"]
     return bars and result["undrawable_called_unknown"] >= 0.8 * result["undrawable"]

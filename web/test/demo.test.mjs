@@ -273,7 +273,7 @@ test('scenes are lines, long clips are made of windows, and the browser words th
   const plain = await visit();
   await plain.click('#options summary');
   const choices = (name) => plain.locator(`[name=${name}] + span`).filter({ visible: true }).allTextContents();
-  assert.deepEqual([await choices('expand'), await choices('frames')], [['As written', 'Add what it lacks'], ['0.8 s', '1.4 s', '2.8 s', '5.4 s']]);
+  assert.deepEqual([await choices('expand'), await choices('frames')], [['In the model’s words', 'As written'], ['0.8 s', '1.4 s', '2.8 s', '5.4 s']]);
   assert.equal(await plain.textContent('#learned'), '1.4 s');
   await assertAccessible(plain, 'options');
   await plain.focus('#prompt');
@@ -292,15 +292,16 @@ test('scenes are lines, long clips are made of windows, and the browser words th
   assert.deepEqual(plain.problems, []);
   await plain.context().close();
 
-  const page = await visit({ hash: `${SMALL.replace(/prompt=[^&]*/, 'prompt=owl%0Aan+owl+turning+its+head+on+a+pink+background')}`, languageModel: 'an owl blinking on a pink background' });
+  const page = await visit({ hash: `${SMALL.replace(/prompt=[^&]*/, 'prompt=owl%0Aan+owl+turning+its+head+on+a+pink+background')}`, languageModel: 'an owl looking around on a pink background' });
   assert.match(await page.textContent('#report'), /Language modelin this browser/);
   await page.click('[name=expand][value=browser]');
   await page.click('#generate');
   await stateIs(page, 'ready');
-  const scenes = 'an owl blinking on a pink background\nan owl turning its head on a pink background';
+  const scenes = 'an owl looking around on a pink background\nan owl turning its head on a pink background';
   assert.equal(await page.inputValue('#prompt'), scenes, 'the new wording can be edited');
-  assert.equal(await page.inputValue('[name=expand]:checked'), 'written');
-  assert.equal(await page.textContent('#notice'), '“owl” became “an owl blinking on a pink background”. Edit it and generate again.');
+  assert.equal(await page.inputValue('[name=expand]:checked'), 'words');
+  assert.equal(await page.textContent('#notice'), '“owl” became “an owl looking around on a pink background”. Edit it and generate again.');
+  assert.equal(await page.inputValue('#drawn-as'), 'owl, looking around, pink; then owl, turning its head, pink', 'what was drawn can be edited too');
   const made = await summary(page);
   assert.deepEqual([made.frames, made.given], [9 + 4, { then: ['an owl turning its head on a pink background'] }]);
   assert.equal(await page.textContent('#caption'), scenes.replace('\n', ', then '));

@@ -28,6 +28,9 @@ const notice = byId('notice', HTMLElement);
 const actions = byId('actions', HTMLElement);
 
 let begun = 0;
+/** Clips whose prompt the browser's language model wrote. */
+const worded = new WeakSet<Video>();
+let wordedNext = false;
 
 /** Makes a clip of what the form says and of `given`. Clips that are continued or changed bring their own size and length. */
 async function generate(given: PromptParts, own: Partial<Recipe> = given.video ? { frames: '' } : {}): Promise<void> {
@@ -40,7 +43,8 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
     else clip.removeAttribute(name);
   }
   clip.given = then.length > 0 ? { ...given, then } : given;
-  clip.expand = wording.value === 'browser' ? 'browser' : wording.value === 'words';
+  clip.expand = wording.value === 'browser' ? 'browser' : wording.value === 'words' ? undefined : false;
+  showDrawn();
   clip.removeAttribute('alt');
   notice.textContent = '';
   closeRegion();
@@ -94,10 +98,18 @@ function presentSample(show: Show = shows[0]): void {
   caption(show.prompt, 'A sample, made by this model');
 }
 
-function recipeOfVideo({ metadata }: Video): Recipe {
-  const { prompt, seed, width, height, steps, given } = metadata;
-  const scenes = [prompt, ...((given?.then as string[] | undefined) ?? [])];
-  return { prompt: scenes.join('\n'), seed: String(seed), shape: `${width}x${height}`, frames: lengthOf(metadata), steps: String(steps) };
+/** What a prompt was taken for, where it can be edited. */
+function showDrawn(used = ''): void {
+  byId('drawn', HTMLElement).hidden = used === '';
+  byId('drawn-as', HTMLInputElement).value = used;
+}
+
+/** As it was written, so that a link says what was asked for; except by the browser's language model, which may not say it again. */
+function recipeOfVideo(video: Video): Recipe {
+  const { prompt, originalPrompt = prompt, seed, width, height, steps, given } = video.metadata;
+  const then = (given?.then as string[] | undefined) ?? [];
+  const scenes = [worded.has(video) ? prompt : originalPrompt, ...then];
+  return { prompt: scenes.join('\n'), seed: String(seed), shape: `${width}x${height}`, frames: lengthOf(video.metadata), steps: String(steps) };
 }
 
 /** As many frames of a clip as the model can make. */
@@ -108,13 +120,15 @@ function framesOf(video?: Video): number {
 /** Everything around the clip says what it was made from. */
 function present(video: Video, ms?: number): void {
   const recipe = recipeOfVideo(video);
-  const { prompt, seed, given = {}, window } = video.metadata;
+  const { seed, given = {}, used, window } = video.metadata;
   const { then, ...files } = given;
+  const prompt = scenesOf(recipe.prompt)[0] ?? '';
   const brought = Object.keys(files).length > 0;
   const origin = brought ? ['from a picture or clip, which a link cannot carry'] : [];
   caption(captionOf(scenesOf(recipe.prompt)), [`Seed ${seed}`, ...(ms === undefined ? [] : [`made in ${(ms / 1e3).toFixed(1)} s`]), ...origin].join(', '));
   byId('share', HTMLButtonElement).hidden = brought;
   clip.setAttribute('prompt', prompt);
+  showDrawn(used);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
   const frames = video.metadata.frames === Number(DEFAULT_FRAMES) ? '' : String(video.metadata.frames);
   showSnippets({ ...recipe, prompt, frames }, given, window === undefined ? '' : String(window));
@@ -142,13 +156,26 @@ clip.addEventListener('cancel', () => {
   if (clip.matches(':focus-within')) button.focus();
 });
 clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }) => {
-  if (originalPrompt === undefined) return;
+  if (originalPrompt === undefined || wording.value !== 'browser') return;
   const scenes = [expanded, ...(clip.given.then ?? [])];
   caption(captionOf(scenes));
   // Where it can be edited, and is not worded anew again.
   prompt.value = scenes.join('\n');
-  wording.value = 'written';
+  wording.value = 'words';
+  wordedNext = true;
   notice.textContent = `“${originalPrompt}” became “${expanded}”. Edit it and generate again.`;
+});
+clip.addEventListener('prompt', ({ detail: { used, unknown } }) => {
+  showDrawn(used);
+  notice.textContent += unknown.map(({ word, nearest }) => ` The model does not know “${word}”; the nearest is ${nearest}.`).join('');
+});
+byId('draw', HTMLButtonElement).addEventListener('click', () => {
+  prompt.value = byId('drawn-as', HTMLInputElement).value.split('; then ').join('\n');
+  wording.value = 'words';
+  form.requestSubmit();
+});
+byId('drawn-as', HTMLInputElement).addEventListener('keydown', (event) => {
+  if (event.key === 'Enter') byId('draw', HTMLButtonElement).click();
 });
 clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
 clip.addEventListener('error', () => {
@@ -159,6 +186,8 @@ clip.addEventListener('error', () => {
 clip.addEventListener('done', ({ detail: video }) => {
   showWork();
   document.title = `Ready – Kinora`;
+  if (wordedNext) worded.add(video);
+  wordedNext = false;
   present(video, performance.now() - begun);
   addToGallery(video, () => {
     clip.video = video;
@@ -191,7 +220,7 @@ prompt.addEventListener('keydown', (event) => {
 
 function hint(): void {
   const known = prompt.value.trim() === '' || subjectOf(prompt.value);
-  byId('hint', HTMLElement).textContent = known ? '' : 'It has never seen any of these things. Expect the closest one that it knows, or a blur.';
+  byId('hint', HTMLElement).textContent = known ? '' : 'None of these words is on its list. It will draw the closest thing that it knows, and say which.';
 }
 prompt.addEventListener('input', hint);
 
