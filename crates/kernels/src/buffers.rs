@@ -26,6 +26,7 @@ impl Gpu {
         self.check_limit(what, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.next_multiple_of(16).max(16);
+        crate::counters::buffer();
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false });
         // Natively a failure is known now; the next allocation would only fail too.
         self.check()?;

@@ -131,6 +131,7 @@ impl Executable {
     }
 
     fn build(device: &Device, graph: Graph, limit: Option<f64>) -> Result<Self> {
+        crate::counters::executable();
         let backend = match device {
             Device::Cpu => {
                 graph.steps.iter().flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;

@@ -125,6 +125,7 @@ impl Gpu {
     }
 
     fn compile(&self, kernel: &'static Kernel) -> Pipeline {
+        crate::counters::kernel();
         let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
         // SAFETY: the build validates every kernel, their loops are bounded by Params, and the tests run each one between

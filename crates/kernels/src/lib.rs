@@ -21,6 +21,7 @@
 
 mod adapter;
 mod buffers;
+mod counters;
 mod error;
 mod executable;
 mod flight;
@@ -43,6 +44,7 @@ mod tensor;
 mod weight;
 
 pub use adapter::{AdapterInfo, AdapterSelect, adapters};
+pub use counters::Preparations;
 pub use error::{Error, Result};
 pub use executable::{CancelToken, Device, Executable};
 pub use gpu::Gpu;

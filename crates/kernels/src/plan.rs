@@ -210,6 +210,7 @@ impl Plan {
     /// Ends the recording and keeps every step as recorded, to bisect with.
     pub fn finish_without_fusion(self) -> Result<Graph> {
         let rec = self.0.into_inner();
+        crate::counters::plan();
         match rec.error {
             Some(error) => Err(error),
             None => Ok(Graph { values: rec.values, steps: rec.steps, outputs: rec.outputs }),

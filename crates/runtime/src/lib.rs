@@ -7,6 +7,7 @@ pub mod conditioning;
 pub mod error;
 pub mod eval;
 pub mod events;
+pub mod executables;
 pub mod manifest;
 pub mod metadata;
 pub mod models;

@@ -2,7 +2,6 @@
 
 mod decode;
 mod encode;
-mod executables;
 mod job;
 mod load;
 mod outlook;
@@ -16,12 +15,12 @@ use kinora_kernels::{CancelToken, Device};
 
 use self::decode::decode_rgba;
 use self::encode::encode_rgba;
-use self::executables::Executables;
 use self::job::Job;
 pub use self::outlook::Estimate;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
+use crate::executables::Executables;
 use crate::manifest::Manifest;
 use crate::models::family::{Autoencoder, PipelineClass, TextEncoder};
 use crate::request::GenerateRequest;
@@ -74,8 +73,8 @@ impl VideoPipeline {
         self.executables = Executables::default();
     }
 
-    /// How many executables (a recorded, fused and allocated plan) were made so far, besides those that denoise: clips, windows
-    /// and previews of the same sizes use those of the ones before.
+    /// How many executables (a recorded, fused and allocated plan) were made so far: clips, windows and previews of the same
+    /// sizes use those of the ones before.
     pub fn executables_made(&self) -> usize {
         self.executables.made()
     }

@@ -4,7 +4,9 @@ mod support;
 
 use std::path::Path;
 
+use kinora_kernels::Preparations;
 use kinora_runtime::conditioning::{Conditioning, Long};
+use kinora_runtime::sampling::guidance::{Curve, Guidance};
 use kinora_runtime::{CancelToken, Device, Event, GenerateRequest, Generated, VideoPipeline, WeightFormat};
 
 fn load(device: &Device) -> VideoPipeline {
@@ -29,16 +31,20 @@ fn the_same_sizes_make_nothing_new() {
         let (first, previews) = make(&pipeline, &request);
         let made = pipeline.executables_made();
         assert_eq!(previews, 3, "{name}");
-        // Text, the image encoded and decoded, which previews share, and the clip decoded.
-        assert_eq!(made, 4, "{name}: the second preview and the image's own frame cost nothing");
+        // Text, the image encoded and decoded, which previews share, and the clip denoised and decoded.
+        assert_eq!(made, 5, "{name}: the second preview and the image's own frame cost nothing");
         let (again, _) = make(&pipeline, &request);
         assert!(again == first, "{name}: other bits the second time");
-        let other = GenerateRequest { seed: 9, ..request.clone() };
-        assert!(make(&pipeline, &other).0 != first, "{name}: another seed");
+        let prepared = Preparations::so_far();
+        // A word of as many tokens, another shift and guidance: none of it is part of a plan.
+        let guidance = Guidance { curve: Curve::Linear, ..Guidance::from(3.0) };
+        let other = GenerateRequest { prompt: "ocean".into(), seed: 9, shift: Some(2.0), guidance, ..request.clone() };
+        assert!(make(&pipeline, &other).0 != first, "{name}: another clip");
         assert_eq!(pipeline.executables_made(), made, "{name}: nothing new");
+        assert_eq!(Preparations::so_far(), prepared, "{name}: nothing is recorded, compiled or allocated");
         let wider = GenerateRequest { width: 64, conditioning: Conditioning::default(), preview_every: 0, ..request.clone() };
         make(&pipeline, &wider);
-        assert_eq!(pipeline.executables_made(), made + 1, "{name}: another decoder, the same text");
+        assert_eq!(pipeline.executables_made(), made + 2, "{name}: denoised and decoded in another size, the same text");
     }
 }
 
@@ -48,8 +54,9 @@ fn windows_share_what_they_run() {
     let long = Some(Long { scenes: Vec::new(), clip_frames: 17, overlap: 1 });
     let request = GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, long, ..pipeline.request("water") };
     make(&pipeline, &request);
-    // Text, a window decoded, and for all further windows what they begin with: encoded, and decoded alone.
-    assert_eq!(pipeline.executables_made(), 4, "for four windows");
+    // Text, a window denoised and decoded, and for all further windows what they begin with, encoded and decoded alone, and the
+    // denoising that keeps it.
+    assert_eq!(pipeline.executables_made(), 6, "for four windows");
 }
 
 #[test]

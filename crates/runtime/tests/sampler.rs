@@ -3,6 +3,7 @@
 mod support;
 
 use kinora_kernels::{CancelToken, WeightFormat};
+use kinora_runtime::executables::Executables;
 use kinora_runtime::models::component::Component;
 use kinora_runtime::sampling::denoise::{Denoise, Expert, Sequence};
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
@@ -93,7 +94,9 @@ fn denoising_runs_match_the_reference() {
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");
         for (device_name, device, _) in devices() {
-            let found = pollster::block_on(denoise.run(device, &tokens, &CancelToken::default(), &mut async |_| Ok(()))).expect("runs");
+            let found =
+                pollster::block_on(denoise.run((device, &Executables::default()), &tokens, &CancelToken::default(), &mut async |_| Ok(())))
+                    .expect("runs");
             let found: Vec<f32> = found.into_iter().flat_map(|clip| unpack(&clip.expect("finite"), [c, f, h, w], [1; 3])).collect();
             let error = nmse(&found, &expected);
             println!("{name} on {device_name}: NMSE {error:.2e}");

@@ -195,7 +195,8 @@ pub trait Denoiser: Evaluate + Send + Sync {
     /// What it computes on the host for a call and reads while recording: rotary tables, features of timesteps.
     fn tables(&self, call: &Call<'_>) -> Vec<Table>;
 
-    /// The prediction `[R, C·pt·ph·pw]`.
+    /// The prediction `[R, C·pt·ph·pw]`. It may depend on the sizes in `call` and on its spacing, not on the timesteps themselves,
+    /// whose values come by tables: the same plan serves other clips of the same sizes.
     fn record<'p>(&self, plan: &'p Plan, call: &Call<'_>, inputs: &DenoiserInputs<'p>) -> Tensor<'p>;
 
     /// Prefix of the step labels of its first block, for measurements.

@@ -2,8 +2,8 @@
 
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
-use super::executables::{Executables, Key};
 use crate::error::{Error, Result};
+use crate::executables::{Executables, Key};
 use crate::models::family::Autoencoder;
 use crate::sampling::tokens::channels_last;
 use crate::shape::LatentShape;

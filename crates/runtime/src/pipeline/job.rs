@@ -4,12 +4,12 @@ use kinora_kernels::CancelToken;
 
 use super::decode::{decode_plan, decode_rgba};
 use super::encode::encode_rgba;
-use super::executables::Key;
 use super::text::{encode_ids, encoded_ids, padded, tokenize};
 use super::{Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
+use crate::executables::Key;
 use crate::models::family::NoiseLevels;
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, StepDone};
@@ -171,7 +171,7 @@ impl VideoPipeline {
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
         let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing: self.spacing(), guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
-        let denoised = denoise.run(&self.device, &tokens, cancel, on_step).await?;
+        let denoised = denoise.run(self.runner(), &tokens, cancel, on_step).await?;
         let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
         Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
     }

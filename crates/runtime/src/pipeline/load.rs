@@ -7,8 +7,8 @@ use std::path::Path;
 use kinora_kernels::{Device, WeightFormat};
 
 use super::VideoPipeline;
-use super::executables::Executables;
 use crate::error::{Error, Result};
+use crate::executables::Executables;
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
 use crate::models::family::{Autoencoder, Denoiser, TextEncoder};

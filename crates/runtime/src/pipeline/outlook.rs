@@ -5,11 +5,11 @@ use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 use super::VideoPipeline;
 use super::decode::decode_plan;
 use super::encode::encode_plan;
-use super::executables::KEPT_BYTES;
 use super::job::{Job, Texts};
 use super::text::{encoded_tokens, padded_rows, text_plan};
 use crate::conditioning::Conditioning;
 use crate::error::Result;
+use crate::executables::KEPT_BYTES;
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Denoise, Sequence};
 use crate::shape::LatentShape;
@@ -72,7 +72,7 @@ impl VideoPipeline {
         self.device.check_limits(&decode)?;
         let sequences = [job.sequence()];
         let denoise = self.typical_denoise(&job, &sequences);
-        let step_seconds = denoise.time_step(&self.device, &job.tokens, clock, cancel).await?;
+        let step_seconds = denoise.time_step(self.runner(), &job.tokens, clock, cancel).await?;
         let denoise = denoise.plan()?.cost();
         // What runs besides the steps, and how often.
         let mut stages = vec![(1, self.typical_text_plan()?.cost()), (1, decode.cost())];

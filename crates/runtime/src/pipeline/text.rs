@@ -2,8 +2,8 @@
 
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
-use super::executables::{Executables, Key};
 use crate::error::Result;
+use crate::executables::{Executables, Key};
 use crate::models::family::{TextEncoder, TextPadding, TextRules};
 use crate::text::{Encoding, Tokenizer};
 

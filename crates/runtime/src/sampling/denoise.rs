@@ -1,7 +1,7 @@
 //! The denoising loop: noise to latents in the token space of the denoisers, with guidance and given tokens.
 
 use kinora_kernels::op::{Amplitude, LinearStep};
-use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, LinearStepInputs, Plan, Rescale, Tensor};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, LinearStepInputs, Plan, Rescale};
 
 use super::guidance::Guidance;
 use super::noise;
@@ -10,7 +10,8 @@ use super::solvers::Solver;
 use super::solvers::table::Variance;
 use super::track::{Track, levels};
 use crate::error::{Error, Result};
-use crate::models::family::{Call, Denoiser, DenoiserInputs};
+use crate::executables::{Executables, Key, Lease};
+use crate::models::family::{Call, Denoiser, DenoiserInputs, Table};
 
 /// A denoiser and the part of a run that is its own.
 pub struct Expert {
@@ -103,6 +104,42 @@ struct Course {
     noise: Option<Amplitude>,
 }
 
+/// What a run writes once, before its first step. Its plan knows nothing of it but sizes, so that one of the same sizes follows
+/// other prompts, for as many steps, without being prepared again.
+struct Fixed {
+    /// Text states of all branches, conditional first.
+    text: Vec<f32>,
+    /// Rows of text of each branch.
+    text_rows: Vec<usize>,
+    /// Tokens of each branch in time, height and width.
+    grids: Vec<[usize; 3]>,
+    /// Those of the expert.
+    tables: Vec<Table>,
+    /// The token of each row of the prediction.
+    branches: Vec<u32>,
+    /// The row to guide each token away from.
+    unconditional: Vec<u32>,
+    /// How far the prediction of each token is rescaled, and where each sequence begins and the last ends.
+    rescale: Option<(Vec<f32>, Vec<u32>)>,
+}
+
+/// Everything that the plan of a run depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    expert: usize,
+    rows: usize,
+    grids: Vec<[usize; 3]>,
+    text_rows: Vec<usize>,
+    timesteps: usize,
+    /// Bits of the spacing.
+    spacing: [u32; 3],
+    guided_channels: usize,
+    is_rescaled: bool,
+    levels: usize,
+    history: usize,
+    noise: Option<Amplitude>,
+}
+
 impl Denoise<'_> {
     /// Turns `tokens [R, C]`, the noisy tokens of all sequences one after another, into the latents of each sequence.
     /// One that is not finite is an error of its own. `on_step` hears of each finished step and how many there are.
@@ -111,7 +148,7 @@ impl Denoise<'_> {
     /// [`Error::Cancelled`], [`Error::Kernels`]; per sequence [`Error::NonFinite`] naming the layer.
     pub async fn run(
         &self,
-        device: &Device,
+        runner: (&Device, &Executables),
         tokens: &[f32],
         cancel: &CancelToken,
         on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
@@ -125,7 +162,7 @@ impl Denoise<'_> {
         let mut done = 0_usize;
         for own in steps.chunk_by(|a, b| a.expert == b.expert) {
             let start = state;
-            let mut exec = self.start(device, own[0].expert, &course, &start, cancel).await?;
+            let mut exec = self.start(runner, own[0].expert, &course, &start, cancel).await?;
             for step in own {
                 self.write(&mut exec, step, &course)?;
                 exec.run_step().await?;
@@ -149,13 +186,24 @@ impl Denoise<'_> {
                     other => other?,
                 }
             }
+            runner.1.keep(exec);
         }
         Ok(self.split(&state[..tokens.len()], layer.as_ref()))
     }
 
     /// An expert ready for its first step, with this state.
-    async fn start(&self, device: &Device, expert: usize, course: &Course, state: &[f32], cancel: &CancelToken) -> Result<Executable> {
-        let mut exec = Executable::new(device, self.record(expert, course)?)?.with_cancel(cancel.clone());
+    async fn start(
+        &self,
+        (device, executables): (&Device, &Executables),
+        expert: usize,
+        course: &Course,
+        state: &[f32],
+        cancel: &CancelToken,
+    ) -> Result<Lease> {
+        let fixed = self.fixed(expert, course);
+        let key = Key::Denoise(Box::new(self.sizes(expert, course, &fixed)));
+        let mut exec = executables.take(key, device, cancel, || self.record(expert, course, &fixed))?;
+        fixed.write(&mut exec, self.is_guided())?;
         exec.write("state", state)?;
         exec.write_indices("level", &course.level)?;
         exec.run_prelude().await?;
@@ -183,13 +231,19 @@ impl Denoise<'_> {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Kernels`].
-    pub async fn time_step(&self, device: &Device, tokens: &[f32], clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<f64> {
+    pub async fn time_step(
+        &self,
+        runner: (&Device, &Executables),
+        tokens: &[f32],
+        clock: &dyn Fn() -> f64,
+        cancel: &CancelToken,
+    ) -> Result<f64> {
         let course = self.course()?;
         let mut state = tokens.to_vec();
         state.resize(tokens.len() * (1 + course.history), 0.0);
-        let mut exec = self.start(device, course.first_expert(), &course, &state, cancel).await?;
+        let mut exec = self.start(runner, course.first_expert(), &course, &state, cancel).await?;
         // The CPU twins need no warming up.
-        let runs = if device.preset().is_some() { 2 } else { 1 };
+        let runs = if runner.0.preset().is_some() { 2 } else { 1 };
         let mut seconds = 0.0;
         for step in course.steps.iter().take(1).cycle().take(runs) {
             self.write(&mut exec, step, &course)?;
@@ -199,6 +253,7 @@ impl Denoise<'_> {
             exec.idle().await?;
             seconds = clock() - begun;
         }
+        runner.1.keep(exec);
         Ok(seconds)
     }
 
@@ -208,7 +263,8 @@ impl Denoise<'_> {
     /// [`Error::Kernels`] if prompts, tokens and model do not fit each other.
     pub fn plan(&self) -> Result<Graph> {
         let course = self.course()?;
-        self.record(course.first_expert(), &course)
+        let expert = course.first_expert();
+        self.record(expert, &course, &self.fixed(expert, &course))
     }
 
     /// The latents of each sequence, if finite; of the others the layer where it began, if that was found.
@@ -308,37 +364,61 @@ impl Denoise<'_> {
         Ok(course)
     }
 
-    fn record(&self, expert: usize, course: &Course) -> Result<Graph> {
-        let plan = Plan::new();
+    /// What an expert needs to know of the run before it begins.
+    fn fixed(&self, expert: usize, course: &Course) -> Fixed {
         let denoiser = &self.experts[expert].denoiser;
+        let guided = || self.sequences.iter().filter(|s| s.negative.is_some());
+        let grids: Vec<[usize; 3]> = self.sequences.iter().chain(guided()).map(|s| s.grid).collect();
+        let texts: Vec<&[f32]> = self.sequences.iter().map(|s| s.prompt).chain(guided().filter_map(|s| s.negative)).collect();
+        let text_rows: Vec<usize> = texts.iter().map(|states| states.len() / denoiser.text_channels()).collect();
         let (branches, unconditional) = self.branches();
+        let call = Call { grids: &grids, text_rows: &text_rows, timesteps: &course.timesteps, spacing: self.spacing };
+        let tables = denoiser.tables(&call);
+        Fixed { text: texts.concat(), text_rows, grids, tables, branches, unconditional, rescale: self.rescale() }
+    }
+
+    fn sizes(&self, expert: usize, course: &Course, fixed: &Fixed) -> Sizes {
+        Sizes {
+            expert,
+            rows: fixed.unconditional.len(),
+            grids: fixed.grids.clone(),
+            text_rows: fixed.text_rows.clone(),
+            timesteps: course.timesteps.len(),
+            spacing: self.spacing.map(f32::to_bits),
+            guided_channels: self.guided_channels,
+            is_rescaled: fixed.rescale.is_some(),
+            levels: course.levels(),
+            history: course.history,
+            noise: course.noise,
+        }
+    }
+
+    fn record(&self, expert: usize, course: &Course, fixed: &Fixed) -> Result<Graph> {
+        let plan = Plan::new();
+        let once = |name: &str, dims: &[usize]| plan.input(name, dims, Cadence::Once);
+        let index = |name, indices: &[u32]| plan.index_input(name, indices.len(), Cadence::Once);
+        let denoiser = &self.experts[expert].denoiser;
+        let Fixed { text_rows, grids, tables, branches, unconditional, rescale, .. } = fixed;
         let rows = unconditional.len();
         let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
         let tokens = state.first_rows(rows);
-        let both = || self.sequences.iter().chain(self.sequences.iter().filter(|s| s.negative.is_some()));
-        let grids: Vec<[usize; 3]> = both().map(|s| s.grid).collect();
-        let (text, text_rows) = self.text(&plan, denoiser.text_channels());
-        let call = Call { grids: &grids, text_rows: &text_rows, timesteps: &course.timesteps, spacing: self.spacing };
-        let tables = denoiser.tables(&call).into_iter().map(|table| (table.name, plan.constant(&table.shape, &table.values)));
+        let call = Call { grids, text_rows, timesteps: &course.timesteps, spacing: self.spacing };
         let inputs = DenoiserInputs {
-            tokens: if branches.len() == rows { tokens } else { tokens.gather_rows(plan.index_constant(&branches)) },
-            text,
+            tokens: if branches.len() == rows { tokens } else { tokens.gather_rows(index("branches", branches)) },
+            text: once("text", &[text_rows.iter().sum(), denoiser.text_channels()]),
             timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
-            tables: tables.collect(),
+            tables: tables.iter().map(|table| (table.name, once(&table_input(table), &table.shape))).collect(),
         };
         let mut prediction = denoiser.record(&plan, &call, &inputs);
         if self.is_guided() {
             let guidance = plan.input("guidance", &[rows], Cadence::EveryStep);
-            let rescale = self.rescale();
-            let rescale =
-                rescale.map(|(share, starts)| Rescale { share: plan.constant(&[rows], &share), starts: plan.index_constant(&starts) });
-            prediction = prediction.guide(plan.index_constant(&unconditional), guidance, rescale, self.guided_channels);
+            let rescale = rescale.as_ref().map(|(_, starts)| Rescale { share: once("rescale", &[rows]), starts: index("starts", starts) });
+            prediction = prediction.guide(index("unconditional", unconditional), guidance, rescale, self.guided_channels);
         }
         let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
-        let levels = course.level.iter().max().map_or(1, |last| *last as usize + 1);
         let inputs = LinearStepInputs {
             level: plan.index_input("level", rows, Cadence::Once),
-            table: every("coefficients", &[levels, LinearStep::COEFFICIENTS]),
+            table: every("coefficients", &[course.levels(), LinearStep::COEFFICIENTS]),
             noise: course.noise.map(|amplitude| (every("noise", &[rows, self.channels()]), amplitude)),
         };
         plan.output("state", state.linear_step(prediction, &inputs, course.history));
@@ -354,16 +434,39 @@ impl Denoise<'_> {
         }
         rescale.iter().any(|share| *share > 0.0).then_some((rescale, starts))
     }
+}
 
-    /// Text states of all branches, conditional first, and the rows of each.
-    fn text<'p>(&self, plan: &'p Plan, channels: usize) -> (Tensor<'p>, Vec<usize>) {
-        let all: Vec<&[f32]> = self.sequences.iter().map(|s| s.prompt).chain(self.sequences.iter().filter_map(|s| s.negative)).collect();
-        let rows: Vec<usize> = all.iter().map(|states| states.len() / channels).collect();
-        (plan.constant(&[rows.iter().sum(), channels], &all.concat()), rows)
+impl Fixed {
+    fn write(&self, exec: &mut Executable, is_guided: bool) -> Result<()> {
+        exec.write("text", &self.text)?;
+        for table in &self.tables {
+            exec.write(&table_input(table), &table.values)?;
+        }
+        if self.branches.len() != self.unconditional.len() {
+            exec.write_indices("branches", &self.branches)?;
+        }
+        if is_guided {
+            exec.write_indices("unconditional", &self.unconditional)?;
+            if let Some((share, starts)) = &self.rescale {
+                exec.write("rescale", share)?;
+                exec.write_indices("starts", starts)?;
+            }
+        }
+        Ok(())
     }
 }
 
+/// The input of the plan that a table is written to; families name tables, not inputs.
+fn table_input(table: &Table) -> String {
+    format!("table.{}", table.name)
+}
+
 impl Course {
+    /// How many levels of noise tokens start from.
+    fn levels(&self) -> usize {
+        self.level.iter().max().map_or(1, |last| *last as usize + 1)
+    }
+
     /// The row of a timestep in the table, which gets it if it is new.
     fn row_of(&mut self, timestep: f32) -> u32 {
         let known = self.timesteps.iter().rposition(|t| t.to_bits() == timestep.to_bits());

@@ -6,25 +6,28 @@ use std::sync::Mutex;
 use kinora_kernels::{CancelToken, Device, Executable, Graph};
 
 use crate::error::Result;
+use crate::sampling::denoise::Sizes;
 use crate::shape::LatentShape;
 
 /// Bytes of activations that are kept between uses, in all stages together. Models whose clips need more give their memory
 /// back after each stage, as its peak would otherwise be the sum of all stages instead of the largest.
-pub(super) const KEPT_BYTES: u64 = 256 << 20;
+pub const KEPT_BYTES: u64 = 256 << 20;
 
 /// A stage, and the sizes that its plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub enum Key {
     /// Text of sequences of these lengths.
     Text(Vec<usize>),
     /// Frames to these latents.
     Encode(LatentShape),
+    /// Noise to latents.
+    Denoise(Box<Sizes>),
     /// These latents to frames.
     Decode(LatentShape),
 }
 
 /// An executable in use. One that is [kept](Executables::keep) afterwards is found again; one that failed is dropped.
-pub(super) struct Lease {
+pub struct Lease {
     key: Key,
     bytes: u64,
     exec: Executable,
@@ -46,7 +49,7 @@ impl DerefMut for Lease {
 
 /// Executables that wait for their next use.
 #[derive(Default)]
-pub(super) struct Executables(Mutex<Shelf>);
+pub struct Executables(Mutex<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
@@ -60,7 +63,7 @@ impl Executables {
     ///
     /// # Errors
     /// Those of `record`, [`Kernels`](crate::Error::Kernels).
-    pub(super) fn take(&self, key: Key, device: &Device, cancel: &CancelToken, record: impl FnOnce() -> Result<Graph>) -> Result<Lease> {
+    pub fn take(&self, key: Key, device: &Device, cancel: &CancelToken, record: impl FnOnce() -> Result<Graph>) -> Result<Lease> {
         let kept = self.with(|shelf| shelf.kept.iter().position(|lease| lease.key == key).map(|at| shelf.kept.remove(at)));
         if let Some(Lease { bytes, exec, .. }) = kept {
             return Ok(Lease { key, bytes, exec: exec.with_cancel(cancel.clone()) });
@@ -75,7 +78,7 @@ impl Executables {
     }
 
     /// Puts an executable back for its next use.
-    pub(super) fn keep(&self, lease: Lease) {
+    pub fn keep(&self, lease: Lease) {
         self.with(|shelf| {
             shelf.shrink(lease.bytes);
             if lease.bytes <= KEPT_BYTES {
@@ -85,12 +88,12 @@ impl Executables {
     }
 
     /// Whether there is one for `key`.
-    pub(super) fn has(&self, key: &Key) -> bool {
+    pub fn has(&self, key: &Key) -> bool {
         self.with(|shelf| shelf.kept.iter().any(|lease| lease.key == *key))
     }
 
     /// How many were made so far.
-    pub(super) fn made(&self) -> usize {
+    pub fn made(&self) -> usize {
         self.with(|shelf| shelf.made)
     }
 
