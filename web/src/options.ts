@@ -131,6 +131,10 @@ export interface GenerateOptions {
   fps?: number;
   /** Denoising steps: more take longer and look better. */
   steps?: number;
+  /** What leads from one noise level to the next: `euler`, `unipc`, `dpm++` … Default: the model's. */
+  sampler?: string;
+  /** Noise levels to start each step from, falling from 1, instead of `steps`. */
+  sigmas?: readonly number[];
   /** Moves the noise schedule towards high noise, 0.01 to 100. */
   shift?: number;
   /** Above 1 follows the prompt more closely, at twice the work. */
@@ -221,6 +225,8 @@ export interface GenerationMetadata {
   steps: number;
   guidance: number;
   /** This and the following only where they are not the default. */
+  sampler?: string;
+  sigmas?: readonly number[];
   shift?: number;
   guidanceCurve?: GenerateOptions['guidanceCurve'];
   guidancePower?: number;

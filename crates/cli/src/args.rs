@@ -12,7 +12,10 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use kinora_media::{Format, FrameRate};
-use kinora_runtime::request::{Aspect, MAX_SECONDS, MAX_STEPS, SHIFTS};
+use kinora_runtime::{
+    request::{Aspect, MAX_SECONDS, MAX_STEPS, SHIFTS},
+    sampling::solvers::SOLVERS,
+};
 use serde::de::DeserializeOwned;
 
 pub(crate) use given::GivenArgs;
@@ -177,6 +180,12 @@ pub(crate) struct GenerateArgs {
     /// Denoising steps: fewer is faster [default: the model's]
     #[arg(help_heading = "Sampling", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_STEPS as i64))]
     pub(crate) steps: Option<u32>,
+    /// What leads from one noise level to the next [default: the model's]
+    #[arg(help_heading = "Sampling", long, value_name = "NAME", value_parser = samplers())]
+    pub(crate) sampler: Option<String>,
+    /// Noise levels to start each step from, falling from 1, instead of --steps, like 1,0.9,0.5
+    #[arg(help_heading = "Sampling", long, value_name = "LEVELS", value_parser = parse_sigmas, conflicts_with = "steps")]
+    pub(crate) sigmas: Option<Sigmas>,
     /// Shift of the noise schedule towards high noise [default: the model's]
     #[arg(help_heading = "Sampling", long, value_name = "FACTOR", value_parser = |text: &str| parse_within(text, SHIFTS))]
     pub(crate) shift: Option<f64>,
@@ -296,6 +305,23 @@ fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(names: &'static [&
     PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(name.into()))
 }
 
+/// A list of noise levels.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sigmas(pub(crate) Vec<f32>);
+
+fn parse_sigmas(text: &str) -> Result<Sigmas, String> {
+    let levels = text.split(',').map(|level| parse_within(level.trim(), 0f32..=1.0)).collect::<Result<Vec<_>, _>>();
+    levels.map(Sigmas).map_err(|problem| format!("{problem}; expected noise levels like 1,0.9,0.5"))
+}
+
+/// The solvers by name; whether one suits the model is known when that is loaded.
+fn samplers() -> PossibleValuesParser {
+    let mut names: Vec<&'static str> = SOLVERS.iter().map(|solver| solver.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    PossibleValuesParser::new(names)
+}
+
 fn parse_format(text: &str) -> Result<Format, String> {
     Format::from_name(text).map_err(|_| format!("`{text}` is none of mp4, gif, apng, png, y4m"))
 }
@@ -359,6 +385,8 @@ mod tests {
             "--size 8x8 -W 8",
             "--device 0 --executor cpu",
             "--sampler x",
+            "--sigmas 1,2",
+            "--sigmas 1,0.5 --steps 2",
         ] {
             assert!(generate(&format!("a {line}")).is_err(), "`{line}` was accepted");
         }

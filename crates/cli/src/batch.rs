@@ -172,7 +172,10 @@ fn flag_words(flag: &str, value: &Value) -> Result<Vec<OsString>, String> {
         Value::Bool(false) | Value::Null => Vec::new(),
         Value::String(text) => vec![format!("--{flag}={text}").into()],
         Value::Number(number) => vec![format!("--{flag}={number}").into()],
-        // As the npm package has it.
+        // As the npm package has them.
+        Value::Array(levels) if flag == "sigmas" => {
+            vec![format!("--{flag}={}", levels.iter().map(Value::to_string).collect::<Vec<_>>().join(",")).into()]
+        }
         Value::Array(bounds) if flag == "guidance-interval" => {
             let [low, high] = bounds.as_slice() else { return Err(format!("`{flag}` has {} bounds, expected 2", bounds.len())) };
             vec![format!("--{flag}={low}..{high}").into()]

@@ -26,6 +26,8 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         window: whole(args.window),
         then: (!given.scenes.is_empty()).then(|| given.scenes.clone()),
         steps: whole(args.steps),
+        sampler: args.sampler.clone(),
+        sigmas: args.sigmas.as_ref().map(|sigmas| sigmas.0.clone()),
         shift: args.shift,
         guidance: guidance.guidance,
         guidance_curve: guidance.guidance_curve,
@@ -91,21 +93,27 @@ mod tests {
 
     fn sampling() -> impl Strategy<Value = Options> {
         let curve = || select(CurveName::NAMES.to_vec()).prop_map(|name| serde_json::from_value::<CurveName>(name.into()).ok());
+        let sampler = option::weighted(0.3, select(vec!["euler", "unipc", "dpm++", "lcm"]).prop_map(str::to_owned));
+        let sigmas = option::weighted(0.2, select(vec![vec![1.0_f32, 0.7, 0.25], vec![0.9], vec![0.5, 0.6]]));
         let interval = option::of((0.0..1.0_f32, 0.0..1.0_f32).prop_map(|(a, b)| [a.min(b), a.max(b)]));
         let guidance =
             (option::of(0.0..9.0_f32), curve(), option::of(0.5..8.0_f32), interval, option::of(0..9_usize), option::of(0.0..1.0_f32));
-        (any::<u64>(), option::of(1..60_usize), option::of(0.1..9.0_f64), guidance).prop_map(
-            |(seed, steps, shift, (guidance, curve, power, guidance_interval, guidance_channels, guidance_rescale))| Options {
-                seed: Some(seed),
-                steps,
-                shift,
-                guidance,
-                guidance_curve: curve,
-                guidance_power: power.filter(|_| curve == Some(CurveName::PowerCosine)),
-                guidance_interval,
-                guidance_channels,
-                guidance_rescale,
-                ..Options::default()
+        (any::<u64>(), option::of(1..60_usize), option::of(0.1..9.0_f64), guidance, sampler, sigmas).prop_map(
+            |(seed, steps, shift, (guidance, curve, power, guidance_interval, guidance_channels, guidance_rescale), sampler, sigmas)| {
+                Options {
+                    seed: Some(seed),
+                    steps: steps.filter(|_| sigmas.is_none()),
+                    sampler,
+                    sigmas,
+                    shift,
+                    guidance,
+                    guidance_curve: curve,
+                    guidance_power: power.filter(|_| curve == Some(CurveName::PowerCosine)),
+                    guidance_interval,
+                    guidance_channels,
+                    guidance_rescale,
+                    ..Options::default()
+                }
             },
         )
     }

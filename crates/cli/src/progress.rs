@@ -174,6 +174,8 @@ mod tests {
             windows: None,
             fps: 12.0,
             steps: 40,
+            sampler: None,
+            sigmas: None,
             shift: None,
             guidance: 1.0,
             guidance_curve: None,

@@ -53,6 +53,12 @@ pub struct Metadata {
     pub fps: f64,
     /// Denoising steps.
     pub steps: usize,
+    /// Name of the solver, where it is not the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<String>,
+    /// Noise levels that the steps start from, where they are not the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigmas: Option<Vec<f32>>,
     /// Shift of the schedule, where it is not the model's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shift: Option<f64>,
@@ -115,6 +121,8 @@ impl<S> Draft<S> {
             windows: windows.map(|windows| windows.count()).transpose()?,
             fps: request.fps,
             steps: request.steps,
+            sampler: request.sampler.clone(),
+            sigmas: request.sigmas.clone(),
             shift: request.shift,
             guidance: guidance.scale,
             guidance_curve,

@@ -121,6 +121,8 @@ impl VideoPipeline {
             frames: m.default_frames,
             fps: m.fps.into(),
             steps: m.default_steps,
+            sampler: None,
+            sigmas: None,
             guidance: m.default_guidance.into(),
             shift: None,
             seed: 0,

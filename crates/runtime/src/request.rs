@@ -44,6 +44,10 @@ pub struct GenerateRequest {
     pub fps: f64,
     /// Denoising steps.
     pub steps: usize,
+    /// Name of the solver, where it is not the model's.
+    pub sampler: Option<String>,
+    /// Noise levels that the steps start from, before they are shifted, where they are not the model's.
+    pub sigmas: Option<Vec<f32>>,
     /// Classifier-free guidance; a scale of 1 follows the prompt alone, with half the work.
     pub guidance: Guidance,
     /// Replaces the schedule's shift.

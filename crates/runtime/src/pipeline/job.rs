@@ -15,7 +15,7 @@ use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
-use crate::sampling::schedule::Schedule;
+use crate::sampling::schedule::{Levels, Schedule};
 use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
@@ -242,13 +242,21 @@ impl VideoPipeline {
     }
 
     /// What leads from noise to latents, and by which levels.
-    fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<(Box<dyn Solver>, Schedule)> {
-        let solver = match request.shift {
-            Some(shift) => solvers::of_file(&self.scheduler.with_shift(shift))?,
-            None => solvers::of_file(&self.scheduler)?,
+    pub(crate) fn schedule(&self, request: &GenerateRequest, shape: &LatentShape) -> Result<(Box<dyn Solver>, Schedule)> {
+        let shifted = request.shift.map(|shift| self.scheduler.with_shift(shift));
+        let file = shifted.as_ref().unwrap_or(&self.scheduler);
+        let solver = match &request.sampler {
+            Some(name) => solvers::by_name(name, file)?,
+            None => solvers::of_file(file)?,
+        };
+        let levels = match &request.sigmas {
+            Some(sigmas) => Levels::Sigmas(sigmas.clone()),
+            // What the pipeline starts from is made for its own solver.
+            None if request.sampler.as_ref().is_some_and(|name| !solvers::is_of_file(name, file)) => Levels::Steps(request.steps),
+            None => (self.class.levels)(request.steps),
         };
         let tokens = shape.tokens(self.compression.packing).iter().product();
-        let schedule = solver.schedule(&(self.class.levels)(request.steps), solver.mu(tokens))?;
+        let schedule = solver.schedule(&levels, solver.mu(tokens))?;
         Ok((solver, schedule))
     }
 

@@ -46,6 +46,11 @@ pub struct Options {
 
     /// Denoising steps. Default: the model's.
     pub steps: Option<usize>,
+    /// What leads from one noise level to the next, by its name in [`SOLVERS`](crate::sampling::solvers::SOLVERS). Default: the
+    /// model's.
+    pub sampler: Option<String>,
+    /// Noise levels to start each step from, 1 first and falling, instead of a number of steps; shifted like others.
+    pub sigmas: Option<Vec<f32>>,
     /// Shift of the noise schedule towards high noise. Default: the model's.
     pub shift: Option<f64>,
     /// Classifier-free guidance; 1 turns it off. Default: the model's.

@@ -73,7 +73,9 @@ impl Options {
             height,
             frames,
             fps,
-            steps: self.steps.unwrap_or(manifest.default_steps),
+            steps: self.steps(manifest.default_steps)?,
+            sampler: self.sampler.clone(),
+            sigmas: self.sigmas.clone(),
             guidance: self.guidance(manifest.default_guidance)?,
             shift: self.shift.map(|shift| within("shift", shift, SHIFTS)).transpose()?,
             seed: self.seed.unwrap_or_default(),
@@ -83,6 +85,7 @@ impl Options {
             preview_every: self.preview_every.unwrap_or(PREVIEW_STEPS),
         };
         let shape = pipeline.check(&request).map_err(|error| self.blame(error))?;
+        pipeline.schedule(&request, &shape)?;
         let timeline = pipeline.timeline(request.frames)?;
         if let Some(plan) = parts.planned(timeline, length)? {
             request.conditioning = Conditioning::new(Vec::new(), plan);
@@ -142,6 +145,19 @@ impl Options {
         // Windows make clips of any length.
         let nearest = if self.window.is_some() { frames } else { pipeline.compression().frames_near(frames) };
         Ok(Some(self.frames.unwrap_or(nearest)))
+    }
+
+    /// As many as there are levels of noise to start them from.
+    fn steps(&self, default: usize) -> Result<usize> {
+        let Some(sigmas) = &self.sigmas else { return Ok(self.steps.unwrap_or(default)) };
+        let falls = sigmas.windows(2).all(|pair| pair[1] < pair[0]);
+        if sigmas.is_empty() || !falls || !sigmas.iter().all(|sigma| *sigma > 0.0 && *sigma <= 1.0) {
+            return Err(invalid("sigmas", &format!("{sigmas:?}"), "falling noise levels from 1 to above 0"));
+        }
+        match self.steps.filter(|steps| *steps != sigmas.len()) {
+            Some(steps) => Err(invalid("sigmas", &format!("{} for {steps} steps", sigmas.len()), "one for each step")),
+            None => Ok(sigmas.len()),
+        }
     }
 
     fn guidance(&self, default: f32) -> Result<Guidance> {

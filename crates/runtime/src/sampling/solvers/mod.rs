@@ -101,6 +101,12 @@ pub fn of_file(file: &SchedulerFile) -> Result<Box<dyn Solver>> {
     (entry.build)(file)
 }
 
+/// Whether `file` itself names the solver called `name`.
+pub fn is_of_file(name: &str, file: &SchedulerFile) -> bool {
+    let class = file.class_name.as_deref().unwrap_or(flow_euler::ENTRY.class);
+    SOLVERS.iter().any(|entry| entry.class == class && entry.name == name)
+}
+
 /// The solver called `name`, for a model whose levels and prediction `file` describes.
 ///
 /// # Errors
