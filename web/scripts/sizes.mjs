@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
 // WASM: the aim is 720,000; every family adds to the one module until families come as modules of their own.
-const CAPS = { JavaScript: 34_000, WASM: 750_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000 };
+const CAPS = { JavaScript: 34_000, WASM: 790_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000 };
 // What pages import beside or instead of the rest; Node's entry never reaches one.
 const APART = ['node', 'cdn', 'react', 'ai-sdk'].map((name) => `${name}.js`);
 
