@@ -69,6 +69,9 @@ impl Index {
     }
 }
 
+/// Frames per second that no clip has.
+const MOST_FPS: f32 = 1000.0;
+
 /// What the pipeline needs beyond its components: the defaults of its class, as far as the `kinora` object of
 /// `model_index.json` does not replace them.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +146,9 @@ impl Manifest {
         if counts.contains(&0) || manifest.fps.is_nan() || manifest.fps <= 0.0 {
             return Err(index.invalid("`kinora`: counts and fps must be above 0".into()));
         }
+        if manifest.fps > MOST_FPS {
+            return Err(index.invalid(format!("`kinora.fps`: expected at most {MOST_FPS}, found {}", manifest.fps)));
+        }
         Ok(manifest)
     }
 }
@@ -172,6 +178,8 @@ mod tests {
     fn impossible_values_are_refused() {
         let zero = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"default_steps": 0}}"#).expect_err("zero steps");
         assert_eq!(zero.code(), "invalid-config", "{zero}");
+        let fast = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"fps": 65535}}"#).expect_err("no clip").to_string();
+        assert!(fast.contains("`kinora.fps`: expected at most 1000, found 65535"), "{fast}");
         let key = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"default_step": 8}}"#).expect_err("misspelt").to_string();
         assert!(key.contains("model_index.json: `kinora.default_step` is no key of a LTXPipeline, which has token_packing"), "{key}");
         let class = manifest(r#"{"_class_name": "StableAudioPipeline"}"#).expect_err("another family");

@@ -206,6 +206,16 @@ impl VaeConfig {
         require(file, "patch_size_t", &config.patch_size_t, config.patch_size_t == 1, "1")?;
         let widths = [&config.block_out_channels, &config.decoder_block_out_channels, &config.upsample_factor];
         require(file, "widths", &format!("{widths:?}"), !widths.iter().any(|w| w.contains(&0)), "at least 1 each")?;
+        const MOST: usize = 16;
+        let sizes = [config.patch_size, up, config.block_out_channels.len()];
+        require(file, "patch_size and numbers of blocks", &format!("{sizes:?}"), sizes.iter().all(|n| *n <= MOST), "at most 16 each")?;
+        // Pipelines size latents by these numbers, the decoder makes pixels by its blocks.
+        let doublings = config.decoder_spatio_temporal_scaling.iter().filter(|s| **s).count();
+        let [time, space] = [config.patch_size_t << doublings, config.patch_size << doublings];
+        let found = config.compression();
+        let expected = format!("{time} and {space}, by which the decoder multiplies");
+        let name = "temporal_compression_ratio and spatial_compression_ratio";
+        require(file, name, &format!("{} and {}", found[0], found[1]), found == [time, space, space], &expected)?;
         Ok(config)
     }
 
@@ -256,6 +266,11 @@ mod tests {
         let head = problem(r#"{"attention_head_dim": 1200, "cross_attention_dim": 38400}"#);
         assert!(head.contains("attention_head_dim: expected heads of 1 to 1024 channels, found 1200"), "{head}");
         assert!(problem(r#"{"cross_attention_dim": 7}"#).contains("expected the width 2048, found 7"), "width");
+        let vae = |json: &str| VaeConfig::parse(json, "c.json").expect_err("unsupported").to_string();
+        for ratio in ["spatial_compression_ratio\": 8", "spatial_compression_ratio\": 0", "temporal_compression_ratio\": 0"] {
+            assert!(vae(&format!("{{\"{ratio}}}")).contains("8 and 32, by which the decoder multiplies"), "{ratio}");
+        }
+        assert!(vae(r#"{"patch_size": 9223372036854775807}"#).contains("at most 16"), "it would overflow");
         let short = VaeConfig::parse(r#"{"decoder_layers_per_block": [1]}"#, "c.json").expect_err("too short").to_string();
         assert!(short.contains("number of decoder_layers_per_block: expected 5, found 1"), "{short}");
     }

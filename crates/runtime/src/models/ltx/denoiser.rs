@@ -37,6 +37,9 @@ impl Default for Extensions {
     }
 }
 
+/// Latents per token and axis beyond which products of sizes could overflow; no model comes near.
+const MOST_PACKED: usize = 64;
+
 /// `LTXVideoTransformer3DModel` with what its model adds to the reference.
 pub struct LtxDenoiser {
     transformer: Transformer,
@@ -54,8 +57,9 @@ impl LtxDenoiser {
         if ![0, COORDINATE_CHANNELS].contains(&coordinate_channels) {
             return Err(source.index.invalid(format!("`kinora.coordinate_channels`: expected 0 or 15, found {coordinate_channels}")));
         }
-        if token_packing.contains(&0) {
-            return Err(source.index.invalid(format!("`kinora.token_packing`: expected at least 1 each, found {token_packing:?}")));
+        if token_packing.iter().any(|n| !(1..=MOST_PACKED).contains(n)) {
+            let problem = format!("`kinora.token_packing`: expected 1 to {MOST_PACKED} each, found {token_packing:?}");
+            return Err(source.index.invalid(problem));
         }
         // By itself a transformer is given whole tokens, whatever they are made of.
         if !source.index.is_empty() {
