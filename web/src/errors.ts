@@ -55,6 +55,10 @@ export type ErrorCode =
   | 'invalid-tokenizer'
   /** The computation produced NaN or infinity. */
   | 'non-finite'
+  /** A weight is too large for f16: load it with `dtype: 'f32'`. */
+  | 'weight-overflow'
+  /** Kernels of a name that does not exist were asked for. */
+  | 'unknown-kernels'
   /** No encoder of this browser writes the format. */
   | 'no-encoder'
   /** Encoding failed. */

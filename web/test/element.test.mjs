@@ -208,13 +208,13 @@ test('properties set before the script, attributes as properties, and a box of t
     element.seed = 8;
     const { metadata } = await made;
     const after = label();
-    const heard = new Promise((resolve) => element.addEventListener('done', ({ detail }) => resolve([detail.metadata.originalPrompt, detail.metadata.seed])));
+    const heard = new Promise((resolve) => element.addEventListener('done', ({ detail }) => resolve([detail.metadata.prompt, detail.metadata.seed])));
     // From now on what the attributes say is made unasked.
     element.setAttribute('loading', 'eager');
     element.autoplay = true;
     element.prompt = 'a cat';
     element.seed = 9;
-    return [metadata.originalPrompt, metadata.seed, after, await heard];
+    return [metadata.prompt, metadata.seed, after, await heard];
   });
   assert.deepEqual(changed, ['an owl', 7, 'an owl', ['a cat', 9]]);
   assert.deepEqual(page.problems, []);
