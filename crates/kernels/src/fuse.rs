@@ -1,14 +1,14 @@
 //! The closed list of rewrites of a finished plan. Each joins a step with the only reader of its result.
 //!
-//! 1. norm without affine → modulate ⇒ norm with modulation
+//! 1. norm without affine, or group norm → modulate ⇒ norm with modulation
 //! 2. gemm → activation ⇒ epilogue
 //! 3. gemm → gated add ⇒ epilogue
 //! 4. gemm or conv3d → add of an equal shape ⇒ epilogue
-//! 5. norm → rope ⇒ norm with rotation
-//! 6. norm → silu ⇒ norm with activation
+//! 5. norm without bias → rope ⇒ norm with rotation
+//! 6. norm or group norm → silu ⇒ norm with activation
 //! 7. guide → linear step ⇒ linear step with guidance
 
-use crate::op::{Activation, BinaryOp, Broadcast, Conv3d, Gemm, LinearStep, Norm, Op};
+use crate::op::{Activation, BinaryOp, Broadcast, Conv3d, Gemm, GroupNorm, LinearStep, Norm, Op};
 use crate::plan::{Graph, Operand, Source, Step};
 
 /// Applies the rules until none fits.
@@ -71,12 +71,20 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
             Op::Norm(Norm { modulation: Some(*columns), ..norm.clone() })
         }
         (Op::Norm(norm), Op::Rope, 0)
-            if plain(norm) && graph.values[rest[0].value].shape.channels() * norm.groups == first_channels(graph, first) =>
+            if plain(norm)
+                && norm.bias.is_none()
+                && graph.values[rest[0].value].shape.channels() * norm.groups == first_channels(graph, first) =>
         {
             Op::Norm(Norm { rope: true, ..norm.clone() })
         }
         (Op::Norm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu => {
             Op::Norm(Norm { silu: true, ..norm.clone() })
+        }
+        (Op::GroupNorm(norm), Op::Modulate(columns), 0) if norm.modulation.is_none() && !norm.silu => {
+            Op::GroupNorm(GroupNorm { modulation: Some(*columns), ..norm.clone() })
+        }
+        (Op::GroupNorm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu => {
+            Op::GroupNorm(GroupNorm { silu: true, ..norm.clone() })
         }
         (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0) if bare(gemm) => {
             Op::Gemm(Gemm { activation, ..gemm.clone() })

@@ -127,6 +127,50 @@ pub struct Norm {
     pub silu: bool,
 }
 
+/// Mean and sum of squared deviations of each channel over slices of the rows of each batch entry: the first of the three
+/// operations of a group norm, whose groups may have millions of values.
+///
+/// Input: `x [B·P, C]`. Output: `[B·S, 2·C₄]`, C₄ the channels with their padding, means before sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moments {
+    /// B.
+    pub batch: usize,
+    /// Rows of a slice.
+    pub slice: usize,
+}
+
+/// Moments to the mean of each channel's group and the factor of its deviation: the second operation of a group norm.
+///
+/// Input: what [`Moments`] gives. Output: `[B, 2·C₄]`, means before factors.
+#[derive(Clone, Debug)]
+pub struct GroupScale {
+    /// P: rows of a batch entry.
+    pub rows: usize,
+    /// Rows of a slice.
+    pub slice: usize,
+    /// C.
+    pub channels: usize,
+    /// Number of equal groups of channels.
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// `[C]`.
+    pub gain: Option<Weight>,
+}
+
+/// `(x − mean) · factor + bias`, with what may follow in the same pass: the last operation of a group norm.
+///
+/// Inputs: `x [B·P, C]`, what [`GroupScale`] gives, then `table`, `index [B·P]` if modulated.
+#[derive(Clone, Debug)]
+pub struct GroupNorm {
+    /// `[C]`.
+    pub bias: Option<Weight>,
+    /// Adaptive scale and shift.
+    pub modulation: Option<ModulationColumns>,
+    /// Whether `SiLU` follows.
+    pub silu: bool,
+}
+
 /// A pointwise operation of two tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BinaryOp {
@@ -215,6 +259,12 @@ pub enum Op {
     Conv3d(Conv3d),
     /// Norm with affine, modulation, rotary embedding or `SiLU`.
     Norm(Norm),
+    /// Moments of channels over slices of rows.
+    Moments(Moments),
+    /// Moments to means and factors of channels.
+    GroupScale(GroupScale),
+    /// Norm by given means and factors, with modulation or `SiLU`.
+    GroupNorm(GroupNorm),
     /// `x · (1 + scale) + shift` by row index. Inputs: `x`, `table`, `index`.
     Modulate(ModulationColumns),
     /// `residual + gate · x` by row index. Inputs: `x`, `residual`, `table`, `index`.
@@ -247,6 +297,8 @@ pub enum Op {
     },
     /// `y[r] = table[index[r]]`. Inputs: `table [T, C]`, `index [R]`.
     GatherRows,
+    /// `y[r] = source[index[r]] + offset[r]` of row indices. Inputs: `source [T]`, `index [R]`, `offset [R]`.
+    GatherIndices,
     /// Mean of each `group` neighbouring channels.
     GroupMean {
         /// Channels averaged into one.
@@ -276,6 +328,9 @@ impl Op {
             Self::Conv3d(_) => "conv3d",
             Self::Norm(Norm { kind: NormKind::Rms, .. }) => "rms_norm",
             Self::Norm(Norm { kind: NormKind::Layer, .. }) => "layer_norm",
+            Self::Moments(_) => "moments",
+            Self::GroupScale(_) => "group_scale",
+            Self::GroupNorm(_) => "group_norm",
             Self::Modulate(_) => "modulate",
             Self::GatedAdd { .. } => "gated_add",
             Self::Rope => "rope",
@@ -286,6 +341,7 @@ impl Op {
             Self::Concat => "concat",
             Self::ConcatRows { .. } => "concat_rows",
             Self::GatherRows => "gather_rows",
+            Self::GatherIndices => "gather_indices",
             Self::GroupMean { .. } => "group_mean",
             Self::Guide { .. } => "guide",
             Self::LinearStep(_) => "linear_step",
@@ -298,6 +354,8 @@ impl Op {
         let [a, b] = match self {
             Self::Gemm(Gemm { weight, bias, .. }) | Self::Conv3d(Conv3d { weight, bias, .. }) => [Some(weight), bias.as_ref()],
             Self::Norm(Norm { gain, bias, .. }) => [gain.as_ref(), bias.as_ref()],
+            Self::GroupScale(GroupScale { gain, .. }) => [gain.as_ref(), None],
+            Self::GroupNorm(GroupNorm { bias, .. }) => [bias.as_ref(), None],
             _ => [None, None],
         };
         a.into_iter().chain(b)

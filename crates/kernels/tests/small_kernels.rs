@@ -30,6 +30,52 @@ fn norms_match_their_twins_for_ragged_rows() {
 }
 
 #[test]
+fn group_norms_match_their_twins_over_slices_and_batches() {
+    // Groups of one channel, of some that are no multiple of four, of all; one slice of few rows, several, and a ragged last one.
+    for (batch, rows, c, groups) in [(1, 1, 4, 2), (2, 3, 5, 5), (1, 130, 12, 4), (3, 70, 30, 3), (1, 77, 20, 1), (2, 40_000, 6, 3)] {
+        let terms = rows * c / groups;
+        check(&[batch * rows, c], terms, |x| x.group_norm(batch, groups, None, None, 1e-6));
+        check(&[batch, rows, c], terms, |x| {
+            x.affine(1.0, 8.0).group_norm(batch, groups, Some(&vector("g", c)), Some(&vector("b", c)), 1e-5)
+        });
+    }
+    // More rows than the slices of a GPU have at their shortest.
+    check(&[70_000, 4], 1 << 17, |x| x.group_norm(1, 2, Some(&vector("g", 4)), None, 1e-6).silu());
+}
+
+#[test]
+fn a_modulated_group_norm_is_three_steps() {
+    let plan = Plan::new();
+    let (rows, d) = (90, 12);
+    let x = plan.input("x", &[rows, d], Cadence::Once);
+    let table = plan.input("table", &[3, 2 * d], Cadence::Once);
+    let index = plan.index_input("index", rows, Cadence::Once);
+    let normed = x.group_norm(2, 4, Some(&vector("g", d)), Some(&vector("b", d)), 1e-6);
+    plan.output("y", normed.modulate(table, index, ModulationColumns { shift: d, scale: 0 }).silu());
+    let graph = plan.finish().expect("valid");
+    assert_eq!(graph.steps.len(), 3, "moments, scale and norm:\n{graph}");
+    assert_matches_twin(&graph, rows * d, &(0..rows as u32).map(|i| i * 7 % 3).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_find_theirs_through_joined_indices() {
+    let plan = Plan::new();
+    let (table, index) = (plan.input("table", &[6, 5], Cadence::Once), plan.index_input("index", 70, Cadence::EveryStep));
+    let pick: Vec<u32> = (0..90).map(|row| row * 11 % 70).collect();
+    let offset: Vec<u32> = (0..90).map(|row| row % 2 * 3).collect();
+    plan.output("y", table.gather_rows(index.gather_indices(plan.index_constant(&pick), plan.index_constant(&offset))));
+    let indices: Vec<u32> = (0..70).map(|i| i * 7 % 3).collect();
+    let graph = plan.finish().expect("valid");
+    assert_matches_twin(&graph, 1, &indices);
+    let found = run(&Device::cpu(), &graph, &indices);
+    let table = noise(30, 1);
+    for row in 0..90 {
+        let at = 5 * (indices[pick[row] as usize] + offset[row]) as usize;
+        assert_eq!(found[5 * row..][..5], table[at..at + 5], "row {row}");
+    }
+}
+
+#[test]
 fn stacked_queries_and_keys_are_normed_apart_and_rotated() {
     for (rows, d) in [(6, 8), (66, 64), (10, 256)] {
         let plan = Plan::new();
@@ -41,6 +87,14 @@ fn stacked_queries_and_keys_are_normed_apart_and_rotated() {
         assert_eq!(graph.steps.len(), 1, "norm and rope are one step:\n{graph}");
         assert_matches_twin(&graph, d, &[]);
     }
+    // Queries and keys of three heads by layer norms, whose bias no kernel adds before it rotates.
+    let plan = Plan::new();
+    let x = plan.input("x", &[10, 96], Cadence::Once);
+    let normed = x.grouped_layer_norm(6, Some(&vector("g", 96)), Some(&vector("b", 96)), 1e-6);
+    plan.output("y", normed.rope(plan.input("angles", &[10, 16], Cadence::Once)));
+    let graph = plan.finish().expect("valid");
+    assert_eq!(graph.steps.len(), 2, "the bias comes before the rotation:\n{graph}");
+    assert_matches_twin(&graph, 16, &[]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Pointwise operators, concatenation, gathering and group means.
 
-use crate::generated::{binary, concat, concat_rows, gather_rows, group_mean, unary};
+use crate::generated::{binary, concat, concat_rows, gather_indices, gather_rows, group_mean, unary};
 use crate::lower::Lowering;
 use std::ops::{Add, Mul};
 
@@ -120,6 +120,24 @@ impl<'p> Tensor<'p> {
         self.plan().record(Op::GatherRows, vec![self.operand(), index.operand()], shape, Elem::F32)
     }
 
+    /// `y[r] = self[index[r]] + offset[r]` of row indices: how rows that were joined or repeated find theirs.
+    ///
+    /// | tensor   | shape | access |
+    /// |----------|-------|--------|
+    /// | `self`   | `[T]` | read   |
+    /// | `index`  | `[R]` | read   |
+    /// | `offset` | `[R]` | read   |
+    /// | result   | `[R]` | write  |
+    #[track_caller]
+    pub fn gather_indices(self, index: Self, offset: Self) -> Self {
+        let rows = index.shape().elements();
+        self.need_index("gather_indices", self.shape().elements());
+        index.need_index("gather_indices", rows);
+        offset.need_index("gather_indices", rows);
+        let inputs = vec![self.operand(), index.operand(), offset.operand()];
+        self.plan().record(Op::GatherIndices, inputs, crate::Shape::new(&[rows]), Elem::U32)
+    }
+
     /// Mean of each `group` neighbouring channels: `[.., C]` → `[.., C / group]`.
     #[track_caller]
     pub fn group_mean(self, group: usize) -> Self {
@@ -215,6 +233,13 @@ pub(super) fn lower_gather_rows(cx: &mut Lowering<'_>) {
     let params = gather_rows::Params { vectors: vectors as u32, channels4: shape.channels4() as u32, ..Default::default() };
     let bindings = vec![cx.input(0), cx.input(1), cx.output()];
     cx.dispatch(gather_rows::KERNEL, vectors.div_ceil(64), 2.0 * shape.elements() as f64, bindings, params);
+}
+
+pub(super) fn lower_gather_indices(cx: &mut Lowering<'_>) {
+    let rows = cx.output_shape().elements();
+    let params = gather_indices::Params { rows: rows as u32, ..Default::default() };
+    let bindings = vec![cx.input(0), cx.input(1), cx.input(2), cx.output()];
+    cx.dispatch(gather_indices::KERNEL, rows.div_ceil(64), rows as f64, bindings, params);
 }
 
 pub(super) fn lower_group_mean(group: usize, cx: &mut Lowering<'_>) {

@@ -4,6 +4,7 @@ mod attention;
 mod conv3d;
 mod elementwise;
 mod gemm;
+mod group_norm;
 mod modulate;
 mod norm;
 mod reindex;
@@ -53,6 +54,9 @@ pub(crate) fn lower(cx: &mut Lowering<'_>) {
         Op::Attention(attention) => attention::lower(attention, cx),
         Op::Conv3d(conv) => conv3d::lower(conv, cx),
         Op::Norm(norm) => norm::lower_norm(norm, cx),
+        Op::Moments(moments) => group_norm::lower_moments(*moments, cx),
+        Op::GroupScale(scale) => group_norm::lower_group_scale(scale, cx),
+        Op::GroupNorm(norm) => group_norm::lower_group_norm(norm, cx),
         Op::Modulate(columns) => modulate::lower_modulate(*columns, cx),
         Op::GatedAdd { gate } => modulate::lower_gated_add(*gate, cx),
         Op::Rope => norm::lower_rope(cx),
@@ -62,6 +66,7 @@ pub(crate) fn lower(cx: &mut Lowering<'_>) {
         Op::Concat => elementwise::lower_concat(cx),
         Op::ConcatRows { batch } => elementwise::lower_concat_rows(*batch, cx),
         Op::GatherRows => elementwise::lower_gather_rows(cx),
+        Op::GatherIndices => elementwise::lower_gather_indices(cx),
         Op::GroupMean { group } => elementwise::lower_group_mean(*group, cx),
         &Op::Guide { guided_channels, rescaled } => sample::lower_guide(guided_channels, rescaled, cx),
         Op::LinearStep(step) => sample::lower_linear_step(step, cx),

@@ -38,7 +38,13 @@ impl<'p> Tensor<'p> {
     /// | result         | `[.., C]` | write  |
     #[track_caller]
     pub fn layer_norm(self, gain: Option<&Weight>, bias: Option<&Weight>, eps: f32) -> Self {
-        self.norm(NormKind::Layer, 1, gain, bias, eps)
+        self.grouped_layer_norm(1, gain, bias, eps)
+    }
+
+    /// [`layer_norm`](Self::layer_norm) of `groups` equal parts of the channels, each by itself, with one gain and bias `[C]`.
+    #[track_caller]
+    pub fn grouped_layer_norm(self, groups: usize, gain: Option<&Weight>, bias: Option<&Weight>, eps: f32) -> Self {
+        self.norm(NormKind::Layer, groups, gain, bias, eps)
     }
 
     #[track_caller]

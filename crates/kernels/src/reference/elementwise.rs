@@ -68,6 +68,13 @@ pub(super) fn reindex(op: &Reindex, inputs: &Operands<'_>, y: &mut [f32]) {
     }
 }
 
+pub(super) fn gather_indices(inputs: &Operands<'_>, y: &mut [u32]) {
+    let [source, index, offset] = [0, 1, 2].map(|i| inputs.indices(i));
+    for (y, (index, offset)) in y.iter_mut().zip(index.iter().zip(offset)) {
+        *y = source[*index as usize] + offset;
+    }
+}
+
 pub(super) fn concat(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (a, b) = (inputs.rows(0), inputs.rows(1));
     for (r, out) in rows_mut(y, shape).enumerate() {

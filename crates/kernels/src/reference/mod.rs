@@ -5,6 +5,7 @@ mod attention;
 mod conv3d;
 mod elementwise;
 mod gemm;
+mod group_norm;
 mod norm;
 mod sample;
 
@@ -113,6 +114,7 @@ pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
     let mut out = Data::zeros(shape, graph.values[step.output].elem);
     match (&step.op, &mut out) {
         (Op::Rgba, out) => *out = Data::U32(sample::rgba(&inputs, shape)),
+        (Op::GatherIndices, Data::U32(y)) => elementwise::gather_indices(&inputs, y),
         (_, Data::U32(_)) => {}
         (op, Data::F32(y)) => run_float(op, &inputs, shape, y),
     }
@@ -125,6 +127,9 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         Op::Attention(attention) => attention::flash_attention(attention, inputs, shape, y),
         Op::Conv3d(conv) => conv3d::conv3d(conv, inputs, shape, y),
         Op::Norm(norm) => norm::norm(norm, inputs, shape, y),
+        Op::Moments(moments) => group_norm::moments(*moments, inputs, shape, y),
+        Op::GroupScale(scale) => group_norm::group_scale(scale, inputs, shape, y),
+        Op::GroupNorm(norm) => group_norm::group_norm(norm, inputs, shape, y),
         Op::Modulate(columns) => norm::modulate(*columns, inputs, shape, y),
         Op::GatedAdd { gate } => elementwise::gated_add(*gate, inputs, shape, y),
         Op::Rope => norm::rope(inputs, shape, y),
@@ -137,7 +142,7 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         Op::GroupMean { group } => elementwise::group_mean(*group, inputs, shape, y),
         &Op::Guide { guided_channels, rescaled } => sample::guide(guided_channels, rescaled, inputs, shape, y),
         Op::LinearStep(step) => sample::linear_step(step, inputs, shape, y),
-        Op::Rgba => {}
+        Op::GatherIndices | Op::Rgba => {}
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn norm(op: &Norm, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]
     }
 }
 
-fn modulate_row(row: &mut [f64], table: &[f32], columns: ModulationColumns) {
+pub(super) fn modulate_row(row: &mut [f64], table: &[f32], columns: ModulationColumns) {
     for (i, value) in row.iter_mut().enumerate() {
         *value = *value * (1.0 + f64::from(table[columns.scale + i])) + f64::from(table[columns.shift + i]);
     }

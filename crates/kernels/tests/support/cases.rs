@@ -124,6 +124,19 @@ fn norms(cases: &mut Vec<Case>) {
     }
 }
 
+fn group_normed(plan: &Plan, d: usize) -> Tensor<'_> {
+    x(plan, d).group_norm(7, 4, Some(&vector(d)), Some(&vector(d)), 1e-6)
+}
+
+fn group_norms(cases: &mut Vec<Case>) {
+    let d = 36;
+    for activation in [POINTWISE[0], POINTWISE[3]] {
+        cases.push(case(19 * d, |plan| activation(group_normed(plan, d))));
+        let columns = ModulationColumns { shift: d, scale: 0 };
+        cases.push(case(19 * d, |plan| activation(group_normed(plan, d).modulate(table(plan, 2 * d), index(plan), columns))));
+    }
+}
+
 fn others(cases: &mut Vec<Case>) {
     let d = 20;
     cases.extend(POINTWISE.map(|activation| case(1, |plan| activation(x(plan, d).affine(1.0, 0.0)))));
@@ -139,6 +152,10 @@ fn others(cases: &mut Vec<Case>) {
     cases.push(case(1, |plan| x(plan, d).modulate(table(plan, 2 * d), index(plan), ModulationColumns { shift: 0, scale: d })));
     cases.push(case(1, |plan| x(plan, d).gated_add(plan.input("r", &[ROWS, d], Cadence::Once), table(plan, 2 * d), index(plan), d)));
     cases.push(case(1, |plan| table(plan, 2 * d).gather_rows(index(plan))));
+    cases.push(case(1, |plan| {
+        let offset = plan.index_constant(&[1; ROWS]);
+        table(plan, d).gather_rows(plan.index_constant(&[1, 0, 1]).gather_indices(index(plan), offset))
+    }));
     // Five channels of three leave a ragged last vector, which is zeroed after the copy.
     cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
     cases.extend([false, true].map(|rescaled| {
@@ -190,7 +207,7 @@ fn tall_gemms(cases: &mut Vec<Case>) {
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for add in [gemms, tall_gemms, convolutions, attentions, norms, others] {
+    for add in [gemms, tall_gemms, convolutions, attentions, norms, group_norms, others] {
         add(&mut cases);
     }
     cases

@@ -17,5 +17,5 @@ pub use embed::{Embedding, TimestepEmbedder};
 pub use linear::Linear;
 pub use mlp::{GatedMlp, Mlp, activate, activation_from_name};
 pub use modulation::{Modulation, ScaleShiftTable};
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{GroupNorm, LayerNorm, RmsNorm};
 pub use weights::Weights;

@@ -1,4 +1,4 @@
-//! Norms over the channels.
+//! Norms over the channels, alone or with the positions of a batch entry.
 
 use kinora_kernels::{Tensor, Weight};
 
@@ -50,8 +50,33 @@ impl Weights<'_> {
     /// # Errors
     /// As [`rms_norm`](Self::rms_norm).
     pub fn layer_norm(&self, name: &str, channels: usize, eps: f32) -> Result<LayerNorm> {
+        self.layer_norm_heads(&[name], 1, channels, eps)
+    }
+
+    /// The layer norms of tensors that lie side by side, of `heads` heads of `channels` each, which share gain and bias.
+    ///
+    /// # Errors
+    /// As [`rms_norm`](Self::rms_norm).
+    pub fn layer_norm_heads(&self, names: &[&str], heads: usize, channels: usize, eps: f32) -> Result<LayerNorm> {
+        let vectors = |suffix: &str| -> Result<Weight> {
+            let mut all = Vec::with_capacity(names.len() * heads);
+            for name in names {
+                let one = self.tensor(&format!("{name}.{suffix}"), &[channels])?;
+                all.extend(std::iter::repeat_n(one, heads));
+            }
+            stack(&all)
+        };
+        let (gain, bias) = (Some(vectors("weight")?), Some(vectors("bias")?));
+        Ok(LayerNorm { name: names.join("+"), groups: names.len() * heads, gain, bias, eps })
+    }
+
+    /// The group norm `name` over `groups` parts of `channels`, with gain and bias.
+    ///
+    /// # Errors
+    /// As [`rms_norm`](Self::rms_norm).
+    pub fn group_norm(&self, name: &str, groups: usize, channels: usize, eps: f32) -> Result<GroupNorm> {
         let vector = |suffix: &str| self.tensor(&format!("{name}.{suffix}"), &[channels]);
-        Ok(LayerNorm { name: name.into(), gain: Some(vector("weight")?), bias: Some(vector("bias")?), eps })
+        Ok(GroupNorm { name: name.into(), groups, gain: vector("weight")?, bias: vector("bias")?, eps })
     }
 }
 
@@ -62,9 +87,10 @@ impl RmsNorm {
     }
 }
 
-/// `y = (x − mean) · rsqrt(var + eps) · gain + bias`.
+/// `y = (x − mean) · rsqrt(var + eps) · gain + bias`, for each of a number of equal groups of channels.
 pub struct LayerNorm {
     name: String,
+    groups: usize,
     gain: Option<Weight>,
     bias: Option<Weight>,
     eps: f32,
@@ -73,11 +99,27 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// A norm without weights.
     pub fn plain(name: &str, eps: f32) -> Self {
-        Self { name: name.into(), gain: None, bias: None, eps }
+        Self { name: name.into(), groups: 1, gain: None, bias: None, eps }
     }
 
     /// `[.., C]` → `[.., C]`.
     pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
-        x.plan().scope(self.name.as_str(), || x.layer_norm(self.gain.as_ref(), self.bias.as_ref(), self.eps))
+        x.plan().scope(self.name.as_str(), || x.grouped_layer_norm(self.groups, self.gain.as_ref(), self.bias.as_ref(), self.eps))
+    }
+}
+
+/// The same with mean and variance over groups of channels and all positions of a batch entry.
+pub struct GroupNorm {
+    name: String,
+    groups: usize,
+    gain: Weight,
+    bias: Weight,
+    eps: f32,
+}
+
+impl GroupNorm {
+    /// `[.., C]` → `[.., C]`, each of `batch` equal parts of the rows by itself.
+    pub fn forward<'p>(&self, x: Tensor<'p>, batch: usize) -> Tensor<'p> {
+        x.plan().scope(self.name.as_str(), || x.group_norm(batch, self.groups, Some(&self.gain), Some(&self.bias), self.eps))
     }
 }
