@@ -1,14 +1,37 @@
 //! Memory of a device: buffers, uploads of weights and tables, reading back.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
+use crate::allocation::Buffer;
 use crate::error::{Error, Result};
 use crate::flight::Signal;
 use crate::gpu::{Gpu, lock};
+use crate::pack::{Packer, Pending};
 use crate::weight::Weight;
 
 /// Bytes that may wait to be copied to where they belong.
 const MOST_STAGED: u64 = 64 << 20;
+
+/// The part of a buffer that holds values; guard words surround it on a guarded device.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    pub(crate) buffer: Buffer,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Memory {
+    /// All of a buffer.
+    pub(crate) fn whole(buffer: Buffer) -> Self {
+        Self { offset: 0, bytes: buffer.size(), buffer }
+    }
+
+    pub(crate) fn resource(&self) -> wgpu::BindingResource<'_> {
+        let size = std::num::NonZeroU64::new(self.bytes);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
+    }
+}
 
 impl Gpu {
     /// Fails if one buffer cannot hold `bytes`.
@@ -22,19 +45,19 @@ impl Gpu {
     }
 
     /// A storage buffer of at least `bytes`, checked against the limits.
-    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<Buffer> {
         self.check_limit(what, bytes)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.next_multiple_of(16).max(16);
         crate::counters::buffer();
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false });
+        let buffer = self.create(what, size, usage);
         // Natively a failure is known now; the next allocation would only fail too.
         self.check()?;
         Ok(buffer)
     }
 
     /// A storage buffer with contents.
-    pub(crate) fn upload(&self, what: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+    pub(crate) fn upload(&self, what: &str, bytes: &[u8]) -> Result<Buffer> {
         let buffer = self.storage(what, bytes.len() as u64)?;
         self.queue.write_buffer(&buffer, 0, bytes);
         self.stage(bytes.len() as u64)?;
@@ -42,7 +65,7 @@ impl Gpu {
     }
 
     /// Has the queue copy what was uploaded once that is much: until something is submitted, it is in memory twice.
-    fn stage(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn stage(&self, bytes: u64) -> Result<()> {
         let staged = self.staged.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if staged < MOST_STAGED {
             return Ok(());
@@ -52,23 +75,42 @@ impl Gpu {
         self.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
     }
 
-    /// The device copy of a weight: panels for matrices and convolutions, padded f32 for vectors. Uploaded once, freed
-    /// when the last [`Weight`] handle is gone.
-    pub(crate) fn weight(&self, weight: &Weight) -> Result<wgpu::Buffer> {
-        if let Some((_, buffer)) = lock(&self.weights).get(&weight.id()) {
-            return Ok(buffer.clone());
+    /// The device copies of weights by their numbers: panels for matrices and convolutions, padded f32 for vectors. Each is
+    /// uploaded once, and freed when the last [`Weight`] handle and the last plan with it are gone.
+    pub(crate) fn weights<'a>(&self, wanted: impl IntoIterator<Item = &'a Weight>) -> Result<HashMap<u64, Buffer>> {
+        let mut found = HashMap::new();
+        let mut new = Vec::new();
+        lock(&self.weights).retain(|_, (handle, _)| handle.alive());
+        for weight in wanted {
+            if found.contains_key(&weight.id()) {
+                continue;
+            }
+            let known = lock(&self.weights).get(&weight.id()).map(|(_, buffer)| buffer.clone());
+            let buffer = match known {
+                Some(buffer) => buffer,
+                None => {
+                    weight.check()?;
+                    let buffer = self.storage(weight.name(), weight.stored_bytes())?;
+                    new.push((weight.clone(), Memory::whole(buffer.clone())));
+                    buffer
+                }
+            };
+            found.insert(weight.id(), buffer);
         }
-        weight.check()?;
-        let bytes = if weight.shape().rank() == 1 { weight.vector_bytes() } else { weight.panel_bytes() };
-        let buffer = self.upload(weight.name(), &bytes)?;
+        if let Some(packer) = Packer::new(self, new.iter().map(|(weight, _)| weight))? {
+            packer.finish(self, &mut Pending::new(new.clone()))?;
+        } else {
+            for (weight, memory) in &new {
+                self.queue.write_buffer(&memory.buffer, memory.offset, &weight.vector_bytes());
+            }
+        }
         let mut weights = lock(&self.weights);
-        weights.retain(|_, (handle, _)| handle.alive());
-        weights.insert(weight.id(), (weight.downgrade(), buffer.clone()));
-        Ok(buffer)
+        weights.extend(new.into_iter().map(|(weight, memory)| (weight.id(), (weight.downgrade(), memory.buffer))));
+        Ok(found)
     }
 
     /// A vector of `len` equal values.
-    pub(crate) fn fill(&self, value: f32, len: usize) -> Result<wgpu::Buffer> {
+    pub(crate) fn fill(&self, value: f32, len: usize) -> Result<Buffer> {
         let key = (value.to_bits(), len);
         if let Some(buffer) = lock(&self.fills).get(&key) {
             return Ok(buffer.clone());
@@ -83,8 +125,7 @@ impl Gpu {
     /// Reads `bytes` of a buffer from `offset`.
     pub(crate) async fn download(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-        let staging =
-            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some("read"), size: bytes, usage, mapped_at_creation: false });
+        let staging = self.create("read", bytes, usage);
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
         self.queue.submit([encoder.finish()]);
@@ -95,8 +136,6 @@ impl Gpu {
         let view = staging.get_mapped_range(..).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
         let contents = view.to_vec();
         drop(view);
-        // In a browser, dropping it would wait for the garbage collector.
-        staging.destroy();
         Ok(contents)
     }
 }
@@ -120,7 +159,7 @@ mod tests {
         // Forgets the peak until now.
         std::fs::write("/proc/self/clear_refs", "5").expect("Linux has it");
         let before = memory("VmRSS:");
-        let buffers: Vec<wgpu::Buffer> = (0..48).map(|_| gpu.upload("weights", &chunk).expect("fits")).collect();
+        let buffers: Vec<Buffer> = (0..48).map(|_| gpu.upload("weights", &chunk).expect("fits")).collect();
         gpu.queue.submit([]);
         pollster::block_on(gpu.idle()).expect("runs");
         let held = memory("VmHWM:").saturating_sub(before);

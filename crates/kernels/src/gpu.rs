@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::adapter::{AdapterInfo, AdapterSelect, describe, instance, pick};
+use crate::allocation::{Buffer, Tally};
 use crate::error::{Error, Result};
 use crate::flight::Flights;
 use crate::kernel::{Access, Kernel};
@@ -26,11 +27,12 @@ pub struct Gpu {
     guarded: bool,
     failure: Arc<Mutex<Option<Error>>>,
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
-    pub(crate) weights: Mutex<HashMap<u64, (WeakWeight, wgpu::Buffer)>>,
-    pub(crate) fills: Mutex<HashMap<(u32, usize), wgpu::Buffer>>,
+    pub(crate) weights: Mutex<HashMap<u64, (WeakWeight, Buffer)>>,
+    pub(crate) fills: Mutex<HashMap<(u32, usize), Buffer>>,
     pub(crate) flights: Mutex<Flights>,
     /// Bytes uploaded since the last submission.
     pub(crate) staged: AtomicU64,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Gpu {
@@ -74,6 +76,7 @@ impl Gpu {
             fills: Mutex::default(),
             flights: Mutex::default(),
             staged: AtomicU64::new(0),
+            tally: Arc::default(),
         })
     }
 

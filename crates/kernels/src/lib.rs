@@ -20,6 +20,7 @@
 //! ```
 
 mod adapter;
+mod allocation;
 mod buffers;
 mod counters;
 mod error;
@@ -34,6 +35,7 @@ pub mod memory;
 pub mod op;
 mod ops;
 mod pacing;
+mod pack;
 mod peak;
 mod plan;
 mod preset;
@@ -44,6 +46,7 @@ mod tensor;
 mod weight;
 
 pub use adapter::{AdapterInfo, AdapterSelect, adapters};
+pub use allocation::DeviceMemory;
 pub use counters::Preparations;
 pub use error::{Error, Result};
 pub use executable::{CancelToken, Device, Executable};

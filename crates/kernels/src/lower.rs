@@ -32,6 +32,13 @@ pub(crate) struct Dispatch {
     pub(crate) flops: f64,
 }
 
+impl Dispatch {
+    /// The weights it reads.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.bindings.iter().filter_map(|binding| if let Binding::Weight(weight) = binding { Some(weight) } else { None })
+    }
+}
+
 /// Where one step is lowered.
 pub(crate) struct Lowering<'a> {
     pub(crate) graph: &'a Graph,

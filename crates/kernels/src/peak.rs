@@ -1,5 +1,6 @@
 //! The rates of multiply-adds and of copying of an adapter, to compare the speed of kernels with.
 
+use crate::allocation::Buffer;
 use crate::error::Result;
 use crate::generated::peak_fma;
 use crate::gpu::Gpu;
@@ -21,20 +22,16 @@ const COPIED_BYTES: u64 = 16 << 20;
 /// measurements: a kernel is compared with the bursts next to it.
 pub struct Peak<'a> {
     gpu: &'a Gpu,
-    params: wgpu::Buffer,
-    y: wgpu::Buffer,
+    params: Buffer,
+    y: Buffer,
     rounds: u32,
 }
 
 impl<'a> Peak<'a> {
     /// Compiles and finds out how much work makes a burst; `now` is a clock in seconds.
     pub async fn new(gpu: &'a Gpu, now: impl Fn() -> f64) -> Result<Self> {
-        let params = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("params"),
-            size: size_of::<peak_fma::Params>() as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params = gpu.create("params", size_of::<peak_fma::Params>() as u64, usage);
         let mut peak = Self { gpu, params, y: gpu.storage("peak_fma", u64::from(ITEMS * LANES) * 4)?, rounds: 1 };
         peak.run(FACTOR, 1).await?;
         while peak.rounds < 1 << 20 && seconds_of(&now, peak.run(FACTOR, peak.rounds)).await? < LONG_ENOUGH {
@@ -53,7 +50,7 @@ impl<'a> Peak<'a> {
         let params = peak_fma::Params { x, rounds, first: 0, end: ITEMS };
         self.gpu.queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
         let pipeline = self.gpu.pipeline(peak_fma::KERNEL);
-        let entries = [&self.params, &self.y].map(wgpu::Buffer::as_entire_binding);
+        let entries = [&self.params, &self.y].map(|buffer| buffer.as_entire_binding());
         let entries: Vec<_> =
             entries.into_iter().enumerate().map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource }).collect();
         let descriptor = wgpu::BindGroupDescriptor { label: Some("peak_fma"), layout: &pipeline.layout, entries: &entries };
@@ -72,8 +69,8 @@ impl<'a> Peak<'a> {
 /// The rate at which the adapter copies one buffer to another: what kernels that hardly compute are compared with.
 pub struct CopyRate<'a> {
     gpu: &'a Gpu,
-    from: wgpu::Buffer,
-    to: wgpu::Buffer,
+    from: Buffer,
+    to: Buffer,
     copies: u32,
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::allocation::Buffer;
+use crate::buffers::Memory;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Pipeline};
 use crate::kernel::Kernel;
@@ -33,18 +35,12 @@ impl Command {
     }
 }
 
-/// The part of a buffer that holds values; guard words surround it on a guarded device.
-struct Memory {
-    buffer: wgpu::Buffer,
-    offset: u64,
-    bytes: u64,
-}
-
-impl Memory {
-    fn resource(&self) -> wgpu::BindingResource<'_> {
-        let size = std::num::NonZeroU64::new(self.bytes);
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
-    }
+/// What commands read besides values while they are made.
+struct Held {
+    weights: HashMap<u64, Buffer>,
+    /// Equal lists are uploaded once.
+    lists: HashMap<Vec<u32>, Buffer>,
+    fills: Vec<Buffer>,
 }
 
 /// A plan with its buffers and commands on a GPU.
@@ -53,7 +49,9 @@ pub(crate) struct Replay {
     buffers: Vec<Memory>,
     slot: Vec<Option<usize>>,
     /// The parameter blocks of all commands, and two for parts of some.
-    uniforms: wgpu::Buffer,
+    uniforms: Buffer,
+    /// What else the commands read, which must last as long as they do.
+    shared: Vec<Buffer>,
     prelude: Vec<Command>,
     step: Vec<Command>,
     /// Floating-point operations of a submission, if not as the device turns out to be.
@@ -67,32 +65,35 @@ impl Replay {
         let lower = |i: usize| lower(graph, &graph.steps[i], gpu.preset()).into_iter().map(move |dispatch| (i, dispatch));
         let lowered: Vec<(usize, Dispatch)> = execution_order(graph).into_iter().flat_map(lower).collect();
         let uniforms = upload_params(&gpu, &lowered);
-        let mut replay = Self { gpu, buffers, slot: memory.slot, uniforms, prelude: Vec::new(), step: Vec::new(), work_limit };
+        let mut replay =
+            Self { gpu, buffers, slot: memory.slot, uniforms, shared: Vec::new(), prelude: Vec::new(), step: Vec::new(), work_limit };
         for (id, value) in graph.values.iter().enumerate() {
             if let Source::Constant(bits) = &value.source {
                 replay.write(id, bits);
             }
         }
-        let mut lists = HashMap::new();
+        let weights = lowered.iter().flat_map(|(_, dispatch)| dispatch.weights());
+        let mut held = Held { weights: replay.gpu.weights(weights)?, lists: HashMap::new(), fills: Vec::new() };
         for (slot, (step, dispatch)) in (0..).zip(lowered) {
             let cadence = graph.cadence(&graph.steps[step]);
-            let command = replay.command(step, dispatch, slot, &mut lists)?;
+            let command = replay.command(step, dispatch, slot, &mut held)?;
             match cadence {
                 Cadence::Once => replay.prelude.push(command),
                 Cadence::EveryStep => replay.step.push(command),
             }
         }
         replay.gpu.check()?;
+        replay.shared = held.weights.into_values().chain(held.lists.into_values()).chain(held.fills).collect();
         Ok(replay)
     }
 
-    /// A command with its parameters in block `slot`; equal lists of data in `lists` are uploaded once.
-    fn command(&self, step: usize, dispatch: Dispatch, slot: u32, lists: &mut HashMap<Vec<u32>, wgpu::Buffer>) -> Result<Command> {
+    /// A command with its parameters in block `slot`.
+    fn command(&self, step: usize, dispatch: Dispatch, slot: u32, held: &mut Held) -> Result<Command> {
         let Dispatch { kernel, params, bindings, items, flops } = dispatch;
         let pipeline = self.gpu.pipeline(kernel);
         let size = std::num::NonZeroU64::new(params.len() as u64);
         let block = wgpu::BufferBinding { buffer: &self.uniforms, offset: 0, size };
-        let storage = bindings.into_iter().map(|b| self.binding(kernel.name, b, lists)).collect::<Result<Vec<_>>>()?;
+        let storage = bindings.into_iter().map(|b| self.binding(kernel.name, b, held)).collect::<Result<Vec<_>>>()?;
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(block) }];
         entries.extend(storage.iter().enumerate().map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: m.resource() }));
         let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
@@ -100,19 +101,25 @@ impl Replay {
         Ok(Command { pipeline, bindings, slot, params, kernel, work: Work { items, flops }, step })
     }
 
-    fn binding(&self, label: &str, binding: Binding, lists: &mut HashMap<Vec<u32>, wgpu::Buffer>) -> Result<Memory> {
-        let whole = |buffer: wgpu::Buffer| Memory { offset: 0, bytes: buffer.size(), buffer };
+    fn binding(&self, label: &str, binding: Binding, held: &mut Held) -> Result<Memory> {
         match binding {
-            Binding::Value(id) => self.memory(id).map(|m| Memory { buffer: m.buffer.clone(), ..*m }),
-            Binding::Weight(weight) => self.gpu.weight(&weight).map(whole),
-            Binding::Fill { value, len } => self.gpu.fill(value, len).map(whole),
+            Binding::Value(id) => self.memory(id).cloned(),
+            Binding::Weight(weight) => {
+                let missing = || Error::Device { detail: format!("weight `{}` has no buffer", weight.name()) };
+                held.weights.get(&weight.id()).cloned().map(Memory::whole).ok_or_else(missing)
+            }
+            Binding::Fill { value, len } => {
+                let buffer = self.gpu.fill(value, len)?;
+                held.fills.push(buffer.clone());
+                Ok(Memory::whole(buffer))
+            }
             Binding::Data(words) => {
-                if let Some(buffer) = lists.get(&words) {
-                    return Ok(whole(buffer.clone()));
+                if let Some(buffer) = held.lists.get(&words) {
+                    return Ok(Memory::whole(buffer.clone()));
                 }
                 let buffer = self.gpu.upload(label, bytemuck::cast_slice(&words))?;
-                lists.insert(words, buffer.clone());
-                Ok(whole(buffer))
+                held.lists.insert(words, buffer.clone());
+                Ok(Memory::whole(buffer))
             }
         }
     }
@@ -249,14 +256,6 @@ impl Replay {
     }
 }
 
-/// A browser frees the memory of a dropped buffer only when its garbage collector runs, which knows nothing of its size.
-#[cfg(target_arch = "wasm32")]
-impl Drop for Replay {
-    fn drop(&mut self) {
-        self.buffers.iter().for_each(|memory| memory.buffer.destroy());
-    }
-}
-
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Replay({} + {} dispatches, {} buffers)", self.prelude.len(), self.step.len(), self.buffers.len())
@@ -279,14 +278,13 @@ fn allocate(gpu: &Gpu, bytes: u64) -> Result<Memory> {
 }
 
 /// All parameter blocks in one uniform buffer, and room for two more.
-fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> wgpu::Buffer {
+fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> Buffer {
     let mut bytes = vec![0; (lowered.len() + 2) * UNIFORM_SLOT];
     for (slot, (_, dispatch)) in bytes.chunks_exact_mut(UNIFORM_SLOT).zip(lowered) {
         slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-    let descriptor = wgpu::BufferDescriptor { label: Some("params"), size: bytes.len() as u64, usage, mapped_at_creation: false };
-    let buffer = gpu.device.create_buffer(&descriptor);
+    let buffer = gpu.create("params", bytes.len() as u64, usage);
     gpu.queue.write_buffer(&buffer, 0, &bytes);
     buffer
 }
@@ -295,7 +293,7 @@ fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> wgpu::Buffer {
 const UNIFORM_SLOT: usize = 256;
 
 /// A grid of at least `items` workgroups with at most 65 535 in a dimension.
-fn fold(items: u32) -> [u32; 2] {
+pub(crate) fn fold(items: u32) -> [u32; 2] {
     let rows = items.div_ceil(65_535).max(1);
     [items.div_ceil(rows).max(1), rows]
 }

@@ -219,6 +219,83 @@ impl Weight {
         out
     }
 
+    /// Values of a row: the extents behind the first.
+    pub(crate) fn row_len(&self) -> usize {
+        self.shape().dims()[1..].iter().product()
+    }
+
+    /// K' of the panels: taps times the input channels padded to a multiple of four.
+    pub(crate) fn panel_depth(&self) -> usize {
+        let dims = self.shape();
+        dims.dims()[2..].iter().product::<usize>() * dims.dims()[1].next_multiple_of(4)
+    }
+
+    /// Bytes as the device stores it.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let dims = self.shape();
+        if dims.rank() == 1 {
+            return 4 * dims.elements().next_multiple_of(4) as u64;
+        }
+        let element = if self.is_f16() { 2 } else { 4 };
+        element * (dims.dims()[0].next_multiple_of(PANEL) * self.panel_depth()) as u64
+    }
+
+    /// The element type of all its rows, if they have one in common.
+    pub(crate) fn disk(&self) -> Option<DiskType> {
+        let kind = |part: &Part| match part.disk {
+            // Blocks end with a row of the file, which may be another one than that of the shape.
+            DiskType::Q8 { row, .. } => (row == self.row_len()).then_some(DiskType::Q8 { scales: 0, row }),
+            other => Some(other),
+        };
+        let first = kind(self.0.parts.first()?)?;
+        self.0.parts.iter().all(|part| kind(part) == Some(first)).then_some(first)
+    }
+
+    /// Calls `take` with the bytes of `rows` and of their scales as they are in the file, part by part. Only for weights with
+    /// a [`disk`](Self::disk) type.
+    pub(crate) fn raw_rows(&self, rows: Range<usize>, mut take: impl FnMut(&[u8], &[u8])) {
+        for (part, own) in self.parts_of(rows) {
+            let file = (*part.bytes).as_ref();
+            let row_bytes = self.row_len() * part.disk.bytes();
+            let scales = match part.disk {
+                DiskType::Q8 { scales, row } => {
+                    let bytes = row.div_ceil(Q8_BLOCK) * 2;
+                    &file[scales + own.start * bytes..scales + own.end * bytes]
+                }
+                _ => &[],
+            };
+            take(&file[part.range.clone()][own.start * row_bytes..own.end * row_bytes], scales);
+        }
+    }
+
+    /// The values of `rows` as they are in the file.
+    pub(crate) fn row_values(&self, rows: Range<usize>) -> Vec<f32> {
+        let mut out = Vec::with_capacity(rows.len() * self.row_len());
+        for (part, own) in self.parts_of(rows) {
+            let [first, end] = [own.start, own.end].map(|row| row * self.row_len());
+            let unit = if let DiskType::Q8 { row, .. } = part.disk { row } else { 1 };
+            // Quantised values are read in whole rows of the file.
+            let (from, to) = (first / unit * unit, end.next_multiple_of(unit));
+            let before = out.len();
+            part.extend(&mut out, from, to - from);
+            out.drain(before..before + first - from);
+            out.truncate(before + end - first);
+        }
+        out
+    }
+
+    /// The parts that hold some of `rows`, and which of their own.
+    fn parts_of(&self, rows: Range<usize>) -> impl Iterator<Item = (&Part, Range<usize>)> {
+        let row_len = self.row_len().max(1);
+        let mut first = 0;
+        self.0.parts.iter().filter_map(move |part| {
+            let count = part.range.len() / part.disk.bytes() / row_len;
+            let own = rows.start.max(first) - first..rows.end.min(first + count).saturating_sub(first);
+            first += count;
+            (own.start < own.end).then_some((part, own))
+        })
+    }
+
     /// Whether the device stores f16.
     fn is_f16(&self) -> bool {
         self.format() == WeightFormat::F16 && self.shape().rank() > 1
@@ -261,7 +338,7 @@ impl Weight {
     }
 
     /// Bytes of a matrix or convolution as stored: `[ceil(N / 16)][K'][16]`, where K' runs over the taps with the
-    /// input channels innermost, each tap's channels zero-padded to a multiple of four.
+    /// input channels innermost, each tap's channels zero-padded to a multiple of four. The twin of what devices do.
     pub fn panel_bytes(&self) -> Vec<u8> {
         let dims = self.shape();
         let (n, cin) = (dims.dims()[0], dims.dims()[1]);

@@ -1,0 +1,388 @@
+//! Weights from where they lie to panels on the device, a window at a time: the host moves bytes as they are in the file, a
+//! kernel makes panels of them. No packed weight is ever in host memory.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::allocation::Buffer;
+use crate::buffers::Memory;
+use crate::error::{Error, Result};
+use crate::generated::pack::{Disk, Params, Variant, Weights};
+use crate::gpu::Gpu;
+use crate::kernel::Kernel;
+use crate::weight::{DiskType, PANEL, Q8_BLOCK, Weight, WeightFormat};
+
+/// Bytes of a window, if no panel is larger.
+const WINDOW_BYTES: u64 = 16 << 20;
+
+/// Windows that may wait to be packed, each with its copy in staging memory.
+const MOST_WAITING: usize = 2;
+
+/// Pieces of weights in a window.
+const MOST_PIECES: usize = 64;
+
+/// Bytes between two parameter blocks or two bound parts of the window: WebGPU's largest required alignment.
+const ALIGNMENT: u64 = 256;
+
+/// Columns of a panel that a workgroup of the kernel writes.
+const LANES: usize = 64;
+
+/// Weights that are to be packed, and where.
+pub(crate) struct Pending {
+    list: Vec<(Weight, Memory)>,
+    /// The first that is not packed, and its first panel that is not.
+    at: usize,
+    panel: usize,
+}
+
+impl Pending {
+    pub(crate) fn new(list: Vec<(Weight, Memory)>) -> Self {
+        Self { list, at: 0, panel: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.at >= self.list.len()
+    }
+}
+
+/// How rows of a weight lie in a window.
+struct Layout {
+    disk: Option<DiskType>,
+    row_bytes: u64,
+    scale_bytes: u64,
+}
+
+impl Layout {
+    fn of(weight: &Weight) -> Self {
+        let (disk, row) = (weight.disk(), weight.row_len());
+        // Rows of several types are made f32 on their way.
+        let row_bytes = (row * disk.map_or(4, DiskType::bytes)) as u64;
+        let scale_bytes = if let Some(DiskType::Q8 { .. }) = disk { 2 * row.div_ceil(Q8_BLOCK) as u64 } else { 0 };
+        Self { disk, row_bytes, scale_bytes }
+    }
+
+    /// Where the scales of so many rows begin, and where they end.
+    fn extents(&self, rows: usize) -> [u64; 2] {
+        let scales = (rows as u64 * self.row_bytes).next_multiple_of(ALIGNMENT);
+        [scales, scales + (rows as u64 * self.scale_bytes).next_multiple_of(ALIGNMENT)]
+    }
+
+    /// Panels that fit into `room` bytes.
+    fn fitting(&self, room: u64) -> usize {
+        let panel = PANEL as u64 * (self.row_bytes + self.scale_bytes);
+        usize::try_from(room.saturating_sub(2 * ALIGNMENT) / panel.max(1)).unwrap_or(usize::MAX)
+    }
+}
+
+/// Some panels of a weight in the window.
+struct Piece<'a> {
+    weight: &'a Weight,
+    memory: &'a Memory,
+    layout: Layout,
+    rows: Range<usize>,
+    /// Where it begins in the window.
+    offset: u64,
+}
+
+/// Packs weights through a window of the device's memory.
+pub(crate) struct Packer {
+    window: Buffer,
+    params: Buffer,
+    waiting: VecDeque<wgpu::SubmissionIndex>,
+}
+
+impl Packer {
+    /// One for these weights; `None` if nothing of them needs packing.
+    pub(crate) fn new<'a>(gpu: &Gpu, weights: impl IntoIterator<Item = &'a Weight>) -> Result<Option<Self>> {
+        let bytes = window_bytes(weights);
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params = gpu.create("pack", MOST_PIECES as u64 * ALIGNMENT, usage);
+        Ok(Some(Self { window: gpu.storage("window", bytes)?, params, waiting: VecDeque::new() }))
+    }
+
+    /// Submits the next window of what is pending, or all that needs none.
+    pub(crate) fn step(&mut self, gpu: &Gpu, pending: &mut Pending) -> Result<()> {
+        let pieces = pieces(gpu, pending, self.window.size());
+        let Some(size) = pieces.last().and_then(|last| std::num::NonZeroU64::new(last.offset + last.layout.extents(last.rows.len())[1]))
+        else {
+            return Ok(());
+        };
+        let failed = || Error::Device { detail: "the queue gives no memory to upload weights".into() };
+        let mut view = gpu.queue.write_buffer_with(&self.window, 0, size).ok_or_else(failed)?;
+        pieces.iter().for_each(|piece| piece.write(&mut view));
+        drop(view);
+        let jobs: Vec<(&'static Kernel, Params)> = pieces.iter().map(Piece::job).collect();
+        let mut blocks = vec![0; jobs.len() * ALIGNMENT as usize];
+        for (block, (_, params)) in blocks.chunks_exact_mut(ALIGNMENT as usize).zip(&jobs) {
+            block[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(params));
+        }
+        gpu.queue.write_buffer(&self.params, 0, &blocks);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (number, (piece, (kernel, params))) in (0..).zip(pieces.iter().zip(jobs)) {
+            let pipeline = gpu.pipeline(kernel);
+            let bindings = self.bindings(gpu, &pipeline.layout, piece);
+            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_bind_group(0, &bindings, &[number * ALIGNMENT as u32]);
+            let [x, y] = crate::replay::fold(params.end);
+            pass.dispatch_workgroups(x, y, 1);
+        }
+        drop(pass);
+        self.waiting.push_back(gpu.queue.submit([encoder.finish()]));
+        Ok(())
+    }
+
+    fn bindings(&self, gpu: &Gpu, layout: &wgpu::BindGroupLayout, piece: &Piece<'_>) -> wgpu::BindGroup {
+        let params = wgpu::BufferBinding { buffer: &self.params, offset: 0, size: std::num::NonZeroU64::new(size_of::<Params>() as u64) };
+        let [scales, end] = piece.layout.extents(piece.rows.len());
+        let part = |from: u64, to: u64| Memory { buffer: self.window.clone(), offset: piece.offset + from, bytes: to - from };
+        let parts = [(0, scales), (scales, end)].map(|(from, to)| part(from, to));
+        let mut memories: Vec<&Memory> = parts.iter().filter(|part| part.bytes > 0).collect();
+        memories.push(piece.memory);
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
+        entries.extend((1..).zip(memories).map(|(binding, memory)| wgpu::BindGroupEntry { binding, resource: memory.resource() }));
+        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("pack"), layout, entries: &entries })
+    }
+
+    /// Packs everything, with as many windows on their way as staging memory may hold; in browsers the queue has its own bound.
+    pub(crate) fn finish(mut self, gpu: &Gpu, pending: &mut Pending) -> Result<()> {
+        while !pending.is_empty() {
+            if let Some(index) = self.earliest() {
+                gpu.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })?;
+            }
+            self.step(gpu, pending)?;
+        }
+        Ok(())
+    }
+
+    /// The one to wait for, if there are as many as may be.
+    fn earliest(&mut self) -> Option<wgpu::SubmissionIndex> {
+        if self.waiting.len() < MOST_WAITING { None } else { self.waiting.pop_front() }
+    }
+}
+
+/// Bytes of the window through which these weights are packed.
+pub(crate) fn window_bytes<'a>(weights: impl IntoIterator<Item = &'a Weight>) -> u64 {
+    let (mut all, mut panel) = (0, 0);
+    for weight in weights.into_iter().filter(|weight| weight.shape().rank() > 1) {
+        let (layout, rows) = (Layout::of(weight), weight.shape().dims()[0]);
+        all += layout.extents(rows)[1];
+        panel = panel.max(layout.extents(rows.min(PANEL))[1] + 2 * ALIGNMENT);
+    }
+    all.min(panel.max(WINDOW_BYTES))
+}
+
+/// Takes as much of what is pending as a window of `capacity` bytes holds; vectors, which are uploaded as they are, do not count.
+fn pieces<'a>(gpu: &Gpu, pending: &'a mut Pending, capacity: u64) -> Vec<Piece<'a>> {
+    let Pending { list, at, panel } = pending;
+    let (mut out, mut filled) = (Vec::new(), 0);
+    while let Some((weight, memory)) = list.get(*at) {
+        if weight.shape().rank() == 1 {
+            gpu.queue.write_buffer(&memory.buffer, memory.offset, &weight.vector_bytes());
+            *at += 1;
+            continue;
+        }
+        let (layout, rows) = (Layout::of(weight), weight.shape().dims()[0]);
+        let first = *panel * PANEL;
+        let left = rows - first;
+        let count = if filled + layout.extents(left)[1] <= capacity { left } else { layout.fitting(capacity - filled) * PANEL };
+        if count == 0 || out.len() == MOST_PIECES {
+            break;
+        }
+        let count = count.min(left);
+        let offset = filled;
+        filled += layout.extents(count)[1];
+        out.push(Piece { weight, memory, layout, rows: first..first + count, offset });
+        *panel += count.div_ceil(PANEL);
+        if count == left {
+            (*at, *panel) = (*at + 1, 0);
+        }
+    }
+    out
+}
+
+impl Piece<'_> {
+    /// Puts its rows where they belong in the window.
+    fn write(&self, window: &mut wgpu::QueueWriteBufferView) {
+        let mut put = |at: &mut usize, bytes: &[u8]| {
+            window.slice(*at..*at + bytes.len()).copy_from_slice(bytes);
+            *at += bytes.len();
+        };
+        let mut at = self.offset as usize;
+        if self.layout.disk.is_none() {
+            return put(&mut at, bytemuck::cast_slice(&self.weight.row_values(self.rows.clone())));
+        }
+        let mut scales_at = at + self.layout.extents(self.rows.len())[0] as usize;
+        self.weight.raw_rows(self.rows.clone(), |values, scales| {
+            put(&mut at, values);
+            put(&mut scales_at, scales);
+        });
+    }
+
+    fn job(&self) -> (&'static Kernel, Params) {
+        let disk = match self.layout.disk {
+            None | Some(DiskType::F32) => Disk::FromF32,
+            Some(DiskType::F16) => Disk::FromF16,
+            Some(DiskType::Bf16) => Disk::FromBf16,
+            Some(DiskType::Q8 { .. }) => Disk::FromQ8,
+        };
+        let weights = match self.weight.format() {
+            WeightFormat::F32 => Weights::F32,
+            WeightFormat::F16 => Weights::F16,
+        };
+        let (dims, depth) = (self.weight.shape(), self.weight.panel_depth());
+        let items = self.rows.len().div_ceil(PANEL) * depth.div_ceil(LANES);
+        let params = Params {
+            rows: self.rows.len() as u32,
+            channels: dims.dims()[1] as u32,
+            taps: dims.dims()[2..].iter().product::<usize>() as u32,
+            panel: (self.rows.start / PANEL) as u32,
+            k: depth as u32,
+            first: 0,
+            end: items as u32,
+            ..Default::default()
+        };
+        (Variant { disk, weights }.kernel(), params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use half::{bf16, f16};
+
+    use super::*;
+    use crate::adapter::AdapterSelect;
+    use crate::{Shape, SharedBytes, adapters};
+
+    fn gpus() -> Vec<Gpu> {
+        let count = pollster::block_on(adapters()).len();
+        (0..count).map(|index| pollster::block_on(Gpu::open(&AdapterSelect::Index(index), None)).expect("a listed adapter opens")).collect()
+    }
+
+    /// Seeded bits.
+    fn random(state: &mut u64) -> u32 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 32) as u32
+    }
+
+    /// A number of any size that halves have, below them and halfway between two of them too.
+    fn number(state: &mut u64) -> f32 {
+        let bits = random(state);
+        let exponent = 96 + (bits >> 8) % 46;
+        let fraction = if bits & 2 == 0 { random(state) & 0x7f_ffff } else { (random(state) & 0x3ff) << 13 | 0x1000 };
+        f32::from_bits((bits & 1) << 31 | exponent << 23 | fraction)
+    }
+
+    fn weight(dims: &[usize], disk: usize, format: WeightFormat, state: &mut u64) -> Weight {
+        let shape = Shape::new(dims);
+        let (count, row) = (shape.elements(), dims[1..].iter().product::<usize>());
+        let numbers: Vec<f32> = (0..count).map(|_| number(state)).collect();
+        let (disk, bytes): (DiskType, Vec<u8>) = match disk {
+            0 => (DiskType::F32, numbers.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            1 => (DiskType::F16, numbers.iter().flat_map(|v| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_le_bytes()).collect()),
+            2 => (DiskType::Bf16, numbers.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()),
+            _ => {
+                let mut bytes: Vec<u8> = (0..count).map(|_| random(state) as u8).collect();
+                let scale = |state: &mut u64| f16::from_f32((number(state) * 0.01).clamp(-500.0, 500.0)).to_le_bytes();
+                bytes.extend((0..dims[0] * row.div_ceil(Q8_BLOCK)).flat_map(|_| scale(state)));
+                (DiskType::Q8 { scales: count, row }, bytes)
+            }
+        };
+        let file: SharedBytes = Arc::new(bytes);
+        Weight::from_bytes("w", shape, disk, file, 0..count * disk.bytes(), format).expect("the bytes are there")
+    }
+
+    /// Packs through a window that holds so many panels of the largest weight, and reads back.
+    fn packed(gpu: &Gpu, weights: &[Weight], panels: Option<u64>) -> Vec<Vec<u8>> {
+        let place = |weight: &Weight| Memory::whole(gpu.storage("panels", weight.stored_bytes()).expect("fits"));
+        let list: Vec<(Weight, Memory)> = weights.iter().map(|weight| (weight.clone(), place(weight))).collect();
+        let mut packer = Packer::new(gpu, weights).expect("fits").expect("matrices");
+        if let Some(panels) = panels {
+            let panel = |weight: &Weight| Layout::of(weight).extents(PANEL)[1];
+            let bytes = panels * weights.iter().map(panel).max().expect("some") + 2 * ALIGNMENT;
+            packer.window = gpu.storage("window", bytes).expect("fits");
+        }
+        packer.finish(gpu, &mut Pending::new(list.clone())).expect("packs");
+        list.iter()
+            .map(|(weight, memory)| pollster::block_on(gpu.download(&memory.buffer, 0, weight.stored_bytes())).expect("reads"))
+            .collect()
+    }
+
+    fn assert_as_on_the_host(gpu: &Gpu, weights: &[Weight], panels: Option<u64>) {
+        for (weight, found) in weights.iter().zip(packed(gpu, weights, panels)) {
+            let expected = weight.panel_bytes();
+            assert_eq!(expected.len() as u64, weight.stored_bytes(), "{weight:?}");
+            let wrong = expected.iter().zip(&found).position(|(a, b)| a != b);
+            assert_eq!(wrong, None, "{weight:?} from {:?} on {}, windows of {panels:?} panels", weight.disk(), gpu.info().name);
+        }
+    }
+
+    #[test]
+    fn panels_have_the_bits_that_the_host_makes() {
+        let shapes: [&[usize]; 9] =
+            [&[1, 1], &[16, 4], &[17, 5], &[40, 33], &[64, 96], &[2, 130], &[33, 3, 1, 3, 3], &[20, 8, 3, 1, 1], &[5, 7, 3, 3, 3]];
+        for gpu in gpus() {
+            let mut state = 7;
+            for format in [WeightFormat::F32, WeightFormat::F16] {
+                for disk in 0..4 {
+                    let weights: Vec<Weight> = shapes.iter().map(|dims| weight(dims, disk, format, &mut state)).collect();
+                    assert_as_on_the_host(&gpu, &weights, None);
+                    assert_as_on_the_host(&gpu, &weights, Some(1));
+                    // Rows that begin within a panel, of one type and of several.
+                    let parts = |types: [usize; 3], state: &mut u64| {
+                        let parts = [3, 18, 30].iter().zip(types).map(|(rows, disk)| weight(&[*rows, 33], disk, format, state));
+                        Weight::stack(&parts.collect::<Vec<_>>()).expect("equal rows")
+                    };
+                    let stacks = [parts([disk; 3], &mut state), parts([disk, 3, 1], &mut state)];
+                    assert_as_on_the_host(&gpu, &stacks, Some(1));
+                    assert_as_on_the_host(&gpu, &stacks, Some(2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_finite_half_and_every_product_of_code_and_scale_is_exact() {
+        let halves: Vec<u8> = (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00).flat_map(u16::to_le_bytes).collect();
+        let scales: Vec<u8> = (0..=u16::MAX).filter(|bits| bits & 0x7c00 < 0x7800).flat_map(u16::to_le_bytes).collect();
+        // Each scale with 32 of the 256 codes, all of which come up.
+        let blocks = scales.len() / 2;
+        let codes: Vec<u8> = (0..blocks).flat_map(|block| (0..32).map(move |i| (32 * (block % 8) + i) as u8)).collect();
+        let quantised: SharedBytes = Arc::new([codes, scales].concat());
+        let halves: SharedBytes = Arc::new(halves);
+        for gpu in gpus() {
+            for format in [WeightFormat::F32, WeightFormat::F16] {
+                let count = (*halves).as_ref().len() / 2;
+                let all = Weight::from_bytes("w", Shape::new(&[count / 64, 64]), DiskType::F16, Arc::clone(&halves), 0..2 * count, format);
+                assert_as_on_the_host(&gpu, &[all.expect("the bytes are there")], None);
+            }
+            // As f16 the largest products would be infinite.
+            let disk = DiskType::Q8 { scales: 32 * blocks, row: 32 };
+            let all = Weight::from_bytes("w", Shape::new(&[blocks, 32]), disk, Arc::clone(&quantised), 0..32 * blocks, WeightFormat::F32);
+            assert_as_on_the_host(&gpu, &[all.expect("the bytes are there")], None);
+        }
+    }
+
+    #[test]
+    fn a_large_weight_passes_a_small_window_and_the_window_is_given_back() {
+        for gpu in gpus() {
+            let values = vec![0.5; 4 << 20];
+            let weight = Weight::from_f32("w", Shape::new(&[2048, 2048]), &values, WeightFormat::F16);
+            gpu.forget_peak();
+            let before = gpu.memory().live;
+            let found = gpu.weights([&weight, &weight]).expect("fits");
+            let (memory, stored) = (gpu.memory(), weight.stored_bytes());
+            assert_eq!((found.len(), memory.live - before), (1, stored), "one copy, and no window");
+            let params = MOST_PIECES as u64 * ALIGNMENT;
+            assert_eq!(memory.peak - before, stored + 16 * (1 << 20) + params, "while it was packed");
+            drop((found, weight));
+            gpu.weights([]).expect("nothing");
+            assert_eq!(gpu.memory().live, before, "nobody holds it");
+        }
+    }
+}
