@@ -6,12 +6,17 @@ Proves that weights, configs and results on disk belong together, and prints the
 float32 alone costs (normalised mean squared error), the yardstick for Kinora's tolerances.
 """
 
+import sys
+
 import diffusers
 import torch
 import transformers
 from safetensors.torch import load_file
 
 from golden.common import ROOT, quiet
+
+sys.path.insert(0, str(ROOT.parent.parent))
+from training import cascade  # noqa: E402
 
 CLASSES = {
     "ltx_transformer": diffusers.LTXVideoTransformer3DModel,
@@ -21,6 +26,7 @@ CLASSES = {
     "t5": transformers.T5EncoderModel,
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,
+    "cascade": None,
 }
 def run(family: str, model, case: str, given: dict) -> dict:
     given = {k: v.float() if v.dtype == torch.float16 else v for k, v in given.items()}
@@ -29,6 +35,8 @@ def run(family: str, model, case: str, given: dict) -> dict:
             given[name] = int(given[name])
     if "rope_interpolation_scale" in given:
         given["rope_interpolation_scale"] = tuple(given["rope_interpolation_scale"].tolist())
+    if family == "cascade":
+        return dict(sample=model(**given))
     if family.endswith("transformer"):
         return dict(sample=model(**given).sample)
     if family.endswith("vae") and case.startswith("encode"):
@@ -47,7 +55,7 @@ def main() -> None:
     for family, cls in CLASSES.items():
         for folder in sorted((ROOT / family).iterdir()):
             extra = dict(add_pooling_layer=False) if family == "bert" else {}
-            model = cls.from_pretrained(folder, **extra).float().eval()
+            model = cascade.load(folder) if cls is None else cls.from_pretrained(folder, **extra).float().eval()
             for file in sorted(folder.glob("inputs_*.safetensors")):
                 case = file.stem.removeprefix("inputs_")
                 if case.endswith("_rope"):

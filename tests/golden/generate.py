@@ -6,7 +6,7 @@
 import importlib
 import sys
 
-PARTS = ["ltx_transformer", "ltx_vae", "wan_transformer", "wan_vae", "text_encoders", "schedulers", "solvers", "sampler",
+PARTS = ["ltx_transformer", "ltx_vae", "wan_transformer", "wan_vae", "cascade", "text_encoders", "schedulers", "solvers", "sampler",
          "tokenizer", "wan_pipeline", "categories", "true_size"]
 
 

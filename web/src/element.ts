@@ -345,7 +345,7 @@ export class KinoraVideo extends Base {
     const at = (fraction: number) => from + (1 - from) * fraction;
     if (event.type === 'start' || event.type === 'prompt' || event.type === 'note') {
       this.#send(event.type, event as never);
-    } else if (event.type === 'decode') {
+    } else if (event.type === 'decode' || event.type === 'refine') {
       this.#view.progress(at(event.fraction), labels.decoding(this.#leftMs / 1e3));
     } else if (event.type === 'step') {
       const { step, steps, fraction, etaMs, preview } = event;

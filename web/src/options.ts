@@ -125,6 +125,10 @@ export interface GenerateOptions {
   frames?: number;
   /** Makes a long clip from windows of so many frames, each going on where the last one ended. */
   window?: number;
+  /** 2 doubles width and height of the finished clip, by the model's own stage or else by Catmull-Rom. Default: 1. */
+  upscale?: 1 | 2;
+  /** 2 makes frames between those of the clip, by the model's own stage or else as means. `frames` counts those before. Default: 1. */
+  interpolate?: 1 | 2;
   /** Seconds; chooses the nearest number of frames that can be made. Ignored if `frames` is given. */
   durationSeconds?: number;
   /** Frames per second of the finished clip; the motion is the model's own. */
@@ -183,6 +187,8 @@ export type GenerationEvent =
   | { type: 'step'; step: number; steps: number; fraction: number; etaMs: number; preview?: ImageBitmap }
   /** Denoising is done, pictures are being made. */
   | { type: 'decode'; frames: number; fraction: number }
+  /** Pictures are being refined to so many, by the model's own stage or by what stands in for one. */
+  | { type: 'refine'; stage: 'interpolate' | 'upscale'; by: 'model' | 'mean' | 'catmull-rom'; frames: number; fraction: number }
   | { type: 'done'; ms: number };
 
 /** Something asked for that a model does not know, and the nearest that it does. */
@@ -214,10 +220,16 @@ export interface GenerationMetadata {
   negative: string;
   seed: number;
   model: string;
+  /** Of the finished clip. */
   width: number;
   height: number;
-  /** That were generated, in all windows; a clip that continues another has more. */
+  /** That were made, in all windows; a clip that continues another has more. */
   frames: number;
+  /** Only where it is 2, and what did it. */
+  upscale?: 2;
+  upscaledBy?: 'model' | 'catmull-rom';
+  interpolate?: 2;
+  interpolatedBy?: 'model' | 'mean';
   /** Frames of each window, and how many there are, where the clip is made of windows. */
   window?: number;
   windows?: number;

@@ -69,7 +69,7 @@ export function useVideo({ model = 'flipbook' }: UseVideoOptions = {}): UseVideo
         }
         change({ status: 'generating', progress: from });
         const onEvent: GenerateOptions['onEvent'] = (event) => {
-          if (event.type === 'step' || event.type === 'decode') change({ progress: from + (1 - from) * event.fraction });
+          if (event.type === 'step' || event.type === 'decode' || event.type === 'refine') change({ progress: from + (1 - from) * event.fraction });
           if (options.onEvent) options.onEvent(event);
           // Nobody else has it.
           else if (event.type === 'step') event.preview?.close();

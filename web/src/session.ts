@@ -13,7 +13,8 @@ import { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 type EngineEvent =
   | Extract<GenerationEvent, { type: 'start' | 'prompt' | 'note' | 'text' }>
   | { type: 'step'; step: number; steps: number; preview?: Uint8Array<ArrayBuffer> }
-  | { type: 'decode'; frames: number };
+  | { type: 'decode'; frames: number }
+  | Omit<Extract<GenerationEvent, { type: 'refine' }>, 'fraction'>;
 
 type Call = { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls];
 
@@ -22,6 +23,9 @@ const LOSS_NEWS_MS = 200;
 
 /** Share of a generation before decoding, by time with the default model. */
 const DENOISING = 0.7;
+
+/** The same before a clip's frames are doubled, and its pixels. */
+const REFINING = { interpolate: 0.8, upscale: 0.85 };
 
 /** Failures of the machine. Whatever else keeps a model from loading, its files are at fault. */
 const NOT_THE_FILES: ReadonlySet<ErrorCode> = new Set(
@@ -161,9 +165,11 @@ class Session {
       const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event: [index, event] }, transfer);
       if (event.type === 'start') starts[index] = event;
       if (event.type === 'text') denoisingFrom = performance.now();
-      const { width = 0, windows = 1 } = starts[index] ?? {};
+      const { width = 0, windows = 1, upscale = 1 } = starts[index] ?? {};
       if (event.type === 'decode') {
         events = events.then(() => send({ ...event, fraction: (windows - 1 + DENOISING) / windows }));
+      } else if (event.type === 'refine') {
+        events = events.then(() => send({ ...event, fraction: REFINING[event.stage] }));
       } else if (event.type !== 'step') {
         send(event);
       } else {
@@ -174,7 +180,7 @@ class Session {
         const fraction = (window + DENOISING * (step / each - window)) / windows;
         const elapsed = performance.now() - denoisingFrom;
         const plain = { type: 'step' as const, step, steps, fraction, etaMs: elapsed / fraction - elapsed };
-        const picture = preview && this.#bitmap(preview, width);
+        const picture = preview && this.#bitmap(preview, width / upscale);
         // Still in order: each event waits for those before it.
         events = events.then(async () => {
           const bitmap = await picture;

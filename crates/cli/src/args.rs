@@ -170,6 +170,12 @@ pub(crate) struct GenerateArgs {
     /// Make a long clip from windows of so many frames, each going on where the last one ended; --frames is then the whole
     #[arg(help_heading = SIZE, long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(2..=100_000))]
     pub(crate) window: Option<u32>,
+    /// Enlarge the finished clip, by the model's own stage or else by Catmull-Rom; sizes above are those before
+    #[arg(help_heading = SIZE, long, value_name = "FACTOR", value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub(crate) upscale: Option<u32>,
+    /// Make frames between those of the clip, by the model's own stage or else as means; --frames counts those before
+    #[arg(help_heading = SIZE, long, value_name = "FACTOR", value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub(crate) interpolate: Option<u32>,
 
     /// Same seed, same clip [default: random]
     #[arg(help_heading = "Sampling", short, long, value_name = "N")]

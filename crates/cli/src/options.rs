@@ -24,6 +24,8 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         duration_seconds: args.duration,
         fps: args.fps.map(kinora_media::FrameRate::as_f64),
         window: whole(args.window),
+        upscale: whole(args.upscale),
+        interpolate: whole(args.interpolate),
         then: (!given.scenes.is_empty()).then(|| given.scenes.clone()),
         steps: whole(args.steps),
         sampler: args.sampler.clone(),
@@ -82,12 +84,9 @@ mod tests {
         let seconds = option::of(0.0..3.0_f64);
         let window = option::weighted(0.2, select(vec![5_usize, 9, 7]));
         let fps = option::of(select(vec![1.0, 8.0, 12.5, 24.0, 60.0]));
-        (frames, seconds, window, fps).prop_map(|(frames, duration_seconds, window, fps)| Options {
-            frames,
-            duration_seconds,
-            window,
-            fps,
-            ..Options::default()
+        let factor = || option::weighted(0.3, 1..3_usize);
+        (frames, seconds, window, fps, factor(), factor()).prop_map(|(frames, duration_seconds, window, fps, upscale, interpolate)| {
+            Options { frames, duration_seconds, window, fps, upscale, interpolate, ..Options::default() }
         })
     }
 
@@ -148,6 +147,8 @@ mod tests {
                     duration_seconds: length.duration_seconds,
                     window: length.window,
                     fps: length.fps,
+                    upscale: length.upscale,
+                    interpolate: length.interpolate,
                     extend: task.extend,
                     repeat: task.repeat,
                     strength: task.strength,

@@ -18,6 +18,8 @@ const TEXT: f64 = 0.05;
 const STEPS: f64 = 0.65;
 const DECODE: f64 = 0.25;
 const WRITE: f64 = 0.05;
+/// Of decoding's share, where a refined clip stands: its first stage comes after a third, the second after two.
+const REFINE: [(&str, f64); 2] = [("interpolate", 0.33), ("upscale", 0.67)];
 /// A terminal needs no more redraws than this.
 const REDRAW: Duration = Duration::from_millis(50);
 const BAR_CELLS: usize = 24;
@@ -30,6 +32,10 @@ fn fraction(event: &Event) -> f64 {
         Event::Text { .. } => TEXT,
         Event::Step { step, steps, .. } => TEXT + STEPS * share(step, steps),
         Event::Decode { .. } => TEXT + STEPS,
+        Event::Refine { stage, .. } => {
+            let done = REFINE.iter().find(|(name, _)| *name == stage).map_or(0.0, |(_, share)| *share);
+            TEXT + STEPS + DECODE * done
+        }
         Event::Write { frame, frames } => TEXT + STEPS + DECODE + WRITE * share(frame, frames),
         Event::Done => 1.0,
     }
@@ -51,6 +57,8 @@ fn label(event: &Event) -> String {
         Event::Text { tokens, truncated: true } => format!("prompt cut to {tokens} tokens"),
         Event::Step { step, steps, .. } => format!("step {step}/{steps}"),
         Event::Decode { frames } => format!("decode {frames} frames"),
+        Event::Refine { stage, by: "model", frames } => format!("{stage} to {frames} frames"),
+        Event::Refine { stage, by, frames } => format!("{stage} to {frames} frames by {by}, as the model has no stage for it"),
         Event::Write { frame, frames } => format!("write {frame}/{frames}"),
         Event::Done => "done".to_owned(),
     }
@@ -170,6 +178,10 @@ mod tests {
             width: 64,
             height: 32,
             frames: 17,
+            upscale: None,
+            upscaled_by: None,
+            interpolate: None,
+            interpolated_by: None,
             window: None,
             windows: None,
             fps: 12.0,
@@ -189,6 +201,8 @@ mod tests {
         events.push(Event::Text { tokens: 9, truncated: false });
         events.extend((1..=40).map(|step| Event::Step { step, steps: 40, preview: None }));
         events.push(Event::Decode { frames: 17 });
+        events.push(Event::Refine { stage: "interpolate", by: "model", frames: 33 });
+        events.push(Event::Refine { stage: "upscale", by: "catmull-rom", frames: 33 });
         events.extend((1..=17).map(|frame| Event::Write { frame, frames: 17 }));
         events.push(Event::Done);
         events
@@ -222,7 +236,15 @@ mod tests {
         let lines = rendered(ProgressStyle::Plain);
         assert!(!lines.contains(['\r', '\x1b']), "{lines}");
         assert!((10..=40).contains(&lines.lines().count()), "{lines}");
-        for expected in ["64x32 at 12 fps, seed 7", "enlarged", "step 40/40", "decode 17 frames", "done"] {
+        for expected in [
+            "64x32 at 12 fps, seed 7",
+            "enlarged",
+            "step 40/40",
+            "decode 17 frames",
+            "interpolate to 33 frames\n",
+            "by catmull-rom, as",
+            "done",
+        ] {
             assert!(lines.contains(expected), "`{expected}` is missing in\n{lines}");
         }
     }

@@ -42,6 +42,16 @@ pub enum Event {
         /// Frames.
         frames: usize,
     },
+    /// The decoded frames are being refined.
+    #[serde(rename_all = "camelCase")]
+    Refine {
+        /// `interpolate` or `upscale`.
+        stage: &'static str,
+        /// `model`, or what stands in for a stage that the model does not have: `mean` or `catmull-rom`.
+        by: &'static str,
+        /// That become of it.
+        frames: usize,
+    },
     /// A frame is being written.
     Write {
         /// Which, from 1.

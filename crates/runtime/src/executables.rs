@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use kinora_kernels::{CancelToken, Device, Executable, Graph};
 
 use crate::error::Result;
+use crate::models::family::Doubles;
 use crate::sampling::denoise::Sizes;
 use crate::shape::LatentShape;
 
@@ -24,6 +25,8 @@ pub enum Key {
     Denoise(Box<Sizes>),
     /// These latents to frames.
     Decode(LatentShape),
+    /// So many frames, rows and columns to more of them.
+    Refine(Doubles, [usize; 3]),
 }
 
 /// An executable in use. One that is [kept](Executables::keep) afterwards is found again; one that failed is dropped.

@@ -96,6 +96,8 @@ pub struct Manifest {
     pub vocabulary: Option<String>,
     /// File with the pooled states of the phrases among them, for words it does not list.
     pub vocabulary_states: Option<String>,
+    /// Folders of the stages that refine finished clips.
+    pub cascade: Vec<String>,
 }
 
 /// The keys of the `kinora` object that every family has.
@@ -112,6 +114,7 @@ struct Overrides {
     max_text_tokens: Option<usize>,
     vocabulary: Option<String>,
     vocabulary_states: Option<String>,
+    cascade: Vec<String>,
     /// What is left for the family.
     #[serde(flatten)]
     rest: Map<String, Value>,
@@ -140,6 +143,7 @@ impl Manifest {
             max_text_tokens: own.max_text_tokens.unwrap_or(class.text.max_tokens),
             vocabulary: own.vocabulary,
             vocabulary_states: own.vocabulary_states,
+            cascade: own.cascade,
         };
         let counts =
             [manifest.default_steps, manifest.default_width, manifest.default_height, manifest.default_frames, manifest.max_text_tokens];

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::conditioning::{ImagePlace, Windows};
 use crate::error::Result;
+use crate::models::family::Doubles;
 use crate::pipeline::VideoPipeline;
 use crate::request::{CurveName, Draft};
 use crate::sampling::guidance::Curve;
@@ -37,12 +38,24 @@ pub struct Metadata {
     pub seed: u64,
     /// Name of the model.
     pub model: String,
-    /// Pixels.
+    /// Pixels of the finished clip.
     pub width: usize,
-    /// Pixels.
+    /// Pixels of the finished clip.
     pub height: usize,
-    /// That are generated, in all windows; a clip that continues another has more.
+    /// That are made, in all windows; a clip that continues another has more.
     pub frames: usize,
+    /// Factor of height and width, where it is not 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upscale: Option<usize>,
+    /// What did it: `model` or `catmull-rom`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upscaled_by: Option<&'static str>,
+    /// Factor of the frames per second, where it is not 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolate: Option<usize>,
+    /// What did it: `model` or `mean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolated_by: Option<&'static str>,
     /// Frames of each window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
@@ -102,6 +115,10 @@ impl<S> Draft<S> {
             Curve::Linear => (Some(CurveName::Linear), None),
             Curve::PowerCosine { power } => (Some(CurveName::PowerCosine), Some(power)),
         };
+        let refined = |factor: usize, doubles| (Some(factor).filter(|n| *n > 1), (factor > 1).then(|| pipeline.refiner(doubles)));
+        let (upscale, upscaled_by) = refined(request.upscale, Doubles::Pixels);
+        let (interpolate, interpolated_by) = refined(request.interpolate, Doubles::Frames);
+        let frames = windows.map_or(request.frames, |windows| windows.clip_frames);
         let own = &pipeline.manifest().name;
         let wording = self.options.wording.clone();
         Ok(Metadata {
@@ -114,9 +131,13 @@ impl<S> Draft<S> {
             negative: request.negative.clone(),
             seed: request.seed,
             model: if own.is_empty() { label.into() } else { own.clone() },
-            width: request.width,
-            height: request.height,
-            frames: windows.map_or(request.frames, |windows| windows.clip_frames),
+            width: request.width * request.upscale,
+            height: request.height * request.upscale,
+            frames: (frames - 1) * request.interpolate + 1,
+            upscale,
+            upscaled_by,
+            interpolate,
+            interpolated_by,
             window: windows.map(|_| request.frames),
             windows: windows.map(|windows| windows.count()).transpose()?,
             fps: request.fps,

@@ -6,6 +6,7 @@ mod job;
 mod load;
 mod outlook;
 mod prompts;
+mod refine;
 mod text;
 mod windows;
 
@@ -17,6 +18,7 @@ use self::decode::decode_rgba;
 use self::encode::encode_rgba;
 use self::job::Job;
 pub use self::outlook::Estimate;
+use self::refine::Refiners;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -62,6 +64,7 @@ pub struct VideoPipeline {
     /// From high noise to low; at least one.
     experts: Vec<Expert>,
     vae: Box<dyn Autoencoder>,
+    refiners: Refiners,
     compression: Compression,
     understanding: Option<Understanding>,
 }
@@ -130,6 +133,8 @@ impl VideoPipeline {
             conditioning: Conditioning::default(),
             long: None,
             preview_every: 0,
+            upscale: 1,
+            interpolate: 1,
         }
     }
 
@@ -236,14 +241,15 @@ impl VideoPipeline {
         for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
             let members: Vec<(&GenerateRequest, &Job)> = pack.iter().map(|at| (&requests[jobs[*at].0], &jobs[*at].1)).collect();
             let made = self.make(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;
-            pack.iter().zip(made).for_each(|(at, made)| results[jobs[*at].0] = Some(made));
+            for (at, made) in pack.iter().zip(made) {
+                let i = jobs[*at].0;
+                results[i] = Some(self.refined(&requests[i], made, cancel, &mut |event| on_event(i, event)).await?);
+            }
         }
         for (i, request) in long {
             let Some(windows) = &request.long else { continue };
-            results[i] = Some(match self.generate_windows(request, windows, cancel, &mut |event| on_event(i, event)).await {
-                Err(Error::Cancelled) => return Err(Error::Cancelled),
-                made => made,
-            });
+            let made = self.generate_windows(request, windows, cancel, &mut |event| on_event(i, event)).await;
+            results[i] = Some(self.refined(request, made, cancel, &mut |event| on_event(i, event)).await?);
         }
         Ok(results.into_iter().flatten().collect())
     }

@@ -62,6 +62,10 @@ pub struct GenerateRequest {
     pub long: Option<Long>,
     /// Show the first frame as predicted after every so many steps, in [`Event::Step`](crate::Event::Step); 0 for never.
     pub preview_every: usize,
+    /// Factor of the finished clip's height and width, 1 or 2.
+    pub upscale: usize,
+    /// How many frames become of each but the last, 1 or 2.
+    pub interpolate: usize,
 }
 
 fn invalid(parameter: &str, found: &dyn ToString, expected: impl Into<String>) -> Error {

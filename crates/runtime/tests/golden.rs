@@ -33,6 +33,13 @@ fn wan_autoencoders_match_the_reference() {
 }
 
 #[test]
+fn stages_of_a_cascade_match_the_reference() {
+    for folder in ["cascade/upscale", "cascade/interpolate"] {
+        check_folder(folder);
+    }
+}
+
+#[test]
 fn text_encoders_match_the_reference() {
     for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::FAMILIES;
 use super::config::parse_config;
-use super::family::{Autoencoder, ComponentClass, Denoiser, Evaluate, Source, TextEncoder};
+use super::family::{Autoencoder, ComponentClass, Denoiser, Evaluate, SecondStage, Source, TextEncoder};
 use crate::error::{Error, Result};
 use crate::manifest::Index;
 use crate::nn::Weights;
@@ -25,6 +25,8 @@ pub enum Component {
     Autoencoder(Box<dyn Autoencoder>),
     /// Token ids to text states.
     TextEncoder(Box<dyn TextEncoder>),
+    /// Finished frames to more of them, or larger ones.
+    SecondStage(Box<dyn SecondStage>),
     /// A way from noise to a clean sample, which has no weights.
     Scheduler(Box<dyn Solver>),
 }
@@ -68,6 +70,7 @@ impl Component {
             Self::Denoiser(model) => model.as_ref(),
             Self::Autoencoder(model) => model.as_ref(),
             Self::TextEncoder(model) => model.as_ref(),
+            Self::SecondStage(model) => model.as_ref(),
             Self::Scheduler(solver) => solver,
         }
     }

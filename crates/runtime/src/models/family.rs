@@ -1,4 +1,4 @@
-//! What a model family is: a value of [`Family`], made of the classes it implements and three traits.
+//! What a model family is: a value of [`Family`], made of the classes it implements and four traits.
 //!
 //! A family lives in a folder of its own (`models/ltx/` is the fullest, `models/bert/` the smallest one) and is known to the
 //! rest of the runtime by one line in the [registry](super::FAMILIES). Nothing outside its folder knows its name; in return
@@ -7,7 +7,7 @@
 //! 1. *Which classes are mine?* [`Family::components`] lists those a `config.json` may name, each with its loader;
 //!    [`Family::pipelines`] lists those a `model_index.json` may name, each with the components, defaults and text rules
 //!    that the reference implementation gives it.
-//! 2. *What does a component compute?* [`Denoiser`], [`Autoencoder`] and [`TextEncoder`] record it on a plan. They are called
+//! 2. *What does a component compute?* [`Denoiser`], [`Autoencoder`], [`TextEncoder`] and [`SecondStage`] record it on a plan. They are called
 //!    while recording only; a replay runs no code of a family.
 //! 3. *How is it compared with its reference?* [`Evaluate`] maps the keyword arguments of the reference's methods to such a
 //!    recording: that is `kinora eval`, which the golden tests run.
@@ -299,4 +299,42 @@ pub trait TextEncoder: Evaluate + Send + Sync {
 
     /// Embeddings `[T, D]` → states `[T, D]`; tokens attend within their sequence.
     fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize]) -> Tensor<'p>;
+}
+
+/// What a second stage makes twice as many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubles {
+    /// `n` frames become `2n − 1`: one between each two.
+    Frames,
+    /// Height and width.
+    Pixels,
+}
+
+impl Doubles {
+    /// The option that asks for it, and its name in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frames => "interpolate",
+            Self::Pixels => "upscale",
+        }
+    }
+}
+
+/// A model that refines finished frames in one step: a stage of a cascade behind the first.
+pub trait SecondStage: Evaluate + Send + Sync {
+    /// What there is more of afterwards.
+    fn doubles(&self) -> Doubles;
+
+    /// Height and width must be multiples of it.
+    fn multiple(&self) -> usize;
+
+    /// Results so near to an end of a window of frames are not what they are in the whole clip, unless it ends there too.
+    fn reach(&self) -> usize;
+
+    /// How noisy it is told that decoded frames are.
+    fn level(&self) -> f32;
+
+    /// Frames `[1, F, H, W, 3]` in −1..1 and their level of noise `[1, 1]` → all frames, larger `[1, F, 2H, 2W, 3]`, or those
+    /// between, `[1, F − 1, H, W, 3]`.
+    fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, level: Tensor<'p>) -> Tensor<'p>;
 }

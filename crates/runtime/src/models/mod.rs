@@ -2,6 +2,7 @@
 //! `README.md` beside this file.
 
 pub mod bert;
+pub mod cascade;
 pub mod component;
 mod config;
 pub mod family;
@@ -16,4 +17,4 @@ pub use latents::LatentStats;
 use family::Family;
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&bert::FAMILY, &ltx::FAMILY, &t5::FAMILY, &wan::FAMILY];
+pub const FAMILIES: &[&Family] = &[&bert::FAMILY, &cascade::FAMILY, &ltx::FAMILY, &t5::FAMILY, &wan::FAMILY];

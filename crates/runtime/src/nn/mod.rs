@@ -4,6 +4,7 @@
 
 mod attention;
 mod conv3d;
+mod doubler;
 pub mod embed;
 mod linear;
 mod mlp;
@@ -13,6 +14,7 @@ mod weights;
 
 pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};
 pub use conv3d::{Conv3d, Conv3dConfig, TimePadding};
+pub use doubler::Doubler;
 pub use embed::{Embedding, TimestepEmbedder};
 pub use linear::Linear;
 pub use mlp::{GatedMlp, Mlp, activate, activation_from_name};

@@ -39,6 +39,11 @@ impl<'a> Weights<'a> {
         self.checkpoint.label()
     }
 
+    /// How matrices and convolutions will be stored on the device.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
     fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }

@@ -1,6 +1,6 @@
 //! Latents to frames: the last stage of a generation.
 
-use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan};
 
 use crate::error::{Error, Result};
 use crate::executables::{Executables, Key};
@@ -38,14 +38,22 @@ pub(super) async fn decode_rgba(
     let mut exec = executables.take(Key::Decode(shape), device, cancel, || decode_plan(vae, shape))?;
     exec.write("latents", &channels_last(latents, shape.extents()))?;
     exec.run().await?;
+    let [_, rows, columns] = vae.compression();
+    let frames = read_rgba(&mut exec, rows * columns * shape.grid[1] * shape.grid[2]).await?;
+    executables.keep(exec);
+    Ok(frames)
+}
+
+/// The output `rgba` of a plan as bytes of each frame of so many pixels.
+///
+/// # Errors
+/// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`].
+pub(super) async fn read_rgba(exec: &mut Executable, pixels: usize) -> Result<Vec<Vec<u8>>> {
     let rgba = exec.read_u32("rgba").await?;
     let failed = rgba.iter().filter(|pixel| **pixel >> 24 == 0).count();
     if failed > 0 {
         exec.find_non_finite().await?;
         return Err(Error::NonFinite { at: "frames".into(), count: failed, total: rgba.len() });
     }
-    executables.keep(exec);
-    let [_, rows, columns] = vae.compression();
-    let pixels = rows * columns * shape.grid[1] * shape.grid[2];
     Ok(rgba.chunks_exact(pixels).map(|frame| bytemuck::cast_slice(frame).to_vec()).collect())
 }

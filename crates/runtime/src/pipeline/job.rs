@@ -225,6 +225,7 @@ impl VideoPipeline {
             let (found, expected) = (request.steps.to_string(), format!("1 to {MAX_STEPS}"));
             return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
         }
+        self.check_refined(request)?;
         // The decoded clip, three floats for each pixel: less than what anything else needs, and known at once.
         self.device.check_bytes("the clip", 12 * (request.width * request.height * request.frames) as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {

@@ -7,11 +7,12 @@ use std::path::Path;
 use kinora_kernels::{Device, WeightFormat};
 
 use super::VideoPipeline;
+use super::refine::Refiners;
 use crate::error::{Error, Result};
 use crate::executables::Executables;
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
-use crate::models::family::{Autoencoder, Denoiser, TextEncoder};
+use crate::models::family::{Autoencoder, Denoiser, SecondStage, TextEncoder};
 use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
 use crate::sampling::solvers::{self, SchedulerFile};
@@ -39,13 +40,24 @@ impl Files<'_> {
 
     /// The component in `folder`, which must be of one of `classes`.
     fn component(&self, folder: &str, classes: &[&str], format: WeightFormat, index: &Index) -> Result<Component> {
-        let name = format!("{folder}/config.json");
-        let (config, file) = (self.text(&name)?, (self.path)(&name));
+        let (config, file) = self.config(folder)?;
         let class = class_of(&config, &file)?.name;
         if !classes.contains(&class) {
             return Err(Error::UnknownClass { class: class.into(), file, known: classes.join(", ") });
         }
         Component::load(&config, &file, &(self.checkpoint)(folder)?, format, index)
+    }
+
+    /// The component in `folder`, of whatever class.
+    fn any_component(&self, folder: &str, format: WeightFormat, index: &Index) -> Result<Component> {
+        let (config, file) = self.config(folder)?;
+        Component::load(&config, &file, &(self.checkpoint)(folder)?, format, index)
+    }
+
+    /// Text of a component's `config.json`, and what errors call it.
+    fn config(&self, folder: &str) -> Result<(String, String)> {
+        let name = format!("{folder}/config.json");
+        Ok((self.text(&name)?, (self.path)(&name)))
     }
 }
 
@@ -102,6 +114,7 @@ impl VideoPipeline {
                 return Err(Error::InvalidConfig { file, problem: "its tokens are not those of the denoiser before it".into() });
             }
         }
+        let refiners = Refiners::load(&manifest.cascade, &|folder| files.any_component(folder, format, &index), format, &index)?;
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
         let tokenizer = Tokenizer::from_json(&(files.read)("tokenizer/tokenizer.json")?)?;
         let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
@@ -120,6 +133,7 @@ impl VideoPipeline {
             text_encoder,
             experts,
             vae,
+            refiners,
             compression,
             understanding,
         })
@@ -164,6 +178,10 @@ fn denoiser(component: Component, index: &Index) -> Result<Box<dyn Denoiser>> {
 
 fn autoencoder(component: Component, index: &Index) -> Result<Box<dyn Autoencoder>> {
     if let Component::Autoencoder(model) = component { Ok(model) } else { Err(wrong_kind(index, "an autoencoder")) }
+}
+
+pub(super) fn second_stage(component: Component, index: &Index) -> Result<Box<dyn SecondStage>> {
+    if let Component::SecondStage(model) = component { Ok(model) } else { Err(wrong_kind(index, "a second stage")) }
 }
 
 fn text_encoder(component: Component, index: &Index) -> Result<Box<dyn TextEncoder>> {

@@ -52,7 +52,10 @@ impl VideoPipeline {
         let (denoise, decode) = self.plans()?;
         let first = self.check(&self.request(""))?.first_frame();
         let mut kernels: Vec<&'static Kernel> = Vec::new();
-        for graph in [self.typical_text_plan()?, denoise, decode_plan(self.vae.as_ref(), first)?, decode] {
+        // A page may ask for the model's own stages at any time.
+        let every = GenerateRequest { upscale: 2, interpolate: 2, ..self.request("") };
+        let refining = self.refine_plans(&every, every.frames)?.into_iter().map(|(_, plan)| plan);
+        for graph in [self.typical_text_plan()?, denoise, decode_plan(self.vae.as_ref(), first)?, decode].into_iter().chain(refining) {
             let new = graph.kernels(preset).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
             kernels.extend(new.collect::<Vec<_>>());
         }
@@ -85,10 +88,15 @@ impl VideoPipeline {
             stages.iter_mut().for_each(|(times, _)| *times = count);
             stages.extend([encode_plan(vae, shared)?, decode_plan(vae, shared)?].map(|plan| (count - 1, plan.cost())));
         }
+        let frames = request.long.as_ref().map_or(request.frames, |long| long.clip_frames);
+        let refining: Vec<(usize, Cost)> =
+            self.refine_plans(request, frames)?.into_iter().map(|(times, plan)| (times, plan.cost())).collect();
         let once = |(times, cost): &(usize, Cost)| *times as f64 * (cost.once_flops + cost.step_flops);
-        let once_flops = count as f64 * denoise.once_flops + stages.iter().map(once).sum::<f64>();
+        let once_flops = count as f64 * denoise.once_flops + stages.iter().chain(&refining).map(once).sum::<f64>();
         // Shared frames, the last stage, are decoded with the weights of all frames.
-        let weight_bytes = denoise.weight_bytes + stages.iter().take(3).map(|(_, cost)| cost.weight_bytes).sum::<u64>();
+        let weighted = stages.iter().take(3).chain(&refining);
+        let weight_bytes = denoise.weight_bytes + weighted.map(|(_, cost)| cost.weight_bytes).sum::<u64>();
+        stages.extend(refining);
         // Other stages stay allocated while denoising as far as there is room for them, and else run alone.
         let others: u64 = stages.iter().map(|(_, cost)| cost.value_bytes).sum();
         let largest = stages.iter().map(|(_, cost)| cost.value_bytes).fold(0, u64::max);

@@ -41,6 +41,10 @@ pub struct Options {
     pub fps: Option<f64>,
     /// Frames of each window that a longer clip is made of. Default: one window.
     pub window: Option<usize>,
+    /// Factor of the finished clip's height and width, 1 or 2. Default: 1.
+    pub upscale: Option<usize>,
+    /// Factor of the finished clip's frames per second, 1 or 2: frames come between those that are generated. Default: 1.
+    pub interpolate: Option<usize>,
     /// What happens next, in order: prompts that go on where the one before ends.
     pub then: Option<Vec<String>>,
 

@@ -58,8 +58,10 @@ impl Options {
         parts.check()?;
         let (prompt, original_prompt) = self.texts(parts.given.is_empty())?;
         let [width, height] = self.size(pipeline, note)?;
-        let fps = within("fps", self.fps.unwrap_or_else(|| manifest.fps.into()), FRAME_RATES)?;
-        let clip_frames = self.clip_frames(fps, pipeline)?;
+        let [upscale, interpolate] = [("upscale", self.upscale), ("interpolate", self.interpolate)].map(factor);
+        let (upscale, interpolate) = (upscale?, interpolate?);
+        let fps = within("fps", self.fps.unwrap_or_else(|| f64::from(manifest.fps) * interpolate as f64), FRAME_RATES)?;
+        let clip_frames = self.clip_frames(fps / interpolate as f64, pipeline)?;
         let frames = match (self.window.or(clip_frames), parts.edited()) {
             (Some(frames), _) => frames,
             (None, Some(edited)) => pipeline.compression().frames_up_to(length(edited, manifest.default_frames)?),
@@ -83,6 +85,8 @@ impl Options {
             conditioning: Conditioning::default(),
             long: None,
             preview_every: self.preview_every.unwrap_or(PREVIEW_STEPS),
+            upscale,
+            interpolate,
         };
         let shape = pipeline.check(&request).map_err(|error| self.blame(error))?;
         pipeline.schedule(&request, &shape)?;
@@ -215,6 +219,14 @@ impl<S> Draft<S> {
         })?;
         pipeline.validate(&request)?;
         Ok(request)
+    }
+}
+
+/// How many become of one.
+fn factor((parameter, factor): (&str, Option<usize>)) -> Result<usize> {
+    match factor.unwrap_or(1) {
+        factor @ 1..=2 => Ok(factor),
+        other => Err(invalid(parameter, &other, "1 or 2")),
     }
 }
 
