@@ -76,8 +76,9 @@ impl Gpu {
     }
 
     /// The device copies of weights by their numbers: panels for matrices and convolutions, padded f32 for vectors. Each is
-    /// uploaded once, and freed when the last [`Weight`] handle and the last plan with it are gone.
-    pub(crate) fn weights<'a>(&self, wanted: impl IntoIterator<Item = &'a Weight>) -> Result<HashMap<u64, Buffer>> {
+    /// uploaded once, through a window of at most `window` bytes, and freed when the last [`Weight`] handle and the last plan with
+    /// it are gone.
+    pub(crate) fn weights<'a>(&self, wanted: impl IntoIterator<Item = &'a Weight>, window: u64) -> Result<HashMap<u64, Buffer>> {
         let mut found = HashMap::new();
         let mut new = Vec::new();
         lock(&self.weights).retain(|_, (handle, _)| handle.alive());
@@ -97,7 +98,7 @@ impl Gpu {
             };
             found.insert(weight.id(), buffer);
         }
-        if let Some(packer) = Packer::new(self, new.iter().map(|(weight, _)| weight))? {
+        if let Some(packer) = Packer::new(self, new.iter().map(|(weight, _)| weight), window)? {
             packer.finish(self, &mut Pending::new(new.clone()))?;
         } else {
             for (weight, memory) in &new {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::adapter::AdapterSelect;
+use crate::allocation::DeviceMemory;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, lock};
 use crate::memory::{MemoryPlan, execution_order};
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
 use crate::preset::Preset;
@@ -59,6 +60,21 @@ impl Device {
         }
     }
 
+    /// What the buffers of the device take; nothing on the CPU.
+    pub fn memory(&self) -> DeviceMemory {
+        match self {
+            Self::Cpu => DeviceMemory::default(),
+            Self::Gpu(gpu) => gpu.memory(),
+        }
+    }
+
+    /// Gives back the memory of weights, but for those that `keep` wants and those that executables read.
+    pub fn evict(&self, keep: impl Fn(u64) -> bool) {
+        if let Self::Gpu(gpu) = self {
+            lock(&gpu.weights).retain(|id, _| keep(*id));
+        }
+    }
+
     /// The kernels in use; none on the CPU.
     pub fn preset(&self) -> Option<Preset> {
         match self {
@@ -105,7 +121,7 @@ impl CancelToken {
 #[derive(Debug)]
 enum Backend {
     Cpu { values: Vec<Option<Data>> },
-    Gpu(Replay),
+    Gpu(Box<Replay>),
 }
 
 /// A plan with its memory on a device.
@@ -120,24 +136,33 @@ pub struct Executable {
 impl Executable {
     /// Allocates memory, uploads weights and compiles kernels for a finished plan.
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
-        Self::build(device, graph, None)
+        Self::build(device, graph, None, None)
+    }
+
+    /// [`new`](Self::new) with at most `weight_bytes` for the weights: what does not fit is streamed, segment by segment, each
+    /// time the plan runs, with the same bits as a result. The CPU twins read weights where they are.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if no two segments fit.
+    pub fn with_weight_bytes(device: &Device, graph: Graph, weight_bytes: u64) -> Result<Self> {
+        Self::build(device, graph, None, Some(weight_bytes))
     }
 
     /// [`new`](Self::new) with at most `limit` floating-point operations in a dispatch and in a submission instead of what
     /// the device turned out to do in a tenth of a second. It changes how often other work gets a turn, not one bit of the
     /// results.
     pub fn with_work_limit(device: &Device, graph: Graph, limit: f64) -> Result<Self> {
-        Self::build(device, graph, Some(limit))
+        Self::build(device, graph, Some(limit), None)
     }
 
-    fn build(device: &Device, graph: Graph, limit: Option<f64>) -> Result<Self> {
+    fn build(device: &Device, graph: Graph, limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Self> {
         crate::counters::executable();
         let backend = match device {
             Device::Cpu => {
                 graph.steps.iter().flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;
                 Backend::Cpu { values: host_values(&graph) }
             }
-            Device::Gpu(gpu) => Backend::Gpu(Replay::new(gpu.clone(), &graph, limit)?),
+            Device::Gpu(gpu) => Backend::Gpu(Box::new(Replay::new(gpu.clone(), &graph, limit, weight_bytes)?)),
         };
         Ok(Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend })
     }

@@ -7,13 +7,14 @@ use std::ops::Range;
 use crate::allocation::Buffer;
 use crate::buffers::Memory;
 use crate::error::{Error, Result};
+use crate::flight::Signal;
 use crate::generated::pack::{Disk, Params, Variant, Weights};
 use crate::gpu::Gpu;
 use crate::kernel::Kernel;
 use crate::weight::{DiskType, PANEL, Q8_BLOCK, Weight, WeightFormat};
 
-/// Bytes of a window, if no panel is larger.
-const WINDOW_BYTES: u64 = 16 << 20;
+/// Bytes of a window, if no panel is larger and memory allows.
+pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
 
 /// Windows that may wait to be packed, each with its copy in staging memory.
 const MOST_WAITING: usize = 2;
@@ -23,6 +24,9 @@ const MOST_PIECES: usize = 64;
 
 /// Bytes between two parameter blocks or two bound parts of the window: WebGPU's largest required alignment.
 const ALIGNMENT: u64 = 256;
+
+/// Bytes of the parameters of the pieces in a window.
+pub(crate) const PARAMS_BYTES: u64 = MOST_PIECES as u64 * ALIGNMENT;
 
 /// Columns of a panel that a workgroup of the kernel writes.
 const LANES: usize = 64;
@@ -88,18 +92,19 @@ struct Piece<'a> {
 pub(crate) struct Packer {
     window: Buffer,
     params: Buffer,
-    waiting: VecDeque<wgpu::SubmissionIndex>,
+    waiting: VecDeque<(wgpu::SubmissionIndex, Signal)>,
 }
 
 impl Packer {
-    /// One for these weights; `None` if nothing of them needs packing.
-    pub(crate) fn new<'a>(gpu: &Gpu, weights: impl IntoIterator<Item = &'a Weight>) -> Result<Option<Self>> {
-        let bytes = window_bytes(weights);
+    /// One for these weights, with a window of at most `most` bytes unless a panel is larger; `None` if nothing of them needs
+    /// packing.
+    pub(crate) fn new<'a>(gpu: &Gpu, weights: impl IntoIterator<Item = &'a Weight>, most: u64) -> Result<Option<Self>> {
+        let bytes = window_bytes(weights, most);
         if bytes == 0 {
             return Ok(None);
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let params = gpu.create("pack", MOST_PIECES as u64 * ALIGNMENT, usage);
+        let params = gpu.create("pack", PARAMS_BYTES, usage);
         Ok(Some(Self { window: gpu.storage("window", bytes)?, params, waiting: VecDeque::new() }))
     }
 
@@ -131,7 +136,11 @@ impl Packer {
             pass.dispatch_workgroups(x, y, 1);
         }
         drop(pass);
-        self.waiting.push_back(gpu.queue.submit([encoder.finish()]));
+        let index = gpu.queue.submit([encoder.finish()]);
+        let done = Signal::default();
+        let notify = done.clone();
+        gpu.queue.on_submitted_work_done(move || notify.set());
+        self.waiting.push_back((index, done));
         Ok(())
     }
 
@@ -150,7 +159,7 @@ impl Packer {
     /// Packs everything, with as many windows on their way as staging memory may hold; in browsers the queue has its own bound.
     pub(crate) fn finish(mut self, gpu: &Gpu, pending: &mut Pending) -> Result<()> {
         while !pending.is_empty() {
-            if let Some(index) = self.earliest() {
+            if let Some((index, _)) = self.earliest() {
                 gpu.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })?;
             }
             self.step(gpu, pending)?;
@@ -158,21 +167,30 @@ impl Packer {
         Ok(())
     }
 
+    /// Waits until the staging memory of one more window is free.
+    pub(crate) async fn room(&mut self, gpu: &Gpu) -> Result<()> {
+        while let Some((index, done)) = self.earliest() {
+            gpu.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })?;
+            done.wait().await;
+        }
+        gpu.check()
+    }
+
     /// The one to wait for, if there are as many as may be.
-    fn earliest(&mut self) -> Option<wgpu::SubmissionIndex> {
+    fn earliest(&mut self) -> Option<(wgpu::SubmissionIndex, Signal)> {
         if self.waiting.len() < MOST_WAITING { None } else { self.waiting.pop_front() }
     }
 }
 
-/// Bytes of the window through which these weights are packed.
-pub(crate) fn window_bytes<'a>(weights: impl IntoIterator<Item = &'a Weight>) -> u64 {
+/// Bytes of the window through which these weights are packed, if it may have `most` unless a panel is larger.
+pub(crate) fn window_bytes<'a>(weights: impl IntoIterator<Item = &'a Weight>, most: u64) -> u64 {
     let (mut all, mut panel) = (0, 0);
     for weight in weights.into_iter().filter(|weight| weight.shape().rank() > 1) {
         let (layout, rows) = (Layout::of(weight), weight.shape().dims()[0]);
         all += layout.extents(rows)[1];
         panel = panel.max(layout.extents(rows.min(PANEL))[1] + 2 * ALIGNMENT);
     }
-    all.min(panel.max(WINDOW_BYTES))
+    all.min(panel.max(most))
 }
 
 /// Takes as much of what is pending as a window of `capacity` bytes holds; vectors, which are uploaded as they are, do not count.
@@ -301,7 +319,7 @@ mod tests {
     fn packed(gpu: &Gpu, weights: &[Weight], panels: Option<u64>) -> Vec<Vec<u8>> {
         let place = |weight: &Weight| Memory::whole(gpu.storage("panels", weight.stored_bytes()).expect("fits"));
         let list: Vec<(Weight, Memory)> = weights.iter().map(|weight| (weight.clone(), place(weight))).collect();
-        let mut packer = Packer::new(gpu, weights).expect("fits").expect("matrices");
+        let mut packer = Packer::new(gpu, weights, WINDOW_BYTES).expect("fits").expect("matrices");
         if let Some(panels) = panels {
             let panel = |weight: &Weight| Layout::of(weight).extents(PANEL)[1];
             let bytes = panels * weights.iter().map(panel).max().expect("some") + 2 * ALIGNMENT;
@@ -375,13 +393,12 @@ mod tests {
             let weight = Weight::from_f32("w", Shape::new(&[2048, 2048]), &values, WeightFormat::F16);
             gpu.forget_peak();
             let before = gpu.memory().live;
-            let found = gpu.weights([&weight, &weight]).expect("fits");
+            let found = gpu.weights([&weight, &weight], WINDOW_BYTES).expect("fits");
             let (memory, stored) = (gpu.memory(), weight.stored_bytes());
             assert_eq!((found.len(), memory.live - before), (1, stored), "one copy, and no window");
-            let params = MOST_PIECES as u64 * ALIGNMENT;
-            assert_eq!(memory.peak - before, stored + 16 * (1 << 20) + params, "while it was packed");
+            assert_eq!(memory.peak - before, stored + WINDOW_BYTES + PARAMS_BYTES, "while it was packed");
             drop((found, weight));
-            gpu.weights([]).expect("nothing");
+            gpu.weights([], WINDOW_BYTES).expect("nothing");
             assert_eq!(gpu.memory().live, before, "nobody holds it");
         }
     }

@@ -6,12 +6,17 @@ use std::sync::Arc;
 use crate::allocation::Buffer;
 use crate::buffers::Memory;
 use crate::error::{Error, Result};
+use crate::footprint::{lowered, segments};
 use crate::gpu::{Gpu, Pipeline};
 use crate::kernel::Kernel;
-use crate::lower::{Binding, Dispatch, lower};
-use crate::memory::{MemoryPlan, execution_order};
+use crate::lower::{Binding, Dispatch};
+use crate::memory::MemoryPlan;
 use crate::pacing::{Cursor, Part, Work};
+use crate::pack::WINDOW_BYTES;
 use crate::plan::{Cadence, Graph, Operand, Source, ValueId};
+use crate::ring::Ring;
+use crate::segments::window_of;
+use crate::weight::Weight;
 
 struct Command {
     pipeline: Arc<Pipeline>,
@@ -54,29 +59,48 @@ pub(crate) struct Replay {
     shared: Vec<Buffer>,
     prelude: Vec<Command>,
     step: Vec<Command>,
+    /// Where the weights are that are not resident.
+    ring: Option<Ring>,
     /// Floating-point operations of a submission, if not as the device turns out to be.
     work_limit: Option<f64>,
 }
 
 impl Replay {
-    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: Option<f64>) -> Result<Self> {
+    /// Weights get `weight_bytes`, or as much as they need.
+    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Self> {
         let memory = MemoryPlan::new(graph);
         let buffers = memory.buffers.iter().map(|bytes| allocate(&gpu, *bytes)).collect::<Result<Vec<_>>>()?;
-        let lower = |i: usize| lower(graph, &graph.steps[i], gpu.preset()).into_iter().map(move |dispatch| (i, dispatch));
-        let lowered: Vec<(usize, Dispatch)> = execution_order(graph).into_iter().flat_map(lower).collect();
+        let lowered = lowered(graph, gpu.preset());
+        let segments = segments(graph, &lowered, weight_bytes)?;
         let uniforms = upload_params(&gpu, &lowered);
-        let mut replay =
-            Self { gpu, buffers, slot: memory.slot, uniforms, shared: Vec::new(), prelude: Vec::new(), step: Vec::new(), work_limit };
+        let mut replay = Self {
+            gpu,
+            buffers,
+            slot: memory.slot,
+            uniforms,
+            shared: Vec::new(),
+            prelude: Vec::new(),
+            step: Vec::new(),
+            ring: None,
+            work_limit,
+        };
         for (id, value) in graph.values.iter().enumerate() {
             if let Source::Constant(bits) = &value.source {
                 replay.write(id, bits);
             }
         }
-        let weights = lowered.iter().flat_map(|(_, dispatch)| dispatch.weights());
-        let mut held = Held { weights: replay.gpu.weights(weights)?, lists: HashMap::new(), fills: Vec::new() };
+        let is_resident = |weight: &&Weight| segments.as_ref().is_none_or(|segments| !segments.streamed.contains(&weight.id()));
+        let weights = lowered.iter().flat_map(|(_, dispatch)| dispatch.weights()).filter(is_resident);
+        let mut held = Held {
+            weights: replay.gpu.weights(weights, weight_bytes.map_or(WINDOW_BYTES, window_of))?,
+            lists: HashMap::new(),
+            fills: Vec::new(),
+        };
+        replay.ring = segments.map(|segments| Ring::new(&replay.gpu, segments)).transpose()?;
         for (slot, (step, dispatch)) in (0..).zip(lowered) {
             let cadence = graph.cadence(&graph.steps[step]);
-            let command = replay.command(step, dispatch, slot, &mut held)?;
+            let at = (cadence, replay.commands(cadence).len());
+            let command = replay.command(step, dispatch, slot, at, &mut held)?;
             match cadence {
                 Cadence::Once => replay.prelude.push(command),
                 Cadence::EveryStep => replay.step.push(command),
@@ -87,13 +111,13 @@ impl Replay {
         Ok(replay)
     }
 
-    /// A command with its parameters in block `slot`.
-    fn command(&self, step: usize, dispatch: Dispatch, slot: u32, held: &mut Held) -> Result<Command> {
+    /// A command with its parameters in block `slot`, the one with number `at` of its cadence.
+    fn command(&self, step: usize, dispatch: Dispatch, slot: u32, at: (Cadence, usize), held: &mut Held) -> Result<Command> {
         let Dispatch { kernel, params, bindings, items, flops } = dispatch;
         let pipeline = self.gpu.pipeline(kernel);
         let size = std::num::NonZeroU64::new(params.len() as u64);
         let block = wgpu::BufferBinding { buffer: &self.uniforms, offset: 0, size };
-        let storage = bindings.into_iter().map(|b| self.binding(kernel.name, b, held)).collect::<Result<Vec<_>>>()?;
+        let storage = bindings.into_iter().map(|b| self.binding(kernel.name, b, at, held)).collect::<Result<Vec<_>>>()?;
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(block) }];
         entries.extend(storage.iter().enumerate().map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: m.resource() }));
         let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
@@ -101,12 +125,13 @@ impl Replay {
         Ok(Command { pipeline, bindings, slot, params, kernel, work: Work { items, flops }, step })
     }
 
-    fn binding(&self, label: &str, binding: Binding, held: &mut Held) -> Result<Memory> {
+    fn binding(&self, label: &str, binding: Binding, (cadence, number): (Cadence, usize), held: &mut Held) -> Result<Memory> {
         match binding {
             Binding::Value(id) => self.memory(id).cloned(),
             Binding::Weight(weight) => {
                 let missing = || Error::Device { detail: format!("weight `{}` has no buffer", weight.name()) };
-                held.weights.get(&weight.id()).cloned().map(Memory::whole).ok_or_else(missing)
+                let resident = held.weights.get(&weight.id()).cloned().map(Memory::whole);
+                resident.or_else(|| self.ring.as_ref()?.memory(cadence, number, &weight)).ok_or_else(missing)
             }
             Binding::Fill { value, len } => {
                 let buffer = self.gpu.fill(value, len)?;
@@ -161,20 +186,35 @@ impl Replay {
 
     /// Submits the commands of one cadence, in as many submissions as the adapter's speed asks for; `go_on` is asked before
     /// each. Returns when the last is submitted.
-    pub(crate) async fn run(&self, cadence: Cadence, go_on: &dyn Fn() -> bool) -> Result<()> {
-        let commands = self.commands(cadence);
-        let work: Vec<Work> = commands.iter().map(|command| command.work).collect();
-        let mut cursor = Cursor::default();
-        while !cursor.at_end(&work) {
-            self.gpu.room().await?;
-            if !go_on() {
-                return Err(Error::Cancelled);
+    pub(crate) async fn run(&mut self, cadence: Cadence, go_on: &dyn Fn() -> bool) -> Result<()> {
+        let count = self.ring.as_ref().map_or(1, |ring| ring.segments().of(cadence).len());
+        for segment in 0..count {
+            let all = 0..self.commands(cadence).len();
+            let range = self.ring.as_ref().map_or(all, |ring| ring.segments().of(cadence)[segment].range.clone());
+            let work: Vec<Work> = self.commands(cadence)[range.clone()].iter().map(|command| command.work).collect();
+            let mut cursor = Cursor::default();
+            self.load(cadence, segment).await?;
+            while !cursor.at_end(&work) {
+                self.gpu.room().await?;
+                if !go_on() {
+                    return Err(Error::Cancelled);
+                }
+                let limit = self.work_limit.unwrap_or_else(|| self.gpu.pace());
+                let Some((parts, flops)) = cursor.submission(&work, limit) else { break };
+                self.gpu.depart(self.encode(&self.commands(cadence)[range.clone()], &parts), flops);
+                // While this runs.
+                self.load(cadence, segment + 1).await?;
             }
-            let limit = self.work_limit.unwrap_or_else(|| self.gpu.pace());
-            let Some((parts, flops)) = cursor.submission(&work, limit) else { break };
-            self.gpu.depart(self.encode(commands, &parts), flops);
         }
         self.gpu.check()
+    }
+
+    /// Has the weights of a segment on their way, if there are any.
+    async fn load(&mut self, cadence: Cadence, segment: usize) -> Result<()> {
+        match &mut self.ring {
+            Some(ring) => ring.load(&self.gpu, cadence, segment).await,
+            None => Ok(()),
+        }
     }
 
     /// The commands that run parts of `commands`, of which two at most are no whole ones.
@@ -226,16 +266,21 @@ impl Replay {
     }
 
     /// Runs the dispatches of one step of the plan and waits: to look at its result before its buffer is reused.
-    pub(crate) async fn run_single(&self, cadence: Cadence, step: usize) -> Result<()> {
+    pub(crate) async fn run_single(&mut self, cadence: Cadence, step: usize) -> Result<()> {
         let commands = self.commands(cadence);
         let first = commands.iter().position(|c| c.step == step).unwrap_or(commands.len());
         let count = commands[first..].iter().take_while(|c| c.step == step).count();
-        self.submit(&commands[first..first + count]);
+        for number in first..first + count {
+            if let Some(segment) = self.ring.as_ref().map(|ring| ring.segments().containing(cadence, number)) {
+                self.load(cadence, segment).await?;
+            }
+            self.submit(&self.commands(cadence)[number..=number]);
+        }
         self.gpu.idle().await
     }
 
     /// Submits the commands of the steps of one cadence that `wanted` picks, all at once, `times` times and waits: for
-    /// measurements. Returns how many there are and their floating-point operations.
+    /// measurements, with whatever weights are there. Returns how many there are and their floating-point operations.
     pub(crate) async fn run_picked(&self, cadence: Cadence, wanted: &dyn Fn(usize) -> bool, times: usize) -> Result<(usize, f64)> {
         let picked: Vec<&Command> = self.commands(cadence).iter().filter(|c| wanted(c.step)).collect();
         for _ in 0..times {
@@ -279,7 +324,7 @@ fn allocate(gpu: &Gpu, bytes: u64) -> Result<Memory> {
 
 /// All parameter blocks in one uniform buffer, and room for two more.
 fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> Buffer {
-    let mut bytes = vec![0; (lowered.len() + 2) * UNIFORM_SLOT];
+    let mut bytes = vec![0; params_bytes(lowered.len()) as usize];
     for (slot, (_, dispatch)) in bytes.chunks_exact_mut(UNIFORM_SLOT).zip(lowered) {
         slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
     }
@@ -287,6 +332,11 @@ fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> Buffer {
     let buffer = gpu.create("params", bytes.len() as u64, usage);
     gpu.queue.write_buffer(&buffer, 0, &bytes);
     buffer
+}
+
+/// Bytes of the parameter blocks of so many dispatches, and of two more.
+pub(crate) fn params_bytes(dispatches: usize) -> u64 {
+    ((dispatches + 2) * UNIFORM_SLOT) as u64
 }
 
 /// Bytes between two parameter blocks: WebGPU's largest required alignment of uniform offsets.

@@ -1,0 +1,58 @@
+//! The two slots of a plan that is run in segments, on a device.
+
+use crate::allocation::Buffer;
+use crate::buffers::Memory;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::pack::{Packer, Pending};
+use crate::plan::Cadence;
+use crate::segments::Segments;
+use crate::weight::Weight;
+
+/// Weights on their way through two slots. Everything is in the order of one queue, so that a slot is packed anew only after
+/// what reads it.
+pub(crate) struct Ring {
+    segments: Segments,
+    slots: [Buffer; 2],
+    packer: Option<Packer>,
+    /// What is in each slot.
+    loaded: [Option<(Cadence, usize)>; 2],
+}
+
+impl Ring {
+    pub(crate) fn new(gpu: &Gpu, segments: Segments) -> Result<Self> {
+        let slot = || gpu.storage("slot", segments.slot_bytes);
+        let slots = [slot()?, slot()?];
+        let packer = Packer::new(gpu, segments.weights(), segments.window_bytes)?;
+        Ok(Self { segments, slots, packer, loaded: [None; 2] })
+    }
+
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Where a dispatch finds a weight that is not resident; `None` if it is.
+    pub(crate) fn memory(&self, cadence: Cadence, dispatch: usize, weight: &Weight) -> Option<Memory> {
+        let number = self.segments.containing(cadence, dispatch);
+        let known = &self.segments.of(cadence).get(number)?.weights;
+        let (_, offset) = known.iter().find(|(known, _)| known.id() == weight.id())?;
+        Some(Memory { buffer: self.slots[number % 2].clone(), offset: *offset, bytes: weight.stored_bytes() })
+    }
+
+    /// Has the weights of a segment packed into its slot, if they are not there: what is submitted afterwards finds them.
+    pub(crate) async fn load(&mut self, gpu: &Gpu, cadence: Cadence, number: usize) -> Result<()> {
+        let (slot, Some(segment)) = (number % 2, self.segments.of(cadence).get(number)) else { return Ok(()) };
+        let Some(packer) = self.packer.as_mut().filter(|_| self.loaded[slot] != Some((cadence, number))) else { return Ok(()) };
+        self.loaded[slot] = None;
+        let place = |offset: u64, weight: &Weight| Memory { buffer: self.slots[slot].clone(), offset, bytes: weight.stored_bytes() };
+        segment.weights.iter().try_for_each(|(weight, _)| weight.check())?;
+        let list = segment.weights.iter().map(|(weight, offset)| (weight.clone(), place(*offset, weight))).collect();
+        let mut pending = Pending::new(list);
+        while !pending.is_empty() {
+            packer.room(gpu).await?;
+            packer.step(gpu, &mut pending)?;
+        }
+        self.loaded[slot] = Some((cadence, number));
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! A plan whose weights do not fit the memory they are given, cut into segments: while one runs, the weights of the next are
+//! packed into the other of two slots. Knows no device.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::lower::Dispatch;
+use crate::pack::{PARAMS_BYTES, WINDOW_BYTES, window_bytes};
+use crate::plan::Cadence;
+use crate::weight::Weight;
+
+/// Bytes of a slot, if memory allows and no dispatch needs more: enough to keep the way to the device busy.
+const SLOT_BYTES: u64 = 64 << 20;
+
+/// The share of the memory for weights that the window may take through which they come.
+const WINDOW_SHARE: u64 = 8;
+
+/// Bytes between two weights in a slot: WebGPU's largest required alignment of storage offsets.
+const ALIGNMENT: u64 = 256;
+
+/// Dispatches, one after another, whose weights are in a slot together.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// Which of the dispatches of its cadence.
+    pub(crate) range: Range<usize>,
+    /// The weights that are not resident, and where in the slot each begins.
+    pub(crate) weights: Vec<(Weight, u64)>,
+}
+
+/// The segments of a plan.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    /// Weights that are not resident.
+    pub(crate) streamed: BTreeSet<u64>,
+    /// Bytes of each of the two slots.
+    pub(crate) slot_bytes: u64,
+    /// Bytes of the window through which weights come.
+    pub(crate) window_bytes: u64,
+    prelude: Vec<Segment>,
+    step: Vec<Segment>,
+}
+
+/// The matrices and convolutions that a dispatch reads. Vectors are small and always resident.
+fn matrices(dispatch: &Dispatch) -> impl Iterator<Item = &Weight> {
+    dispatch.weights().filter(|weight| weight.shape().rank() > 1)
+}
+
+/// Bytes that a weight occupies in a slot.
+fn slot_size(weight: &Weight) -> u64 {
+    weight.stored_bytes().next_multiple_of(ALIGNMENT)
+}
+
+/// Bytes of the window at most if weights get `budget` bytes.
+pub(crate) fn window_of(budget: u64) -> u64 {
+    WINDOW_BYTES.min(budget / WINDOW_SHARE)
+}
+
+impl Segments {
+    /// The segments of dispatches whose weights get `budget` bytes, with the window through which they come; `None` if all of them fit.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if not even two slots fit.
+    pub(crate) fn new(prelude: &[&Dispatch], step: &[&Dispatch], budget: u64) -> Result<Option<Self>> {
+        let all = || prelude.iter().chain(step).flat_map(|dispatch| dispatch.weights());
+        let sizes: BTreeMap<u64, u64> = all().map(|weight| (weight.id(), weight.stored_bytes())).collect();
+        if sizes.values().sum::<u64>() <= budget {
+            return Ok(None);
+        }
+        let vectors: BTreeMap<u64, u64> =
+            all().filter(|weight| weight.shape().rank() == 1).map(|weight| (weight.id(), weight.stored_bytes())).collect();
+        let window_bytes = window_bytes(all(), window_of(budget));
+        let fixed = vectors.values().sum::<u64>() + window_bytes + PARAMS_BYTES;
+        let largest = prelude.iter().chain(step).map(|dispatch| matrices(dispatch).map(slot_size).sum()).fold(0, u64::max);
+        let needed = fixed + 2 * largest;
+        let Some(room) = budget.checked_sub(fixed).filter(|room| *room >= 2 * largest) else {
+            let remedy = "allow more memory";
+            return Err(Error::Limit { what: "two segments of streamed weights".into(), needed, limit: budget, remedy });
+        };
+        let slot = largest.max(SLOT_BYTES.min(room / 4));
+        let streamed = streamed(prelude, step, room - 2 * slot);
+        let [prelude, step] = [prelude, step].map(|dispatches| cut(dispatches, &streamed, slot));
+        let of = |segment: &Segment| segment.weights.last().map_or(0, |(weight, offset)| offset + slot_size(weight));
+        let slot_bytes = prelude.iter().chain(&step).map(of).fold(0, u64::max);
+        Ok(Some(Self { streamed, slot_bytes, window_bytes, prelude, step }))
+    }
+
+    /// The segments of one cadence.
+    pub(crate) fn of(&self, cadence: Cadence) -> &[Segment] {
+        match cadence {
+            Cadence::Once => &self.prelude,
+            Cadence::EveryStep => &self.step,
+        }
+    }
+
+    /// The weights that are not resident, as often as they are read in another segment.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.prelude.iter().chain(&self.step).flat_map(|segment| segment.weights.iter().map(|(weight, _)| weight))
+    }
+
+    /// The segment of a dispatch, by its number within its cadence.
+    pub(crate) fn containing(&self, cadence: Cadence, dispatch: usize) -> usize {
+        self.of(cadence).partition_point(|segment| segment.range.end <= dispatch)
+    }
+}
+
+/// The matrices that are not resident if those that are may take `room` bytes: everything that runs once, and of the rest a
+/// share that is spread evenly, so that the way to the device is never idle for long.
+fn streamed(prelude: &[&Dispatch], step: &[&Dispatch], room: u64) -> BTreeSet<u64> {
+    let mut streamed: BTreeSet<u64> = prelude.iter().flat_map(|dispatch| matrices(dispatch)).map(Weight::id).collect();
+    let (mut seen, mut repeated) = (BTreeSet::new(), Vec::new());
+    for weight in step.iter().flat_map(|dispatch| matrices(dispatch)) {
+        if seen.insert(weight.id()) {
+            repeated.push(weight);
+        }
+    }
+    let total: u64 = repeated.iter().map(|weight| weight.stored_bytes()).sum();
+    let (mut left, mut owed) = (room, 0.0);
+    for weight in repeated {
+        let bytes = weight.stored_bytes();
+        owed += bytes as f64 * (room as f64 / total.max(1) as f64);
+        if bytes <= left && owed >= bytes as f64 {
+            left -= bytes;
+            owed -= bytes as f64;
+            streamed.remove(&weight.id());
+        } else {
+            streamed.insert(weight.id());
+        }
+    }
+    streamed
+}
+
+/// Cuts where the weights of the next dispatch no longer fit the slot.
+fn cut(dispatches: &[&Dispatch], streamed: &BTreeSet<u64>, slot: u64) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut end = 0;
+    for (at, dispatch) in dispatches.iter().enumerate() {
+        let own = || matrices(dispatch).filter(|weight| streamed.contains(&weight.id()));
+        let is_new = |segment: &Segment, weight: &Weight| segment.weights.iter().all(|(known, _)| known.id() != weight.id());
+        let fits =
+            segments.last().is_some_and(|segment| end + own().filter(|weight| is_new(segment, weight)).map(slot_size).sum::<u64>() <= slot);
+        if !fits {
+            segments.push(Segment { range: at..at, weights: Vec::new() });
+            end = 0;
+        }
+        let Some(segment) = segments.last_mut() else { continue };
+        segment.range.end = at + 1;
+        for weight in own() {
+            if is_new(segment, weight) {
+                segment.weights.push((weight.clone(), end));
+                end += slot_size(weight);
+            }
+        }
+    }
+    segments
+}
