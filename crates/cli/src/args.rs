@@ -4,6 +4,7 @@
 
 mod given;
 mod guidance;
+mod parts;
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use given::GivenArgs;
 pub(crate) use guidance::GuidanceArgs;
+pub(crate) use parts::PartsArgs;
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
 #[derive(Debug, Parser)]
@@ -214,9 +216,11 @@ pub(crate) struct GenerateArgs {
     #[arg(help_heading = "Output", long, value_name = "FILE")]
     pub(crate) latents_out: Option<PathBuf>,
 
-    /// Model folder, or the name of a model in $KINORA_MODELS
-    #[arg(help_heading = MODEL, short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
+    /// Model folder, the name of a model in $KINORA_MODELS, or weight files as they are: one, or a folder of them
+    #[arg(help_heading = MODEL, short, long, value_name = "DIR|NAME|FILE", default_value = crate::models::BUILT_IN)]
     pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) parts: PartsArgs,
     /// Storage of weights on the device
     #[arg(help_heading = MODEL, long, value_enum, default_value_t = WeightType::F16)]
     pub(crate) dtype: WeightType,
@@ -244,8 +248,8 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Model folder in diffusers layout, or one component's folder
-    #[arg(short, long, value_name = "DIR")]
+    /// Model folder in diffusers layout, one component's folder, or a weight file
+    #[arg(short, long, value_name = "DIR|FILE")]
     pub(crate) model: PathBuf,
     /// Component, where --model is a whole model: transformer, vae or text_encoder
     #[arg(long, value_name = "NAME")]

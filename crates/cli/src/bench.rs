@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::{
     Report,
-    args::BenchArgs,
+    args::{BenchArgs, PartsArgs},
     failure::{Exit, Failure},
-    models, run,
+    models, parts, run,
 };
 
 pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
@@ -19,7 +19,8 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
         return Err(Failure::new(Exit::Usage, "no-gpu-to-measure", "bench measures GPU kernels; the CPU twins are not made for speed")
             .hint("leave out --executor cpu"));
     };
-    let pipeline = if args.kernels_only { None } else { Some(run::load(&device, &models::find(&args.model)?, args.dtype)?) };
+    let pipeline =
+        if args.kernels_only { None } else { Some(parts::load(&device, &models::find(&args.model)?, &PartsArgs::default(), args.dtype)?) };
     let result = pollster::block_on(bench::bench(gpu, pipeline.as_ref()))?;
     let text = table(&device.name(), &result);
     let rows: Vec<_> = result

@@ -19,7 +19,7 @@ use crate::{
     batch, expand,
     failure::{Exit, Failure},
     given::Given,
-    interrupt, models, options,
+    interrupt, models, options, parts,
     progress::Renderer,
     run::{self, Event, Generated, Metadata},
 };
@@ -47,7 +47,10 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         }
     }
     let device = run::open_device(&args.device)?;
-    let pipeline = run::load(&device, &folder, args.dtype)?;
+    let pipeline = parts::load(&device, &folder, &args.parts, args.dtype)?;
+    for report in pipeline.loras() {
+        renderer.show(&Event::Note { text: report.to_string() });
+    }
     let load_ms = millis(begun);
     let mut requests = Vec::with_capacity(tasks.len());
     let mut described = Vec::with_capacity(tasks.len());

@@ -12,6 +12,7 @@ mod given;
 mod interrupt;
 mod models;
 mod options;
+mod parts;
 mod progress;
 mod run;
 

@@ -11,6 +11,7 @@ use kinora_runtime::weights::{Checkpoint, DType};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Exit, Failure};
+use crate::parts;
 
 /// The model that comes with Kinora.
 pub(crate) const BUILT_IN: &str = "flipbook";
@@ -23,16 +24,22 @@ pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
     if !model.contains(['/', '\\']) {
         tried.extend(roots().into_iter().map(|root| root.join(model)));
     }
-    if let Some(found) = tried.iter().find(|path| is_model(path)) {
+    let named = |path: &&PathBuf| is_model(path) || (path.as_path() == Path::new(model) && is_loose(path));
+    if let Some(found) = tried.iter().find(named) {
         return Ok(found.clone());
     }
     let looked: Vec<_> = tried.iter().map(|path| format!("`{}`", path.display())).collect();
-    let message = format!("no model `{model}`: expected a folder with model_index.json; looked at {}", looked.join(", "));
+    let message = format!("no model `{model}`: expected a folder with model_index.json, or weight files; looked at {}", looked.join(", "));
     Err(Failure::new(Exit::Model, "model-not-found", message).hint("give --model DIR, or set KINORA_MODELS to the folder of models"))
 }
 
 fn is_model(path: &Path) -> bool {
     path.join("model_index.json").is_file()
+}
+
+/// Whether there are weight files, of which a model can be put together.
+fn is_loose(path: &Path) -> bool {
+    path.exists() && parts::weight_files(path).is_ok_and(|files| !files.is_empty())
 }
 
 /// Folders that may hold models, in order: `$KINORA_MODELS`, then `models` beside or above this
@@ -90,6 +97,9 @@ pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
 
 /// The words the model knows, if it lists them.
 pub(crate) fn vocabulary(folder: &Path) -> Result<Option<Value>, Failure> {
+    if !is_model(folder) {
+        return Ok(None);
+    }
     let index = read_json(&folder.join("model_index.json"))?;
     let Some(file) = index["kinora"]["vocabulary"].as_str() else { return Ok(None) };
     if !is_inside(Path::new(file)) {
@@ -112,11 +122,11 @@ fn describe_component(folder: &Path, entry: &Value) -> Result<Value, Failure> {
         let weights = Checkpoint::open(file)?;
         // The scales of a quantised matrix are no parameters.
         let is_scale = |name: &str| {
-            let matrix = name.strip_suffix(".scale").filter(|matrix| weights.contains(matrix));
-            matrix.is_some_and(|matrix| weights.get(matrix).is_ok_and(|matrix| matrix.dtype == DType::I8))
+            let matrix = name.strip_suffix(".scale").and_then(|matrix| weights.entry(matrix).ok());
+            matrix.is_some_and(|matrix| matrix.dtype == DType::I8)
         };
         for name in weights.names().filter(|name| !is_scale(name)) {
-            parameters += weights.get(name)?.len() as u64;
+            parameters += weights.entry(name)?.elements() as u64;
             tensors += 1;
         }
         size_bytes += fs::metadata(file).map(|metadata| metadata.len()).unwrap_or(0);
@@ -140,7 +150,7 @@ fn read_json(path: &Path) -> Result<Value, Failure> {
     serde_json::from_slice(&text).map_err(|error| broken(path, error))
 }
 
-fn broken(path: &Path, error: impl std::fmt::Display) -> Failure {
+pub(crate) fn broken(path: &Path, error: impl std::fmt::Display) -> Failure {
     let message = format!("cannot read `{}`: {error}", path.display());
     Failure::new(Exit::Model, "model-broken", message).hint("fetch the model again")
 }

@@ -61,15 +61,11 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
     Ok(pollster::block_on(Device::gpu(&select, preset)).map_err(Error::from)?)
 }
 
-fn weight_format(dtype: WeightType) -> WeightFormat {
+pub(crate) fn weight_format(dtype: WeightType) -> WeightFormat {
     match dtype {
         WeightType::F32 => WeightFormat::F32,
         WeightType::F16 => WeightFormat::F16,
     }
-}
-
-pub(crate) fn load(device: &Device, folder: &Path, dtype: WeightType) -> Result<VideoPipeline, Failure> {
-    Ok(VideoPipeline::load(device.clone(), folder, weight_format(dtype))?)
 }
 
 /// The options of several clips in the words of the model, and what is told of that.

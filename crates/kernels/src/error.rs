@@ -101,6 +101,14 @@ pub enum Error {
         /// It, as in the file.
         value: f32,
     },
+    /// The file of a weight cannot be read.
+    #[error("weight `{name}` cannot be read from its file: {detail}")]
+    Unreadable {
+        /// The key in the checkpoint.
+        name: String,
+        /// What the system says.
+        detail: String,
+    },
     /// A layer produced NaN or an infinity.
     #[error("{layer} produced {count} values that are not finite (of {of})")]
     NonFinite {
@@ -132,6 +140,7 @@ impl Error {
             Self::Cancelled => "cancelled",
             Self::Weight { value, .. } if value.is_finite() => "weight-overflow",
             Self::Weight { .. } | Self::NonFinite { .. } => "non-finite",
+            Self::Unreadable { .. } => "unreadable-weight",
         }
     }
 
@@ -143,6 +152,7 @@ impl Error {
             Self::OutOfMemory { .. } => Some("close other programs, or lower the size or the number of frames"),
             Self::Weight { value, .. } if value.is_finite() => Some("use f32 weights"),
             Self::Weight { .. } => Some("the checkpoint is damaged: get it anew"),
+            Self::Unreadable { .. } => Some("check that the file is still there, and load the model again"),
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::DeviceLost { .. } => Some("try again: a new device is opened"),
             Self::Device { .. } => Some("update the GPU driver, or choose another adapter"),

@@ -11,7 +11,7 @@ use crate::flight::Signal;
 use crate::generated::pack::{Disk, Params, Variant, Weights};
 use crate::gpu::Gpu;
 use crate::kernel::Kernel;
-use crate::weight::{DiskType, PANEL, Q8_BLOCK, Weight, WeightFormat};
+use crate::weight::{PANEL, Q8_BLOCK, RawRows, Weight, WeightFormat};
 
 /// Bytes of a window, if no panel is larger and memory allows.
 pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
@@ -51,17 +51,17 @@ impl Pending {
 
 /// How rows of a weight lie in a window.
 struct Layout {
-    disk: Option<DiskType>,
+    disk: Option<RawRows>,
     row_bytes: u64,
     scale_bytes: u64,
 }
 
 impl Layout {
     fn of(weight: &Weight) -> Self {
-        let (disk, row) = (weight.disk(), weight.row_len());
+        let (disk, row) = (weight.raw(), weight.row_len());
         // Rows of several types are made f32 on their way.
-        let row_bytes = (row * disk.map_or(4, DiskType::bytes)) as u64;
-        let scale_bytes = if let Some(DiskType::Q8 { .. }) = disk { 2 * row.div_ceil(Q8_BLOCK) as u64 } else { 0 };
+        let row_bytes = (row * disk.map_or(4, RawRows::bytes)) as u64;
+        let scale_bytes = if disk == Some(RawRows::Q8) { 2 * row.div_ceil(Q8_BLOCK) as u64 } else { 0 };
         Self { disk, row_bytes, scale_bytes }
     }
 
@@ -117,7 +117,7 @@ impl Packer {
         };
         let failed = || Error::Device { detail: "the queue gives no memory to upload weights".into() };
         let mut view = gpu.queue.write_buffer_with(&self.window, 0, size).ok_or_else(failed)?;
-        pieces.iter().for_each(|piece| piece.write(&mut view));
+        pieces.iter().try_for_each(|piece| piece.write(&mut view))?;
         drop(view);
         let jobs: Vec<(&'static Kernel, Params)> = pieces.iter().map(Piece::job).collect();
         let mut blocks = vec![0; jobs.len() * ALIGNMENT as usize];
@@ -224,28 +224,29 @@ fn pieces<'a>(gpu: &Gpu, pending: &'a mut Pending, capacity: u64) -> Vec<Piece<'
 
 impl Piece<'_> {
     /// Puts its rows where they belong in the window.
-    fn write(&self, window: &mut wgpu::QueueWriteBufferView) {
+    fn write(&self, window: &mut wgpu::QueueWriteBufferView) -> Result<()> {
         let mut put = |at: &mut usize, bytes: &[u8]| {
             window.slice(*at..*at + bytes.len()).copy_from_slice(bytes);
             *at += bytes.len();
         };
         let mut at = self.offset as usize;
         if self.layout.disk.is_none() {
-            return put(&mut at, bytemuck::cast_slice(&self.weight.row_values(self.rows.clone())));
+            put(&mut at, bytemuck::cast_slice(&self.weight.row_values(self.rows.clone())?));
+            return Ok(());
         }
         let mut scales_at = at + self.layout.extents(self.rows.len())[0] as usize;
         self.weight.raw_rows(self.rows.clone(), |values, scales| {
             put(&mut at, values);
             put(&mut scales_at, scales);
-        });
+        })
     }
 
     fn job(&self) -> (&'static Kernel, Params) {
         let disk = match self.layout.disk {
-            None | Some(DiskType::F32) => Disk::FromF32,
-            Some(DiskType::F16) => Disk::FromF16,
-            Some(DiskType::Bf16) => Disk::FromBf16,
-            Some(DiskType::Q8 { .. }) => Disk::FromQ8,
+            None | Some(RawRows::F32) => Disk::FromF32,
+            Some(RawRows::F16) => Disk::FromF16,
+            Some(RawRows::Bf16) => Disk::FromBf16,
+            Some(RawRows::Q8) => Disk::FromQ8,
         };
         let weights = match self.weight.format() {
             WeightFormat::F32 => Weights::F32,
@@ -275,7 +276,7 @@ mod tests {
 
     use super::*;
     use crate::adapter::AdapterSelect;
-    use crate::{Shape, SharedBytes, adapters};
+    use crate::{Delta, Encoding, Place, Scales, Shape, Stored, adapters};
 
     fn gpus() -> Vec<Gpu> {
         let count = pollster::block_on(adapters()).len();
@@ -300,19 +301,25 @@ mod tests {
         let shape = Shape::new(dims);
         let (count, row) = (shape.elements(), dims[1..].iter().product::<usize>());
         let numbers: Vec<f32> = (0..count).map(|_| number(state)).collect();
-        let (disk, bytes): (DiskType, Vec<u8>) = match disk {
-            0 => (DiskType::F32, numbers.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            1 => (DiskType::F16, numbers.iter().flat_map(|v| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_le_bytes()).collect()),
-            2 => (DiskType::Bf16, numbers.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()),
+        let bytes = |encoding: Encoding, bytes: Vec<u8>| Place { range: 0..bytes.len() as u64, file: Arc::new(bytes), encoding };
+        let floats = |encoding, floats: &mut dyn Iterator<Item = Vec<u8>>| Stored::from(bytes(encoding, floats.flatten().collect()));
+        let stored = match disk {
+            0 => Place::from_f32(&numbers).into(),
+            1 => floats(Encoding::F16, &mut numbers.iter().map(|v| f16::from_f32(v.clamp(-65504.0, 65504.0)).to_le_bytes().to_vec())),
+            2 => floats(Encoding::Bf16, &mut numbers.iter().map(|v| bf16::from_f32(*v).to_le_bytes().to_vec())),
             _ => {
-                let mut bytes: Vec<u8> = (0..count).map(|_| random(state) as u8).collect();
+                let codes = bytes(Encoding::I8, (0..count).map(|_| random(state) as u8).collect());
                 let scale = |state: &mut u64| f16::from_f32((number(state) * 0.01).clamp(-500.0, 500.0)).to_le_bytes();
-                bytes.extend((0..dims[0] * row.div_ceil(Q8_BLOCK)).flat_map(|_| scale(state)));
-                (DiskType::Q8 { scales: count, row }, bytes)
+                let scales = (0..dims[0] * row.div_ceil(Q8_BLOCK)).flat_map(|_| scale(state)).collect();
+                q8(codes, bytes(Encoding::F16, scales), row)
             }
         };
-        let file: SharedBytes = Arc::new(bytes);
-        Weight::from_bytes("w", shape, disk, file, 0..count * disk.bytes(), format).expect("the bytes are there")
+        Weight::stored("w", shape, stored, format).expect("the bytes are there")
+    }
+
+    /// Bytes with a scale for each block of a row.
+    fn q8(place: Place, scales: Place, row: usize) -> Stored {
+        Stored { row, scales: Some(Scales { place: scales, block: [1, Q8_BLOCK] }), ..place.into() }
     }
 
     /// Packs through a window that holds so many panels of the largest weight, and reads back.
@@ -336,7 +343,7 @@ mod tests {
             let expected = weight.panel_bytes();
             assert_eq!(expected.len() as u64, weight.stored_bytes(), "{weight:?}");
             let wrong = expected.iter().zip(&found).position(|(a, b)| a != b);
-            assert_eq!(wrong, None, "{weight:?} from {:?} on {}, windows of {panels:?} panels", weight.disk(), gpu.info().name);
+            assert_eq!(wrong, None, "{weight:?} from {:?} on {}, windows of {panels:?} panels", weight.raw(), gpu.info().name);
         }
     }
 
@@ -371,18 +378,44 @@ mod tests {
         // Each scale with 32 of the 256 codes, all of which come up.
         let blocks = scales.len() / 2;
         let codes: Vec<u8> = (0..blocks).flat_map(|block| (0..32).map(move |i| (32 * (block % 8) + i) as u8)).collect();
-        let quantised: SharedBytes = Arc::new([codes, scales].concat());
-        let halves: SharedBytes = Arc::new(halves);
+        let place = |bytes: Vec<u8>, encoding| Place { range: 0..bytes.len() as u64, file: Arc::new(bytes), encoding };
+        let (halves, codes, scales) = (place(halves, Encoding::F16), place(codes, Encoding::I8), place(scales, Encoding::F16));
         for gpu in gpus() {
             for format in [WeightFormat::F32, WeightFormat::F16] {
-                let count = (*halves).as_ref().len() / 2;
-                let all = Weight::from_bytes("w", Shape::new(&[count / 64, 64]), DiskType::F16, Arc::clone(&halves), 0..2 * count, format);
+                let all = Weight::stored("w", Shape::new(&[halves.len() / 64, 64]), halves.clone().into(), format);
                 assert_as_on_the_host(&gpu, &[all.expect("the bytes are there")], None);
             }
             // As f16 the largest products would be infinite.
-            let disk = DiskType::Q8 { scales: 32 * blocks, row: 32 };
-            let all = Weight::from_bytes("w", Shape::new(&[blocks, 32]), disk, Arc::clone(&quantised), 0..32 * blocks, WeightFormat::F32);
+            let all = Weight::stored("w", Shape::new(&[blocks, 32]), q8(codes.clone(), scales.clone(), 32), WeightFormat::F32);
             assert_as_on_the_host(&gpu, &[all.expect("the bytes are there")], None);
+        }
+    }
+
+    #[test]
+    fn what_the_device_does_not_read_by_itself_is_packed_all_the_same() {
+        let place = |bytes: Vec<u8>, encoding| Place { range: 0..bytes.len() as u64, file: Arc::new(bytes), encoding };
+        // Blocks of Q8_0 whose scale is a number, and rows to which something is added.
+        let mut blocks: Vec<u8> = (0..40 * 3 * 34).map(|i| (i * 7 % 251) as u8).collect();
+        blocks.chunks_exact_mut(34).for_each(|block| block[..2].copy_from_slice(&f16::from_f32(0.125).to_le_bytes()));
+        let delta = |rank: usize| Delta::Product {
+            up: Place::from_f32(&(0..40 * rank).map(|i| i as f32 / 8.0).collect::<Vec<_>>()),
+            down: Place::from_f32(&(0..rank * 96).map(|i| (i % 7) as f32).collect::<Vec<_>>()),
+            rank,
+            factor: 0.5,
+        };
+        for gpu in gpus() {
+            for format in [WeightFormat::F32, WeightFormat::F16] {
+                let stored = Stored::from(place(blocks.clone(), Encoding::Q8_0));
+                let adapted = Stored { row: 96, deltas: vec![delta(2), delta(3)], ..stored.clone() };
+                let weights: Vec<Weight> = [stored, adapted]
+                    .map(|stored| Weight::stored("w", Shape::new(&[40, 96]), stored, format).expect("the bytes are there"))
+                    .to_vec();
+                assert!(weights[0].values() != weights[1].values(), "something is added");
+                assert_as_on_the_host(&gpu, &weights, None);
+                assert_as_on_the_host(&gpu, &weights, Some(1));
+                let stack = Weight::stack(&weights).expect("equal rows");
+                assert_as_on_the_host(&gpu, &[stack], Some(1));
+            }
         }
     }
 

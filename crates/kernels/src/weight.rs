@@ -2,13 +2,16 @@
 //!
 //! A model never sees a format: it hands a [`Weight`] to an operator, and the executor packs and uploads it once.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use half::{bf16, f16};
+use half::f16;
 
+use crate::encoding::Encoding;
 use crate::error::{Error, Result};
+use crate::place::{Place, Scales, Stored};
 use crate::shape::Shape;
 
 /// Columns of a GEMM or convolution weight that are stored side by side (see `shaders/README.md`).
@@ -24,96 +27,29 @@ pub enum WeightFormat {
     F16,
 }
 
-/// The element type of a weight in its file.
+/// Values of a row that share a scale in [`RawRows::Q8`].
+pub(crate) const Q8_BLOCK: usize = 32;
+
+/// How rows of a weight lie in its file, of those that the device makes panels of by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskType {
+pub(crate) enum RawRows {
     /// IEEE binary32.
     F32,
     /// IEEE binary16.
     F16,
     /// bfloat16.
     Bf16,
-    /// Signed bytes, each run of [`Q8_BLOCK`] values of a row times one f16 scale (GGML's `q8_0`, scales apart).
-    Q8 {
-        /// Where the scales begin in the same bytes, row after row.
-        scales: usize,
-        /// Values in a row: the extents behind the first. Its last block may be shorter.
-        row: usize,
-    },
+    /// Signed bytes, and apart from them an f16 scale for each [`Q8_BLOCK`] of a row; the last block may be shorter.
+    Q8,
 }
 
-/// Values of a row that share a scale in [`DiskType::Q8`].
-pub const Q8_BLOCK: usize = 32;
-
-impl DiskType {
+impl RawRows {
     /// Bytes per value, scales not counted.
-    pub fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::Q8 { .. } => 1,
-        }
-    }
-}
-
-/// Shared file contents: a memory map natively, a byte vector in a browser.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
-
-#[derive(Clone)]
-struct Part {
-    bytes: SharedBytes,
-    range: Range<usize>,
-    disk: DiskType,
-}
-
-impl Part {
-    /// Whether the bytes hold `elements` values, and their scales.
-    fn holds(&self, elements: usize) -> bool {
-        let len = (*self.bytes).as_ref().len();
-        let scales = match self.disk {
-            DiskType::Q8 { scales, row } if row > 0 => Some(scales + elements / row * row.div_ceil(Q8_BLOCK) * 2),
-            DiskType::Q8 { .. } => None,
-            _ => Some(0),
-        };
-        self.range.len() == elements * self.disk.bytes() && self.range.end <= len && scales.is_some_and(|end| end <= len)
-    }
-
-    /// Whether all values are below `limit`, seen from the bytes; `false` may be too strict for quantised ones.
-    fn below(&self, limit: f32) -> bool {
-        let file = (*self.bytes).as_ref();
-        let bytes = &file[self.range.clone()];
-        // Folds, unlike `all`, look at many values at a time.
-        let pairs =
-            |bytes: &[u8], fits: fn([u8; 2], f32) -> bool| bytes.chunks_exact(2).fold(true, |all, b| all & fits([b[0], b[1]], limit));
-        match self.disk {
-            DiskType::F32 => bytes.chunks_exact(4).fold(true, |all, b| all & (f32::from_le_bytes([b[0], b[1], b[2], b[3]]).abs() < limit)),
-            // Every finite f16 is.
-            DiskType::F16 => pairs(bytes, |[_, high], _| high & 0x7c != 0x7c),
-            DiskType::Bf16 => pairs(bytes, |b, limit| bf16::from_le_bytes(b).to_f32().abs() < limit),
-            DiskType::Q8 { scales, row } => {
-                let count = bytes.len() / row * row.div_ceil(Q8_BLOCK);
-                pairs(&file[scales..][..2 * count], |b, limit| f16::from_le_bytes(b).to_f32().abs() * 128.0 < limit)
-            }
-        }
-    }
-
-    /// Appends `count` values from number `first` on, in f32. For quantised values both are whole rows.
-    fn extend(&self, out: &mut Vec<f32>, first: usize, count: usize) {
-        let file = (*self.bytes).as_ref();
-        let size = self.disk.bytes();
-        let bytes = &file[self.range.clone()][first * size..][..count * size];
-        match self.disk {
-            DiskType::F32 => out.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-            DiskType::F16 => out.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
-            DiskType::Bf16 => out.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
-            DiskType::Q8 { scales, row } => {
-                let scales = file[scales + first / row * row.div_ceil(Q8_BLOCK) * 2..].chunks_exact(2);
-                let blocks = bytes.chunks_exact(row).flat_map(|row| row.chunks(Q8_BLOCK));
-                for (block, scale) in blocks.zip(scales) {
-                    let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-                    out.extend(block.iter().map(|&b| f32::from(b.cast_signed()) * scale));
-                }
-            }
+            Self::Q8 => 1,
         }
     }
 }
@@ -127,24 +63,15 @@ struct Inner {
     name: String,
     shape: Shape,
     format: WeightFormat,
-    parts: Vec<Part>,
+    parts: Vec<Stored>,
     /// What [`Weight::check`] found.
     checked: OnceLock<Result<()>>,
 }
 
 impl Weight {
-    /// A weight over little-endian values at `range` of `bytes`; `None` if the range does not hold `shape`, or the bytes
-    /// its scales.
-    pub fn from_bytes(
-        name: impl Into<String>,
-        shape: Shape,
-        disk: DiskType,
-        bytes: SharedBytes,
-        range: Range<usize>,
-        format: WeightFormat,
-    ) -> Option<Self> {
-        let part = Part { bytes, range, disk };
-        part.holds(shape.elements()).then(|| Self::build(name.into(), shape, format, vec![part]))
+    /// A weight over values in a file; `None` if they are not those of `shape`.
+    pub fn stored(name: impl Into<String>, shape: Shape, values: Stored, format: WeightFormat) -> Option<Self> {
+        values.holds(shape.elements()).then(|| Self::build(name.into(), shape, format, vec![values]))
     }
 
     /// A weight computed by the host.
@@ -153,9 +80,7 @@ impl Weight {
     /// If the number of values is not that of `shape`: a bug of the caller.
     pub fn from_f32(name: impl Into<String>, shape: Shape, values: &[f32], format: WeightFormat) -> Self {
         assert_eq!(values.len(), shape.elements(), "values of a weight of shape {shape}");
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let range = 0..bytes.len();
-        Self::build(name.into(), shape, format, vec![Part { bytes: Arc::new(bytes), range, disk: DiskType::F32 }])
+        Self::build(name.into(), shape, format, vec![Place::from_f32(values).into()])
     }
 
     /// Weights of equal inner shape, one after another along the first axis: several projections of one input as one.
@@ -173,7 +98,7 @@ impl Weight {
         Some(Self::build(name, Shape::new(&dims), first.format(), parts))
     }
 
-    fn build(name: String, shape: Shape, format: WeightFormat, parts: Vec<Part>) -> Self {
+    fn build(name: String, shape: Shape, format: WeightFormat, parts: Vec<Stored>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(Arc::new(Inner { id: NEXT.fetch_add(1, Ordering::Relaxed), name, shape, format, parts, checked: OnceLock::new() }))
     }
@@ -202,21 +127,22 @@ impl Weight {
         self.0.format
     }
 
-    /// The values as the kernel sees them: rounded to f16 if that is the storage format of a matrix.
+    /// The values as the kernel sees them: rounded to f16 if that is the storage format of a matrix. Where the file can no
+    /// longer be read they are NaN, which a run reports; [`check`](Self::check) says why.
     pub fn values(&self) -> Vec<f32> {
-        let mut out = self.file_values();
+        let mut out = self.file_values().unwrap_or_else(|_| vec![f32::NAN; self.shape().elements()]);
         if self.is_f16() {
             out.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
         }
         out
     }
 
-    fn file_values(&self) -> Vec<f32> {
+    fn file_values(&self) -> io::Result<Vec<f32>> {
         let mut out = Vec::with_capacity(self.shape().elements());
         for part in &self.0.parts {
-            part.extend(&mut out, 0, part.range.len() / part.disk.bytes());
+            part.extend(&mut out, 0, part.len())?;
         }
-        out
+        Ok(out)
     }
 
     /// Values of a row: the extents behind the first.
@@ -240,56 +166,62 @@ impl Weight {
         element * (dims.dims()[0].next_multiple_of(PANEL) * self.panel_depth()) as u64
     }
 
-    /// The element type of all its rows, if they have one in common.
-    pub(crate) fn disk(&self) -> Option<DiskType> {
-        let kind = |part: &Part| match part.disk {
+    /// How all its rows lie in files, if that is one way which the device reads by itself; others are made f32 on their way.
+    pub(crate) fn raw(&self) -> Option<RawRows> {
+        let kind = |part: &Stored| match (part.place.encoding, &part.scales) {
+            _ if !part.deltas.is_empty() => None,
+            (Encoding::F32, None) => Some(RawRows::F32),
+            (Encoding::F16, None) => Some(RawRows::F16),
+            (Encoding::Bf16, None) => Some(RawRows::Bf16),
             // Blocks end with a row of the file, which may be another one than that of the shape.
-            DiskType::Q8 { row, .. } => (row == self.row_len()).then_some(DiskType::Q8 { scales: 0, row }),
-            other => Some(other),
+            (Encoding::I8, Some(Scales { place, block: [1, Q8_BLOCK] })) if place.encoding == Encoding::F16 => {
+                (part.row == self.row_len()).then_some(RawRows::Q8)
+            }
+            _ => None,
         };
         let first = kind(self.0.parts.first()?)?;
         self.0.parts.iter().all(|part| kind(part) == Some(first)).then_some(first)
     }
 
-    /// Calls `take` with the bytes of `rows` and of their scales as they are in the file, part by part. Only for weights with
-    /// a [`disk`](Self::disk) type.
-    pub(crate) fn raw_rows(&self, rows: Range<usize>, mut take: impl FnMut(&[u8], &[u8])) {
+    /// Calls `take` with the bytes of `rows` and of their scales as they are in the file, part by part. Only for weights that
+    /// have [`raw`](Self::raw) rows.
+    pub(crate) fn raw_rows(&self, rows: Range<usize>, mut take: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let row = self.row_len();
         for (part, own) in self.parts_of(rows) {
-            let file = (*part.bytes).as_ref();
-            let row_bytes = self.row_len() * part.disk.bytes();
-            let scales = match part.disk {
-                DiskType::Q8 { scales, row } => {
-                    let bytes = row.div_ceil(Q8_BLOCK) * 2;
-                    &file[scales + own.start * bytes..scales + own.end * bytes]
-                }
-                _ => &[],
-            };
-            take(&file[part.range.clone()][own.start * row_bytes..own.end * row_bytes], scales);
+            let values = part.place.read(own.start * row, own.len() * row).map_err(|error| self.unreadable(&error))?;
+            let scales = part.scales.as_ref().map(|scales| {
+                let blocks = row.div_ceil(Q8_BLOCK);
+                scales.place.read(own.start * blocks, own.len() * blocks)
+            });
+            let scales = scales.transpose().map_err(|error| self.unreadable(&error))?;
+            take(&values, scales.as_deref().unwrap_or_default());
         }
+        Ok(())
     }
 
     /// The values of `rows` as they are in the file.
-    pub(crate) fn row_values(&self, rows: Range<usize>) -> Vec<f32> {
+    pub(crate) fn row_values(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(rows.len() * self.row_len());
         for (part, own) in self.parts_of(rows) {
             let [first, end] = [own.start, own.end].map(|row| row * self.row_len());
-            let unit = if let DiskType::Q8 { row, .. } = part.disk { row } else { 1 };
-            // Quantised values are read in whole rows of the file.
+            // Values are read in whole blocks, those with scales and deltas in whole rows of the file.
+            let plain = part.scales.is_none() && part.deltas.is_empty();
+            let unit = if plain { part.place.encoding.block()[0] } else { part.row };
             let (from, to) = (first / unit * unit, end.next_multiple_of(unit));
             let before = out.len();
-            part.extend(&mut out, from, to - from);
+            part.extend(&mut out, from, to - from).map_err(|error| self.unreadable(&error))?;
             out.drain(before..before + first - from);
             out.truncate(before + end - first);
         }
-        out
+        Ok(out)
     }
 
     /// The parts that hold some of `rows`, and which of their own.
-    fn parts_of(&self, rows: Range<usize>) -> impl Iterator<Item = (&Part, Range<usize>)> {
+    fn parts_of(&self, rows: Range<usize>) -> impl Iterator<Item = (&Stored, Range<usize>)> {
         let row_len = self.row_len().max(1);
         let mut first = 0;
         self.0.parts.iter().filter_map(move |part| {
-            let count = part.range.len() / part.disk.bytes() / row_len;
+            let count = part.len() / row_len;
             let own = rows.start.max(first) - first..rows.end.min(first + count).saturating_sub(first);
             first += count;
             (own.start < own.end).then_some((part, own))
@@ -301,16 +233,19 @@ impl Weight {
         self.format() == WeightFormat::F16 && self.shape().rank() > 1
     }
 
-    /// Fails with [`Error::Weight`] at the first value that is no finite number as the device stores it. Looks once.
+    /// Fails with [`Error::Weight`] at the first value that is no finite number as the device stores it, with
+    /// [`Error::Unreadable`] if the file cannot be read. Looks once.
     pub fn check(&self) -> Result<()> {
         let look = || {
             // From here on f16 rounds to infinity.
             let limit = if self.is_f16() { 65_520.0 } else { f32::INFINITY };
-            if self.0.parts.iter().all(|part| part.below(limit)) {
+            let mut parts = self.0.parts.iter();
+            if parts.all(|part| part.below(limit).unwrap_or(false)) {
                 return Ok(());
             }
             let stored = |v: f32| if self.is_f16() { f16::from_f32(v).to_f32() } else { v };
-            match self.file_values().iter().copied().enumerate().find(|(_, v)| !stored(*v).is_finite()) {
+            let values = self.file_values().map_err(|error| self.unreadable(&error))?;
+            match values.iter().copied().enumerate().find(|(_, v)| !stored(*v).is_finite()) {
                 Some((index, value)) => Err(Error::Weight { name: self.name().into(), index, value }),
                 None => Ok(()),
             }
@@ -318,16 +253,26 @@ impl Weight {
         self.0.checked.get_or_init(look).clone()
     }
 
+    fn unreadable(&self, error: &io::Error) -> Error {
+        Error::Unreadable { name: self.name().into(), detail: error.to_string() }
+    }
+
     /// Row `index` of a table as it is in the file, without reading the others; `None` beyond the last.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
     ///
     /// # Panics
     /// If the weight is a [`stack`](Self::stack): tables are not stacked.
-    pub fn row(&self, index: usize) -> Option<Vec<f32>> {
+    pub fn row(&self, index: usize) -> Result<Option<Vec<f32>>> {
         let [part] = self.0.parts.as_slice() else { panic!("row of the stacked weight {self:?}") };
         let (rows, width) = (self.shape().dims()[0], self.shape().elements() / self.shape().dims()[0].max(1));
+        if index >= rows {
+            return Ok(None);
+        }
         let mut out = Vec::with_capacity(width);
-        (index < rows).then(|| part.extend(&mut out, index * width, width))?;
-        Some(out)
+        part.extend(&mut out, index * width, width).map_err(|error| self.unreadable(&error))?;
+        Ok(Some(out))
     }
 
     /// Bytes of a vector as stored: f32, zero-padded to a multiple of four values.
@@ -378,6 +323,7 @@ impl std::fmt::Debug for Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::{ByteSource, SharedBytes};
 
     #[test]
     fn panels_hold_taps_outside_channels() {
@@ -397,9 +343,11 @@ mod tests {
         let values: Vec<u8> = (1..=33i8).chain((1..=33).map(|v: i8| -v)).map(i8::cast_unsigned).collect();
         let scales = [0.5, 2.0, 1.0, 4.0].map(|s| f16::from_f32(s).to_le_bytes());
         let file: SharedBytes = Arc::new([values, scales.concat()].concat());
-        let load = |range, scales, row| {
-            let disk = DiskType::Q8 { scales, row };
-            Weight::from_bytes("q", Shape::new(&[2, 33]), disk, Arc::clone(&file), range, WeightFormat::F32)
+        let load = |range, start, row| {
+            let place = |range, encoding| Place { file: Arc::clone(&file), range, encoding };
+            let scales = Some(Scales { place: place(start..start + 8, Encoding::F16), block: [1, 32] });
+            let stored = Stored { row, scales, ..place(range, Encoding::I8).into() };
+            Weight::stored("q", Shape::new(&[2, 33]), stored, WeightFormat::F32)
         };
         assert!(load(0..65, 66, 33).is_none(), "too few values");
         assert!(load(0..66, 67, 33).is_none(), "the last scale is cut off");
@@ -407,7 +355,42 @@ mod tests {
         let weight = load(0..66, 66, 33).expect("fits");
         let all = weight.values();
         assert_eq!((all[0], all[31], all[32], all[33], all[65]), (0.5, 16.0, 66.0, -1.0, -132.0), "value times scale of its block");
-        assert_eq!((weight.row(1).as_deref(), weight.row(2)), (Some(&all[33..]), None), "one row alone");
+        let row = |index| weight.row(index).expect("readable");
+        assert_eq!((row(1).as_deref(), row(2)), (Some(&all[33..]), None), "one row alone");
+    }
+
+    #[test]
+    fn factors_apply_to_their_rows_and_columns() {
+        let values = Place { encoding: Encoding::I8, file: Arc::new(vec![1u8; 12]), range: 0..12 };
+        let scaled = |block: [usize; 2], factors: &[f32]| {
+            let scales = Some(Scales { place: Place::from_f32(factors), block });
+            let stored = Stored { row: 4, scales, ..values.clone().into() };
+            Weight::stored("w", Shape::new(&[3, 4]), stored, WeightFormat::F32).map(|weight| weight.values())
+        };
+        assert_eq!(scaled([3, 4], &[2.0]), Some(vec![2.0; 12]), "one for all");
+        assert_eq!(scaled([1, 4], &[1.0, 2.0, 3.0]), Some([[1.0; 4], [2.0; 4], [3.0; 4]].concat()), "one for each row");
+        let blocks = [1.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 4.0];
+        assert_eq!(scaled([2, 3], &[1.0, 2.0, 3.0, 4.0]), Some(blocks.to_vec()), "blocks, the last ones shorter");
+        assert_eq!(scaled([2, 3], &[1.0, 2.0, 3.0]), None, "one is missing");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        struct Broken;
+        impl ByteSource for Broken {
+            fn size(&self) -> u64 {
+                16
+            }
+
+            fn read(&self, _: Range<u64>) -> io::Result<std::borrow::Cow<'_, [u8]>> {
+                Err(io::Error::other("unplugged"))
+            }
+        }
+        let place = Place { file: Arc::new(Broken), range: 0..16, encoding: Encoding::F32 };
+        let weight = Weight::stored("blocks.0.w", Shape::new(&[2, 2]), place.into(), WeightFormat::F32).expect("it should fit");
+        let error = weight.check().expect_err("unreadable");
+        assert_eq!((error.code(), error.to_string().contains("`blocks.0.w`")), ("unreadable-weight", true), "{error}");
+        assert!(weight.row(0).is_err() && weight.values().iter().all(|v| v.is_nan()), "no value is made up");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum Error {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// A weight file breaks the safetensors rules or disagrees with its index.
+    /// A weight file breaks the rules of its format or disagrees with its index.
     #[error("corrupt weight file {file}: {problem}")]
     CorruptWeights {
         /// Path or name of the file.
@@ -198,7 +198,7 @@ impl Error {
             }
             Self::CorruptWeights { .. } => Some("download the file again and compare its checksum"),
             Self::Pickle { .. } => {
-                Some("look for a safetensors version of the model, or convert it where you trust it: `save_pretrained` writes safetensors")
+                Some("look for a safetensors version, or convert it: `python tools/convert_checkpoint.py FILE` reads nothing but weights")
             }
             Self::InvalidConfig { .. } | Self::UnknownClass { .. } => {
                 Some("check that the folder is a diffusers or transformers model of a supported family")

@@ -155,7 +155,7 @@ pub async fn eval(component: &Component, operation: &str, inputs: &Checkpoint, d
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Debug)]
 pub struct EvalRequest {
-    /// A model folder with `model_index.json`, or a component folder with `config.json`.
+    /// A model folder with `model_index.json`, a component folder with `config.json`, or a weight file that is recognised.
     pub model: PathBuf,
     /// Folder of the component inside a model folder.
     pub component: Option<String>,
@@ -178,8 +178,12 @@ impl EvalRequest {
     pub async fn run(&self, device: &Device) -> Result<Vec<Output>> {
         // Arguments first: a slip in them need not wait for the weights.
         let inputs = Checkpoint::open(&self.inputs)?;
-        let folder = component_folder(&self.model, self.component.as_deref())?;
-        let outputs = eval(&Component::open(&folder, self.format)?, &self.operation, &inputs, device).await?;
+        let component = if self.model.is_file() {
+            Component::open_file(&self.model, self.component.as_deref(), self.format)?
+        } else {
+            Component::open(&component_folder(&self.model, self.component.as_deref())?, self.format)?
+        };
+        let outputs = eval(&component, &self.operation, &inputs, device).await?;
         let tensors: Vec<_> = outputs.iter().map(|o| NewTensor { name: o.name, shape: &o.shape, values: Values::F32(&o.values) }).collect();
         write_file(&self.outputs, &tensors)?;
         Ok(outputs)

@@ -24,5 +24,5 @@ pub use error::{Error, Result};
 pub use events::Event;
 pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Kernel, Preset, WeightFormat, adapters};
 pub use metadata::Metadata;
-pub use pipeline::{Estimate, Generated, VideoPipeline};
+pub use pipeline::{Estimate, Generated, ModelParts, VideoPipeline};
 pub use request::{GenerateRequest, Options};

@@ -5,6 +5,7 @@ mod encode;
 mod job;
 mod load;
 mod outlook;
+pub mod parts;
 mod prompts;
 mod refine;
 mod text;
@@ -18,6 +19,7 @@ use self::decode::decode_rgba;
 use self::encode::encode_rgba;
 use self::job::Job;
 pub use self::outlook::Estimate;
+pub use self::parts::ModelParts;
 use self::refine::Refiners;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
@@ -32,6 +34,7 @@ use crate::sampling::solvers::SchedulerFile;
 use crate::shape::{Compression, LatentShape};
 use crate::text::{Tokenizer, expansion_task};
 use crate::understanding::Understanding;
+use crate::weights::LoraReport;
 
 /// A finished clip.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +70,7 @@ pub struct VideoPipeline {
     refiners: Refiners,
     compression: Compression,
     understanding: Option<Understanding>,
+    loras: Vec<LoraReport>,
 }
 
 impl VideoPipeline {
@@ -100,6 +104,11 @@ impl VideoPipeline {
     /// The defaults and limits of the model.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What came of each adaptation it was loaded with, for each denoiser.
+    pub fn loras(&self) -> &[LoraReport] {
+        &self.loras
     }
 
     /// Whether the model lists the words it knows.

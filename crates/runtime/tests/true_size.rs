@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use kinora_kernels::WeightFormat;
 use kinora_runtime::models::component::Component;
+use kinora_runtime::models::layout::recognise;
+use kinora_runtime::weights::Checkpoint;
 use kinora_runtime::{Error, Result};
 use support::golden;
 
@@ -61,6 +63,22 @@ impl Hollow {
     fn open(&self) -> Result<Component> {
         Component::open(&self.0, WeightFormat::F16)
     }
+
+    /// The weights alone, without a configuration, must imply what is published.
+    fn check_recognised(&self, name: &str, config: &str) {
+        let published: serde_json::Value = serde_json::from_str(config).expect("JSON");
+        let file = Checkpoint::open(self.0.join("model.safetensors")).expect("a header");
+        let (found, strangers) = recognise(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let [found] = found.as_slice() else { panic!("{name}: {} components recognised", found.len()) };
+        assert!(strangers.is_empty(), "{name}: {strangers:?}");
+        for (key, value) in found.config.as_object().expect("an object") {
+            // Statistics are no tensors; those of the fixtures are made up.
+            let said = &published[key];
+            assert!(said.is_null() || key.starts_with("latents") || said == value, "{name}: {key} is {value}, published as {said}");
+        }
+        let loaded = Component::open_file(&self.0.join("model.safetensors"), None, WeightFormat::F16);
+        assert!(loaded.is_ok(), "{name}: {}", loaded.err().expect("an error"));
+    }
 }
 
 impl Drop for Hollow {
@@ -83,9 +101,24 @@ fn loaders_demand_the_tensors_of_the_reference_at_true_size() {
         let tensors = tensors(&read(&folder, "tensors.txt"));
         let parameters: u64 = tensors.iter().map(|(_, shape)| shape.iter().product::<u64>()).sum();
         println!("{name}: {} tensors, {:.1} M values", tensors.len(), parameters as f64 / 1e6);
-        let opened = Hollow::new(&name, &read(&folder, "config.json"), &tensors).open();
+        let (config, hollow) = (read(&folder, "config.json"), Hollow::new(&name, &read(&folder, "config.json"), &tensors));
+        let opened = hollow.open();
         assert!(opened.is_ok(), "{name}: {}", opened.err().expect("an error"));
+        hollow.check_recognised(&name, &config);
     }
+}
+
+#[test]
+fn a_single_file_of_two_components_is_taken_apart() {
+    let list = read(&golden().join("containers"), "ltx_single_file.txt");
+    let hollow = Hollow::new("single-file", "{}", &tensors(&list));
+    let file = hollow.0.join("model.safetensors");
+    for component in ["transformer", "vae"] {
+        let opened = Component::open_file(&file, Some(component), WeightFormat::F16);
+        assert!(opened.is_ok(), "{component}: {}", opened.err().expect("an error"));
+    }
+    let open = Component::open_file(&file, None, WeightFormat::F16).err().expect("which of the two is left open");
+    assert!(matches!(open, Error::InvalidRequest { .. }), "{open}");
 }
 
 #[test]

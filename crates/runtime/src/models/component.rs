@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::FAMILIES;
 use super::config::parse_config;
 use super::family::{Autoencoder, ComponentClass, Denoiser, Evaluate, SecondStage, Source, TextEncoder};
+use super::layout;
 use crate::error::{Error, Result};
 use crate::manifest::Index;
 use crate::nn::Weights;
@@ -33,13 +34,14 @@ pub enum Component {
 
 impl Component {
     /// The component that `config`, the text of a `config.json` called `file`, describes, of the model of `index`. Every
-    /// tensor of `checkpoint` must belong to it.
+    /// tensor of `checkpoint`, in whichever layout, must belong to it.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`], [`Error::UnknownClass`], and those of a checkpoint that does not fit.
     pub fn load(config: &str, file: &str, checkpoint: &Checkpoint, format: WeightFormat, index: &Index) -> Result<Self> {
         let class = class_of(config, file)?;
-        let source = Source { config, file, weights: Weights::new(checkpoint, format), index };
+        let adapted = layout::adapt(checkpoint);
+        let source = Source { config, file, weights: Weights::new(adapted.as_ref().unwrap_or(checkpoint), format), index };
         let component = (class.load)(&source)?;
         source.weights.finish()?;
         Ok(component)
@@ -62,6 +64,25 @@ impl Component {
         // Before the weights are looked for: another class may keep them elsewhere.
         class_of(&config, &file)?;
         Self::load(&config, &file, &Checkpoint::open(folder)?, format, &Index::default())
+    }
+
+    /// The component in a single weight file that belongs into `folder` (`transformer`, `vae`, `text_encoder`), or the only one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and those of files that are no component or leave open which.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open_file(path: &Path, folder: Option<&str>, format: WeightFormat) -> Result<Self> {
+        let file = Checkpoint::open(path)?;
+        let mut found = crate::pipeline::parts::components(&file)?;
+        found.retain(|(own, _)| folder.is_none_or(|folder| folder == *own));
+        match found.as_slice() {
+            [(_, found)] => Self::load(&found.config.to_string(), file.label(), &found.checkpoint, format, &Index::default()),
+            several => {
+                let expected = "the folder of one component in it: transformer, vae or text_encoder".into();
+                let found = format!("{} of {} that fit", folder.unwrap_or("none"), several.len());
+                Err(Error::InvalidRequest { parameter: "component".into(), found, expected })
+            }
+        }
     }
 
     /// What [`eval`](crate::eval::eval) can run of it.

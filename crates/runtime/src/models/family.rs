@@ -37,6 +37,7 @@ use kinora_kernels::{Plan, Tensor};
 
 use super::component::Component;
 use super::latents::LatentStats;
+use super::layout::Layout;
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs};
 use crate::manifest::Index;
@@ -47,6 +48,8 @@ use crate::sampling::schedule::Levels;
 pub struct Family {
     /// Name of the family and of its folder.
     pub name: &'static str,
+    /// How files of others name its tensors.
+    pub layouts: &'static [Layout],
     /// The pipelines it can run; none for a family that only lends components (text encoders) to others.
     pub pipelines: &'static [PipelineClass],
     /// The classes it implements.

@@ -7,6 +7,7 @@ pub mod component;
 mod config;
 pub mod family;
 mod latents;
+pub mod layout;
 pub mod ltx;
 pub mod t5;
 pub mod wan;

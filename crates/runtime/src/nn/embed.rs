@@ -78,11 +78,11 @@ impl Embedding {
     /// The rows of `ids`, `[ids, D]`.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for an id beyond the table.
+    /// [`Error::InvalidRequest`] for an id beyond the table, [`Error::Kernels`] if it cannot be read.
     pub fn rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let mut out = Vec::new();
         for &id in ids {
-            out.extend(self.0.row(id as usize).ok_or_else(|| Error::InvalidRequest {
+            out.extend(self.0.row(id as usize)?.ok_or_else(|| Error::InvalidRequest {
                 parameter: format!("token id for `{}`", self.0.name()),
                 found: id.to_string(),
                 expected: format!("an id below {}", self.0.shape().dims()[0]),

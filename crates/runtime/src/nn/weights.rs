@@ -7,12 +7,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use kinora_kernels::{DiskType, Q8_BLOCK, Shape, SharedBytes, Weight, WeightFormat};
+use kinora_kernels::{Shape, Weight, WeightFormat};
 
 use crate::error::{Error, Result};
-use crate::weights::{Checkpoint, DType, TensorView};
+use crate::weights::Checkpoint;
 
 /// A scope of tensor names within a checkpoint. Cloning is cheap.
 #[derive(Clone)]
@@ -53,14 +52,6 @@ impl<'a> Weights<'a> {
         self.checkpoint.contains(&self.full_name(name))
     }
 
-    fn view(&self, name: &str, dims: &[usize]) -> Result<TensorView<'a>> {
-        let name = self.full_name(name);
-        let view = self.checkpoint.get(&name)?;
-        view.expect_shape(dims)?;
-        self.taken.borrow_mut().insert(name);
-        Ok(view)
-    }
-
     /// The tensor `name`, which must have extents `dims`: `[N, K]` of a linear layer, `[N, C, kt, kh, kw]` of a
     /// convolution, `[C]`.
     ///
@@ -80,54 +71,33 @@ impl<'a> Weights<'a> {
     }
 
     fn stored(&self, name: &str, file_dims: &[usize], dims: &[usize], format: WeightFormat) -> Result<Weight> {
-        let view = self.view(name, file_dims)?;
-        let (bytes, range) = self.checkpoint.shared_bytes(view.name)?;
-        let disk = self.disk_type(&view, &bytes)?;
-        Weight::from_bytes(view.name, Shape::new(dims), disk, bytes, range, format).ok_or_else(|| Error::CorruptWeights {
-            file: self.label().into(),
-            problem: format!("`{}` does not lie within its file", view.name),
-        })
-    }
-
-    /// How a float tensor lies in its file. A tensor of I8 is quantised; `{name}.scale` [rows, blocks] in F16 belongs to it.
-    fn disk_type(&self, view: &TensorView<'_>, file: &SharedBytes) -> Result<DiskType> {
-        match view.dtype {
-            DType::F32 => Ok(DiskType::F32),
-            DType::F16 => Ok(DiskType::F16),
-            DType::BF16 => Ok(DiskType::Bf16),
-            DType::I8 if view.shape.len() > 1 && !view.is_empty() => {
-                let (name, row) = (format!("{}.scale", view.name), view.shape[1..].iter().product::<usize>());
-                let scale = self.checkpoint.get(&name)?;
-                scale.expect_shape(&[view.shape[0], row.div_ceil(Q8_BLOCK)])?;
-                let (bytes, range) = self.checkpoint.shared_bytes(&name)?;
-                if scale.dtype != DType::F16 || !Arc::ptr_eq(&bytes, file) {
-                    return Err(Error::CorruptWeights {
-                        file: self.label().into(),
-                        problem: format!("`{name}` must be F16 and in the same file as `{}`", view.name),
-                    });
-                }
-                self.taken.borrow_mut().insert(name);
-                Ok(DiskType::Q8 { scales: range.start, row })
-            }
-            other => {
-                let expected = "F32, F16, BF16, or a matrix of I8 with scales".into();
-                Err(Error::WrongDType { name: view.name.into(), expected, found: other.to_string() })
-            }
+        let name = self.full_name(name);
+        let entry = self.checkpoint.entry(&name)?;
+        // Some formats drop extents of one.
+        if !long(&entry.shape).eq(long(file_dims)) {
+            entry.expect_shape(&name, file_dims)?;
         }
+        let (values, companions) = self.checkpoint.stored(&name)?;
+        let weight = Weight::stored(&name, Shape::new(dims), values, format).ok_or_else(|| Error::CorruptWeights {
+            file: self.label().into(),
+            problem: format!("`{name}` does not lie within its file"),
+        })?;
+        let mut taken = self.taken.borrow_mut();
+        taken.extend(companions);
+        taken.insert(name);
+        Ok(weight)
     }
 
     /// The values of tensor `name`, for what is computed on the host.
     ///
     /// # Errors
-    /// As [`tensor`](Self::tensor).
+    /// As [`tensor`](Self::tensor), and those of values that cannot be read.
     pub fn values(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>> {
-        let view = self.view(name, dims)?;
-        let (file, _) = self.checkpoint.shared_bytes(view.name)?;
-        match self.disk_type(&view, &file)? {
-            DiskType::Q8 { .. } => Ok(self.stored(name, dims, dims, WeightFormat::F32)?.values()),
-            // Scalars among them, which are no weights of a kernel.
-            DiskType::F32 | DiskType::F16 | DiskType::Bf16 => Ok(view.to_f32()),
-        }
+        // Scalars too, which are no weights of a kernel.
+        let flat = if dims.is_empty() { &[1] } else { dims };
+        let weight = self.stored(name, dims, flat, WeightFormat::F32)?;
+        weight.check()?;
+        Ok(weight.values())
     }
 
     /// The extents of tensor `name`.
@@ -135,7 +105,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::MissingTensor`].
     pub fn shape(&self, name: &str) -> Result<&'a [usize]> {
-        Ok(self.checkpoint.get(&self.full_name(name))?.shape)
+        Ok(&self.checkpoint.entry(&self.full_name(name))?.shape)
     }
 
     /// Declares that the tensors of this scope whose names start with `prefix` are not needed.
@@ -158,4 +128,9 @@ impl<'a> Weights<'a> {
             Some(first) => Err(Error::UnexpectedTensors { first: (*first).into(), count: left.len(), file: self.label().into() }),
         }
     }
+}
+
+/// The extents but those of one.
+fn long(dims: &[usize]) -> impl Iterator<Item = &usize> {
+    dims.iter().filter(|extent| **extent != 1)
 }

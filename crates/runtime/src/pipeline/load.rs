@@ -7,19 +7,21 @@ use std::path::Path;
 use kinora_kernels::{Device, WeightFormat};
 
 use super::VideoPipeline;
+use super::parts::{ModelParts, Overlay};
 use super::refine::Refiners;
 use crate::error::{Error, Result};
 use crate::executables::Executables;
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
 use crate::models::family::{Autoencoder, Denoiser, SecondStage, TextEncoder};
+use crate::models::layout;
 use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
 use crate::sampling::solvers::{self, SchedulerFile};
 use crate::shape::Compression;
 use crate::text::{Tokenizer, Vocabulary};
 use crate::understanding::Understanding;
-use crate::weights::{Checkpoint, ModelFiles};
+use crate::weights::{Checkpoint, LoraReport, ModelFiles};
 
 /// The files of a model, wherever they are.
 struct Files<'a> {
@@ -29,13 +31,36 @@ struct Files<'a> {
     read: &'a dyn Fn(&str) -> Result<Vec<u8>>,
     /// The weights of a component.
     checkpoint: &'a dyn Fn(&str) -> Result<Checkpoint>,
+    /// What replaces them.
+    overlay: Overlay,
+    /// What came of adaptations.
+    reports: RefCell<Vec<LoraReport>>,
 }
 
 impl Files<'_> {
+    /// A file's bytes.
+    fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        self.overlay.text(name).map_or_else(|| (self.read)(name), Ok)
+    }
+
+    /// The weights in `folder`, with what adaptations add to those of a denoiser.
+    fn weights(&self, folder: &str) -> Result<Checkpoint> {
+        let weights = self.overlay.checkpoint(folder).map_or_else(|| (self.checkpoint)(folder), Ok)?;
+        if self.overlay.loras.is_empty() || !folder.starts_with("transformer") {
+            return Ok(weights);
+        }
+        let mut adapted = layout::adapt(&weights).unwrap_or(weights);
+        for lora in &self.overlay.loras {
+            let report = lora.apply(&mut adapted, folder == "transformer_2", &layout::inverse)?;
+            self.reports.borrow_mut().push(report);
+        }
+        Ok(adapted)
+    }
+
     /// A text file.
     fn text(&self, name: &str) -> Result<String> {
         let invalid = |e: std::string::FromUtf8Error| Error::InvalidConfig { file: (self.path)(name), problem: e.to_string() };
-        String::from_utf8((self.read)(name)?).map_err(invalid)
+        String::from_utf8(self.bytes(name)?).map_err(invalid)
     }
 
     /// The component in `folder`, which must be of one of `classes`.
@@ -45,13 +70,13 @@ impl Files<'_> {
         if !classes.contains(&class) {
             return Err(Error::UnknownClass { class: class.into(), file, known: classes.join(", ") });
         }
-        Component::load(&config, &file, &(self.checkpoint)(folder)?, format, index)
+        Component::load(&config, &file, &self.weights(folder)?, format, index)
     }
 
     /// The component in `folder`, of whatever class.
     fn any_component(&self, folder: &str, format: WeightFormat, index: &Index) -> Result<Component> {
         let (config, file) = self.config(folder)?;
-        Component::load(&config, &file, &(self.checkpoint)(folder)?, format, index)
+        Component::load(&config, &file, &self.weights(folder)?, format, index)
     }
 
     /// Text of a component's `config.json`, and what errors call it.
@@ -68,34 +93,51 @@ impl VideoPipeline {
     /// Those of missing, corrupt or unsupported files; each names the file.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(device: Device, folder: &Path, format: WeightFormat) -> Result<Self> {
-        if !folder.is_dir() {
+        Self::load_with(device, Some(folder), ModelParts::default(), format)
+    }
+
+    /// Loads a model folder with parts of it replaced, or without a folder a model that `parts` make up.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and those of parts that are no components or adaptations of the model.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load_with(device: Device, folder: Option<&Path>, parts: ModelParts, format: WeightFormat) -> Result<Self> {
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
         }
+        let overlay = Overlay::new(parts, folder.is_none())?;
+        let folder = folder.unwrap_or(Path::new(""));
         let read = |name: &str| {
             let path = folder.join(name);
             std::fs::read(&path).map_err(|e| Error::io("read", path, e))
         };
         let path = |name: &str| folder.join(name).display().to_string();
-        Self::assemble(device, &Files { path: &path, read: &read, checkpoint: &|name| Checkpoint::open(folder.join(name)) }, format)
+        let checkpoint = |name: &str| Checkpoint::open(folder.join(name));
+        let files = Files { path: &path, read: &read, checkpoint: &checkpoint, overlay, reports: RefCell::default() };
+        Self::assemble(device, &files, format)
     }
 
-    /// Loads a model whose files are in memory: what a program without a file system has.
+    /// Loads a model whose files are in memory: what a program without a file system has. Without a `model_index.json` they are
+    /// weight files, which together make up a model.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn from_files(device: Device, files: ModelFiles, format: WeightFormat) -> Result<Self> {
+    pub fn from_files(device: Device, mut files: ModelFiles, format: WeightFormat) -> Result<Self> {
+        let parts = if files.contains("model_index.json") { None } else { Some(files.take_parts()?) };
+        let overlay = parts.map_or_else(|| Ok(Overlay::default()), |parts| Overlay::new(parts, true))?;
         let files = RefCell::new(files);
         let path = |name: &str| files.borrow().path(name);
         let read = |name: &str| files.borrow_mut().take(name);
         let checkpoint = |name: &str| files.borrow_mut().take_checkpoint(name);
-        Self::assemble(device, &Files { path: &path, read: &read, checkpoint: &checkpoint }, format)
+        let files = Files { path: &path, read: &read, checkpoint: &checkpoint, overlay, reports: RefCell::default() };
+        Self::assemble(device, &files, format)
     }
 
     fn assemble(device: Device, files: &Files<'_>, format: WeightFormat) -> Result<Self> {
         let index = Index::parse(&files.text("model_index.json")?, &(files.path)("model_index.json"))?;
         let (class, manifest) = (index.pipeline()?, Manifest::of(&index)?);
         let scheduler = "scheduler/scheduler_config.json";
-        let scheduler = SchedulerFile::from_json(&(files.read)(scheduler)?, &(files.path)(scheduler))?;
+        let scheduler = SchedulerFile::from_json(&files.bytes(scheduler)?, &(files.path)(scheduler))?;
         // Whether it can be used is better known before the weights are read.
         solvers::of_file(&scheduler)?;
         let mut experts = Vec::new();
@@ -116,7 +158,7 @@ impl VideoPipeline {
         }
         let refiners = Refiners::load(&manifest.cascade, &|folder| files.any_component(folder, format, &index), format, &index)?;
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
-        let tokenizer = Tokenizer::from_json(&(files.read)("tokenizer/tokenizer.json")?)?;
+        let tokenizer = Tokenizer::from_json(&files.bytes("tokenizer/tokenizer.json")?)?;
         let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
             // Clips are made without it too, and lists of a model's files may leave it out.
             None | Some((_, Err(Error::NotFound { .. }))) => None,
@@ -136,6 +178,7 @@ impl VideoPipeline {
             refiners,
             compression,
             understanding,
+            loras: files.reports.take(),
         })
     }
 }
@@ -159,7 +202,7 @@ fn check_fit(file: &str, denoiser: &dyn Denoiser, vae: &dyn Autoencoder, text: &
 
 /// The words of a model, with the states of its phrases if they are among its files.
 fn understanding(vocabulary: Vocabulary, manifest: &Manifest, files: &Files<'_>, width: usize) -> Result<Understanding> {
-    let states = match manifest.vocabulary_states.as_deref().map(|name| (name, (files.read)(name))) {
+    let states = match manifest.vocabulary_states.as_deref().map(|name| (name, files.bytes(name))) {
         None | Some((_, Err(Error::NotFound { .. }))) => None,
         Some((name, bytes)) => Some(Checkpoint::from_files((files.path)(name), vec![((files.path)(name), bytes?)])?),
     };

@@ -1,41 +1,59 @@
-//! A model's weights as one table of tensors, whether they lie in one file or in several.
+//! A model's weights as one table of tensors, whether they lie in one file or in several, in safetensors or GGUF.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use kinora_kernels::SharedBytes;
+use kinora_kernels::{Delta, Encoding, Place, SharedBytes};
 
+use super::gguf;
+use super::safetensors::Header;
+use super::tensor::{Entry, TensorView};
 use crate::error::{Error, Result};
-use crate::weights::safetensors::{Header, TensorView};
 
-/// Named tensors of one model component, read in place.
-#[derive(Debug)]
+/// Named tensors of one model component, read in place. Cloning shares the files.
+#[derive(Clone)]
 pub struct Checkpoint {
     label: String,
-    shards: Vec<Shard>,
-    /// Tensor name to index into `shards`.
-    owner: BTreeMap<String, usize>,
+    files: Vec<SharedBytes>,
+    tensors: BTreeMap<String, Tensor>,
+    metadata: BTreeMap<String, String>,
 }
 
-struct Shard {
-    header: Header,
-    /// The whole file: mapped, or read into memory.
-    bytes: SharedBytes,
+#[derive(Clone)]
+struct Tensor {
+    /// Index into `files`.
+    file: usize,
+    entry: Entry,
+    deltas: Vec<Delta>,
 }
 
-impl std::fmt::Debug for Shard {
+impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Shard").field(&self.header).finish()
+        write!(f, "{} of {} tensors", self.label, self.tensors.len())
     }
 }
 
-impl Shard {
-    fn new(bytes: SharedBytes, file: &str) -> Result<Self> {
-        let slice = (*bytes).as_ref();
-        let header = Header::parse(slice, slice.len() as u64, file)
-            .map_err(|error| if is_pickle(slice) { Error::Pickle { file: file.into() } } else { error })?;
-        Ok(Self { header, bytes })
+/// What a file that is no checkpoint begins with, and what it is then.
+const STRANGERS: [(&[u8], &str); 2] = [
+    (b"version https://git-lfs", "this is a pointer of Git LFS, not the file itself; run `git lfs pull` in the folder of the model"),
+    (b"<", "this is a web page, not the file it should lead to"),
+];
+
+fn header(file: &SharedBytes, label: &str) -> Result<Header> {
+    let corrupt = |problem: String| Error::CorruptWeights { file: label.into(), problem };
+    let read = |range| file.read(range).map_err(|e| corrupt(e.to_string()));
+    let size = file.size();
+    let start = read(0..size.min(64))?;
+    if start.starts_with(b"GGUF") {
+        return gguf::parse(file.as_ref()).map_err(corrupt);
+    }
+    match Header::length(&start, size) {
+        Ok(length) => Header::parse(&read(0..length)?, size, label),
+        Err(_) if is_pickle(&start) => Err(Error::Pickle { file: label.into() }),
+        Err(problem) => {
+            let stranger = STRANGERS.iter().find(|(magic, _)| start.starts_with(magic));
+            Err(corrupt(stranger.map_or(problem, |(_, what)| (*what).into())))
+        }
     }
 }
 
@@ -48,53 +66,84 @@ impl Checkpoint {
     /// Takes whole files that are already in memory, `(name, bytes)`; names appear in errors.
     ///
     /// # Errors
-    /// [`Error::CorruptWeights`] if a file is malformed or two files hold the same tensor.
+    /// As [`from_sources`](Self::from_sources).
     pub fn from_files(label: impl Into<String>, files: Vec<(String, Vec<u8>)>) -> Result<Self> {
-        let mut checkpoint = Self { label: label.into(), shards: Vec::new(), owner: BTreeMap::new() };
-        for (file, bytes) in files {
-            checkpoint.add(Shard::new(Arc::new(bytes), &file)?, &file)?;
+        Self::from_sources(label, files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes) as SharedBytes)))
+    }
+
+    /// Takes files wherever they are, `(name, contents)`; names appear in errors. Only headers are read.
+    ///
+    /// # Errors
+    /// [`Error::CorruptWeights`] if a file is malformed or two files hold the same tensor, [`Error::Pickle`].
+    pub fn from_sources(label: impl Into<String>, files: impl IntoIterator<Item = (String, SharedBytes)>) -> Result<Self> {
+        let mut checkpoint = Self::empty(label.into());
+        for (name, file) in files {
+            checkpoint.add(file, &name)?;
         }
         Ok(checkpoint)
     }
 
-    fn add(&mut self, shard: Shard, file: &str) -> Result<()> {
-        let index = self.shards.len();
-        for name in shard.header.tensors.keys() {
-            if self.owner.insert(name.clone(), index).is_some() {
-                let problem = format!("tensor `{name}` is also in another file of the same model");
-                return Err(Error::CorruptWeights { file: file.into(), problem });
+    pub(super) fn empty(label: String) -> Self {
+        Self { label, files: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
+    }
+
+    /// Adds the tensors of a file called `name`, and returns its number.
+    pub(super) fn add(&mut self, file: SharedBytes, name: &str) -> Result<usize> {
+        let header = header(&file, name)?;
+        let corrupt = |problem: String| Error::CorruptWeights { file: name.into(), problem };
+        super::quantised::check_formats(&header.metadata).map_err(corrupt)?;
+        let index = self.files.len();
+        for (tensor, entry) in header.tensors {
+            if self.tensors.contains_key(&tensor) {
+                return Err(corrupt(format!("tensor `{tensor}` is also in another file of the same model")));
             }
+            self.tensors.insert(tensor, Tensor { file: index, entry, deltas: Vec::new() });
         }
-        self.shards.push(shard);
-        Ok(())
+        self.metadata.extend(header.metadata);
+        self.files.push(file);
+        Ok(index)
+    }
+
+    /// The number of the file that holds tensor `name`.
+    pub(super) fn file_of(&self, name: &str) -> Option<usize> {
+        self.tensors.get(name).map(|tensor| tensor.file)
+    }
+
+    fn tensor(&self, name: &str) -> Result<(&str, &Tensor)> {
+        let missing = || Error::MissingTensor { name: name.into(), file: self.label.clone(), count: self.tensors.len() };
+        self.tensors.get_key_value(name).map(|(name, tensor)| (name.as_str(), tensor)).ok_or_else(missing)
+    }
+
+    /// Type and shape of the tensor of this name, without its values.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`].
+    pub fn entry(&self, name: &str) -> Result<&Entry> {
+        Ok(&self.tensor(name)?.1.entry)
     }
 
     /// The tensor of this name.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`].
+    /// [`Error::MissingTensor`], [`Error::CorruptWeights`] if it cannot be read.
     pub fn get(&self, name: &str) -> Result<TensorView<'_>> {
-        let found = self.owner.get_key_value(name).and_then(|(name, &shard)| {
-            let shard = self.shards.get(shard)?;
-            let entry = shard.header.tensors.get(name)?;
-            let bytes = (*shard.bytes).as_ref().get(entry.bytes.clone())?;
-            Some(TensorView { name, dtype: entry.dtype, shape: &entry.shape, bytes })
-        });
-        found.ok_or_else(|| self.missing(name))
+        let (name, Tensor { file, entry, .. }) = self.tensor(name)?;
+        let unreadable = |e: std::io::Error| Error::CorruptWeights { file: self.label.clone(), problem: format!("`{name}`: {e}") };
+        let bytes = self.files[*file].read(entry.bytes.clone()).map_err(unreadable)?;
+        Ok(TensorView { name, dtype: entry.dtype, shape: &entry.shape, bytes })
     }
 
-    fn missing(&self, name: &str) -> Error {
-        Error::MissingTensor { name: name.into(), file: self.label.clone(), count: self.owner.len() }
+    /// Where the values of tensor `name` are, read as `encoding`, and what is added to them.
+    pub(super) fn place(&self, name: &str, encoding: Encoding) -> Result<(Place, &[Delta])> {
+        let (_, Tensor { file, entry, deltas }) = self.tensor(name)?;
+        Ok((Place { file: Arc::clone(&self.files[*file]), range: entry.bytes.clone(), encoding }, deltas))
     }
 
-    /// The file that holds tensor `name`, and where its values are: for weights that share the file instead of copying.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`].
-    pub fn shared_bytes(&self, name: &str) -> Result<(SharedBytes, Range<usize>)> {
-        let shard = self.owner.get(name).and_then(|&shard| self.shards.get(shard));
-        let found = shard.and_then(|s| Some((Arc::clone(&s.bytes), s.header.tensors.get(name)?.bytes.clone())));
-        found.ok_or_else(|| self.missing(name))
+    /// Adds to the values of tensor `name` wherever they are read.
+    pub(super) fn add_delta(&mut self, name: &str, delta: Delta) {
+        if let Some(tensor) = self.tensors.get_mut(name) {
+            tensor.deltas.push(delta);
+        }
     }
 
     /// A weight as f32, checked: it must have this shape and hold only finite values.
@@ -112,133 +161,33 @@ impl Checkpoint {
         Ok(values)
     }
 
+    /// The tensors that `name` gives a name, under that.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let renamed = |(old, tensor): (&String, &Tensor)| Some((name(old)?, tensor.clone()));
+        Self { tensors: self.tensors.iter().filter_map(renamed).collect(), ..self.clone() }
+    }
+
     /// Whether there is a tensor of this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.owner.contains_key(name)
+        self.tensors.contains_key(name)
     }
 
     /// All names in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.owner.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A text of the files' headers.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// How the checkpoint is called in errors: its path.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
-    }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-mod files {
-    use std::fs;
-    use std::path::{Path, PathBuf};
-
-    use super::{Arc, BTreeMap, Checkpoint, Error, Result, Shard};
-    use crate::weights::safetensors::UniqueMap;
-
-    const INDEX_SUFFIX: &str = ".safetensors.index.json";
-
-    impl Checkpoint {
-        /// Opens a component folder (`config.json` beside the weights) or a single weight file.
-        ///
-        /// In a folder, an index file (`*.safetensors.index.json`) names the shards; without one
-        /// there must be a single `*.safetensors` file, or one of the two standard names decides.
-        ///
-        /// # Errors
-        /// [`Error::NotFound`], [`Error::CorruptWeights`], [`Error::Io`].
-        pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-            let path = path.as_ref();
-            let kind = fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
-            let files = if kind.is_dir() { weight_files(path)? } else { Located::Single(path.into()) };
-            let empty = Self { label: path.display().to_string(), shards: Vec::new(), owner: BTreeMap::new() };
-            match files {
-                Located::Single(file) => empty.with_file(&file),
-                Located::Sharded(index) => empty.with_index(&index),
-            }
-        }
-
-        fn with_file(mut self, path: &Path) -> Result<Self> {
-            let file = fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
-            // SAFETY: the map is read-only and private to this checkpoint. Another process that
-            // truncates the file meanwhile can fault the reader, as with every mapped file; model
-            // files are replaced by renaming, which leaves the mapped one intact.
-            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
-            let label = path.display().to_string();
-            self.add(Shard::new(Arc::new(map), &label)?, &label)?;
-            Ok(self)
-        }
-
-        fn with_index(mut self, path: &Path) -> Result<Self> {
-            let label = path.display().to_string();
-            let corrupt = |problem: String| Error::CorruptWeights { file: label.clone(), problem };
-            let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-            let index: Index = serde_json::from_str(&text).map_err(|e| corrupt(e.to_string()))?;
-            let mut opened = BTreeMap::new();
-            for (name, file) in &index.weight_map.0 {
-                if Path::new(file).components().count() != 1 || !file.ends_with(".safetensors") {
-                    return Err(corrupt(format!("`{file}` is not the name of a safetensors file in the same folder")));
-                }
-                let shard = match opened.get(file) {
-                    Some(&shard) => shard,
-                    None => {
-                        self = self.with_file(&path.with_file_name(file))?;
-                        opened.insert(file, self.shards.len() - 1);
-                        self.shards.len() - 1
-                    }
-                };
-                if self.owner.get(name) != Some(&shard) {
-                    return Err(corrupt(format!("tensor `{name}` is not in {file}, where the index says it is")));
-                }
-            }
-            Ok(self)
-        }
-    }
-
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: UniqueMap<String>,
-    }
-
-    enum Located {
-        Single(PathBuf),
-        Sharded(PathBuf),
-    }
-
-    fn weight_files(folder: &Path) -> Result<Located> {
-        let mut indices = Vec::new();
-        let mut singles = Vec::new();
-        let mut pickles = Vec::new();
-        for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
-            let entry = entry.map_err(|e| Error::io("read", folder, e))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(INDEX_SUFFIX) {
-                indices.push(entry.path());
-            } else if name.ends_with(".safetensors") {
-                singles.push(entry.path());
-            } else if [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending)) {
-                pickles.push(entry.path());
-            }
-        }
-        for name in ["diffusion_pytorch_model.safetensors", "model.safetensors"] {
-            if let Some(standard) = singles.iter().find(|path| path.file_name().is_some_and(|n| n == name)) {
-                return Ok(Located::Single(standard.clone()));
-            }
-        }
-        match (indices.as_slice(), singles.as_slice()) {
-            ([index], _) => Ok(Located::Sharded(index.clone())),
-            ([], [single]) => Ok(Located::Single(single.clone())),
-            ([], []) if !pickles.is_empty() => Err(Error::Pickle { file: pickles[0].display().to_string() }),
-            ([], []) => Err(Error::NotFound { what: "weight file (*.safetensors)".into(), path: folder.into() }),
-            _ => Err(Error::CorruptWeights {
-                file: folder.display().to_string(),
-                problem: format!(
-                    "{} weight files and {} index files leave open which to load; keep one index or one file",
-                    singles.len(),
-                    indices.len()
-                ),
-            }),
-        }
     }
 }

@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::pipeline::ModelParts;
 use crate::weights::Checkpoint;
+
+/// Endings of files that hold weights and can be read.
+pub const WEIGHT_FILES: [&str; 2] = [".safetensors", ".gguf"];
+/// What a folder without such a file lacks.
+pub(super) const NO_WEIGHTS: &str = "weight file (*.safetensors or *.gguf)";
 
 /// The files of one model folder by their path below it, with `/` between folders.
 #[derive(Clone, Debug, Default)]
@@ -37,16 +43,39 @@ impl ModelFiles {
         file.ok_or_else(|| Error::NotFound { what: "model file".into(), path: self.path(name).into() })
     }
 
+    /// Whether there is such a file.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// Hands out every weight file as a part of a model, and a `tokenizer.json`, in whichever folder.
+    ///
+    /// # Errors
+    /// [`Error::CorruptWeights`], [`Error::Pickle`].
+    pub fn take_parts(&mut self) -> Result<ModelParts> {
+        let mut parts = ModelParts::default();
+        for (name, bytes) in std::mem::take(&mut self.files) {
+            let path = self.path(&name);
+            if WEIGHT_FILES.iter().any(|ending| name.ends_with(ending)) {
+                parts.weights.push(Checkpoint::from_files(path.clone(), vec![(path, bytes)])?);
+            } else if name.rsplit('/').next() == Some("tokenizer.json") {
+                parts.tokenizer = Some(bytes);
+            }
+        }
+        Ok(parts)
+    }
+
     /// Hands out all weight files of a component as one checkpoint. More than one is a sharded model.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::CorruptWeights`].
     pub fn take_checkpoint(&mut self, component: &str) -> Result<Checkpoint> {
         let prefix = format!("{component}/");
-        let names: Vec<String> =
-            self.files.keys().filter(|name| name.starts_with(&prefix) && name.ends_with(".safetensors")).cloned().collect();
+        let is_weights = |name: &str| WEIGHT_FILES.iter().any(|ending| name.ends_with(ending));
+        let names: Vec<String> = self.files.keys().filter(|name| name.starts_with(&prefix) && is_weights(name)).cloned().collect();
         if names.is_empty() {
-            return Err(Error::NotFound { what: "weight file (*.safetensors)".into(), path: self.path(component).into() });
+            return Err(Error::NotFound { what: NO_WEIGHTS.into(), path: self.path(component).into() });
         }
         let files = names.into_iter().map(|name| Ok((self.path(&name), self.take(&name)?))).collect::<Result<_>>()?;
         Checkpoint::from_files(self.path(component), files)

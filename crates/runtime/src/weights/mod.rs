@@ -1,13 +1,21 @@
-//! Model weights on disk: safetensors files, single or sharded, read in place.
+//! Model weights on disk: safetensors and GGUF files, single or sharded, read in place.
 
 mod checkpoint;
 mod files;
+#[cfg(not(target_arch = "wasm32"))]
+mod folder;
+mod gguf;
+mod lora;
+mod quantised;
 mod safetensors;
+mod tensor;
 mod write;
 
 pub use checkpoint::Checkpoint;
-pub use files::ModelFiles;
-pub use safetensors::{DType, Entry, Header, TensorView};
+pub use files::{ModelFiles, WEIGHT_FILES};
+pub use lora::{Lora, LoraReport};
+pub use safetensors::Header;
+pub use tensor::{DType, Entry, TensorView};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::write_file;
 pub use write::{NewTensor, Values, to_bytes};

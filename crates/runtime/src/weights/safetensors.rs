@@ -1,4 +1,4 @@
-//! The safetensors format: a strict header parser and views of tensors. No file access here.
+//! The safetensors format: a strict header parser. No file access here.
 //!
 //! A file is an 8-byte little-endian length, that many bytes of JSON, then tensor data. This parser
 //! accepts a file only if it can be read in one way: no duplicate names, no gap, no overlap, no byte
@@ -7,87 +7,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::tensor::{DType, Entry};
 use crate::error::{Error, Result};
 
 /// Longest header accepted, in bytes; the limit of the reference implementation.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-
-macro_rules! dtypes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $bytes:literal;)+) => {
-        /// Element type of a stored tensor.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum DType { $($(#[$doc])* $name,)+ }
-
-        impl DType {
-            /// Size of one element in bytes.
-            #[must_use]
-            pub const fn size_bytes(self) -> usize {
-                match self { $(Self::$name => $bytes,)+ }
-            }
-
-            /// The name used in the file.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)+ }
-            }
-
-            fn from_name(name: &str) -> Option<Self> {
-                match name { $($text => Some(Self::$name),)+ _ => None }
-            }
-        }
-    };
-}
-
-dtypes! {
-    /// 8-bit truth value.
-    Bool = "BOOL", 1;
-    /// 8-bit unsigned integer.
-    U8 = "U8", 1;
-    /// 8-bit signed integer.
-    I8 = "I8", 1;
-    /// 16-bit unsigned integer.
-    U16 = "U16", 2;
-    /// 16-bit signed integer.
-    I16 = "I16", 2;
-    /// IEEE 754 half precision.
-    F16 = "F16", 2;
-    /// The upper half of an f32.
-    BF16 = "BF16", 2;
-    /// 32-bit unsigned integer.
-    U32 = "U32", 4;
-    /// 32-bit signed integer.
-    I32 = "I32", 4;
-    /// IEEE 754 single precision.
-    F32 = "F32", 4;
-    /// 64-bit unsigned integer.
-    U64 = "U64", 8;
-    /// 64-bit signed integer.
-    I64 = "I64", 8;
-    /// IEEE 754 double precision.
-    F64 = "F64", 8;
-}
-
-impl fmt::Display for DType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One tensor's place in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Element type.
-    pub dtype: DType,
-    /// Dimensions, outermost first; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Where its bytes are, counted from the start of the file.
-    pub bytes: Range<usize>,
-}
 
 /// The parsed and checked header of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +38,8 @@ impl Header {
         Self::check(start, file_len).map_err(|problem| Error::CorruptWeights { file: file.into(), problem })
     }
 
-    fn check(start: &[u8], file_len: u64) -> Result<Self, String> {
+    /// Bytes of the header, with its length, which `start` begins with.
+    pub(super) fn length(start: &[u8], file_len: u64) -> Result<u64, String> {
         let length = start
             .first_chunk::<8>()
             .map(|bytes| u64::from_le_bytes(*bytes))
@@ -118,14 +47,18 @@ impl Header {
         if length > MAX_HEADER_BYTES {
             return Err(format!("the header claims {length} bytes, more than the {MAX_HEADER_BYTES} allowed"));
         }
-        let data_start = 8 + length;
-        if data_start > file_len {
+        if 8 + length > file_len {
             return Err(format!("the header claims {length} bytes, but the file has {file_len} in all"));
         }
+        Ok(8 + length)
+    }
+
+    fn check(start: &[u8], file_len: u64) -> Result<Self, String> {
+        let data_start = Self::length(start, file_len)?;
         let json = usize::try_from(data_start)
             .ok()
             .and_then(|end| start.get(8..end))
-            .ok_or_else(|| format!("only {} bytes of a header of {length} were read", start.len()))?;
+            .ok_or_else(|| format!("only {} bytes of a header of {data_start} were read", start.len()))?;
         if json.first() != Some(&b'{') {
             return Err("the header does not begin with `{`".into());
         }
@@ -156,12 +89,12 @@ impl Header {
         ranges.sort_by_key(|(range, _)| (range.start, range.end));
         let mut end = data_start;
         for (range, name) in ranges {
-            let start = range.start as u64;
+            let start = range.start;
             if start != end {
                 let what = if start < end { "overlaps the tensor before it" } else { "leaves a gap before it" };
                 return Err(format!("tensor `{name}` {what}: it starts at byte {start}, expected {end}"));
             }
-            end = range.end as u64;
+            end = range.end;
         }
         if end != file_len {
             return Err(format!("the tensors end at byte {end}, but the file has {file_len}"));
@@ -184,7 +117,8 @@ impl RawTensor {
         let size = self
             .shape
             .iter()
-            .try_fold(dtype.size_bytes() as u64, |product, &n| product.checked_mul(n))
+            .try_fold(1u64, |product, &n| product.checked_mul(n))
+            .and_then(|elements| dtype.bytes(elements))
             .ok_or_else(|| format!("shape {:?} overflows", self.shape))?;
         let [begin, end] = self.data_offsets;
         if end.checked_sub(begin) != Some(size) {
@@ -198,7 +132,7 @@ impl RawTensor {
         Ok(Entry {
             dtype,
             shape: self.shape.iter().map(|&n| index(n)).collect::<Result<_, _>>()?,
-            bytes: index(data_start + begin)?..index(data_start + end)?,
+            bytes: data_start + begin..data_start + end,
         })
     }
 }
@@ -228,91 +162,5 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
             }
         }
         deserializer.deserialize_map(Unique(PhantomData)).map(Self)
-    }
-}
-
-/// A tensor as it lies in the file.
-#[derive(Clone, Copy, Debug)]
-pub struct TensorView<'a> {
-    /// Name in the checkpoint.
-    pub name: &'a str,
-    /// Element type.
-    pub dtype: DType,
-    /// Dimensions, outermost first.
-    pub shape: &'a [usize],
-    /// Little-endian elements, not necessarily aligned.
-    pub bytes: &'a [u8],
-}
-
-impl TensorView<'_> {
-    /// Number of elements.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether a dimension is zero.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Requires exactly this shape.
-    ///
-    /// # Errors
-    /// [`Error::WrongShape`].
-    pub fn expect_shape(&self, expected: &[usize]) -> Result<()> {
-        if self.shape == expected {
-            return Ok(());
-        }
-        Err(Error::WrongShape { name: self.name.into(), expected: format!("{expected:?}"), found: self.shape.to_vec() })
-    }
-
-    /// The elements as f32, whatever their type. Integers beyond 2²⁴ and f64 are rounded.
-    #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what this function is for")]
-    pub fn to_f32(&self) -> Vec<f32> {
-        match self.dtype {
-            DType::F32 => self.decode(f32::from_le_bytes),
-            DType::F16 => self.decode(|b| half::f16::from_le_bytes(b).to_f32()),
-            DType::BF16 => self.decode(|b| half::bf16::from_le_bytes(b).to_f32()),
-            DType::F64 => self.decode(|b| f64::from_le_bytes(b) as f32),
-            DType::Bool | DType::U8 => self.decode(|[b]: [u8; 1]| f32::from(b)),
-            DType::I8 => self.decode(|b| f32::from(i8::from_le_bytes(b))),
-            DType::U16 => self.decode(|b| f32::from(u16::from_le_bytes(b))),
-            DType::I16 => self.decode(|b| f32::from(i16::from_le_bytes(b))),
-            DType::U32 => self.decode(|b| u32::from_le_bytes(b) as f32),
-            DType::I32 => self.decode(|b| i32::from_le_bytes(b) as f32),
-            DType::U64 => self.decode(|b| u64::from_le_bytes(b) as f32),
-            DType::I64 => self.decode(|b| i64::from_le_bytes(b) as f32),
-        }
-    }
-
-    /// The elements of an integer or truth tensor.
-    ///
-    /// # Errors
-    /// [`Error::WrongDType`] for floating-point tensors and for u64, which may not fit.
-    pub fn to_i64(&self) -> Result<Vec<i64>> {
-        Ok(match self.dtype {
-            DType::Bool | DType::U8 => self.decode(|[b]: [u8; 1]| i64::from(b)),
-            DType::I8 => self.decode(|b| i64::from(i8::from_le_bytes(b))),
-            DType::U16 => self.decode(|b| i64::from(u16::from_le_bytes(b))),
-            DType::I16 => self.decode(|b| i64::from(i16::from_le_bytes(b))),
-            DType::U32 => self.decode(|b| i64::from(u32::from_le_bytes(b))),
-            DType::I32 => self.decode(|b| i64::from(i32::from_le_bytes(b))),
-            DType::I64 => self.decode(i64::from_le_bytes),
-            DType::U64 | DType::F16 | DType::BF16 | DType::F32 | DType::F64 => {
-                return Err(Error::WrongDType {
-                    name: self.name.into(),
-                    expected: "an integer type, at best I64".into(),
-                    found: self.dtype.to_string(),
-                });
-            }
-        })
-    }
-
-    fn decode<const N: usize, T>(&self, element: impl Fn([u8; N]) -> T) -> Vec<T> {
-        let (elements, _) = self.bytes.as_chunks::<N>();
-        elements.iter().map(|bytes| element(*bytes)).collect()
     }
 }

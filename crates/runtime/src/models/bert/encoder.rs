@@ -74,12 +74,14 @@ pub struct Bert {
 }
 
 impl Bert {
-    /// Takes every tensor of the scope but the pooler's.
+    /// Takes every tensor of the scope but the pooler's and those of heads.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongDType`].
     pub fn load(w: &Weights<'_>, config: &BertConfig) -> Result<Self> {
         w.ignore("pooler.");
+        // What it was pretrained with.
+        w.ignore("cls.");
         // A buffer that older versions of transformers saved.
         w.ignore("embeddings.position_ids");
         let d = config.hidden_size;

@@ -1,6 +1,7 @@
 //! BERT, a text encoder.
 
 mod encoder;
+mod layouts;
 
 pub use encoder::{Bert, BertConfig};
 
@@ -14,6 +15,7 @@ use crate::eval::{Evaluation, Inputs, text};
 /// `BertModel`.
 pub const FAMILY: Family = Family {
     name: "bert",
+    layouts: layouts::LAYOUTS,
     pipelines: &[],
     components: &[ComponentClass {
         name: "BertModel",

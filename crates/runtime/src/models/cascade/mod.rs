@@ -20,6 +20,7 @@ use crate::sampling::tokens::{batched, channels_first, channels_last};
 /// `CascadeStage`.
 pub const FAMILY: Family = Family {
     name: "cascade",
+    layouts: &[],
     pipelines: &[],
     components: &[ComponentClass {
         name: "CascadeStage",

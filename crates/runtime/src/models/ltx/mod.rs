@@ -4,6 +4,7 @@ mod autoencoder;
 pub mod config;
 pub mod coordinates;
 mod denoiser;
+mod layouts;
 pub mod rope;
 mod transformer;
 mod vae;
@@ -25,6 +26,7 @@ use crate::sampling::schedule::Levels;
 /// The three pipelines of diffusers differ in what they are given besides text, which any model of the family can be.
 pub const FAMILY: Family = Family {
     name: "ltx",
+    layouts: layouts::LAYOUTS,
     pipelines: &[pipeline("LTXPipeline"), pipeline("LTXImageToVideoPipeline"), pipeline("LTXConditionPipeline")],
     components: &[
         ComponentClass {

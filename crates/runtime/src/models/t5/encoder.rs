@@ -137,6 +137,8 @@ impl T5Encoder {
     pub fn load(w: &Weights<'_>, config: &T5Config, bias: RelativeBias) -> Result<Self> {
         w.ignore("decoder.");
         w.ignore("lm_head.");
+        // The tokenizer, in files of ComfyUI.
+        w.ignore("spiece_model");
         // The same table under another name.
         let (table, copy) = ("shared.weight", "encoder.embed_tokens.weight");
         let name = if w.contains(table) || !w.contains(copy) { table } else { copy };

@@ -1,6 +1,7 @@
 //! T5 and UMT5, text encoders.
 
 mod encoder;
+mod layouts;
 
 pub use encoder::{RelativeBias, T5Config, T5Encoder};
 
@@ -14,6 +15,7 @@ use crate::eval::{Evaluation, Inputs, text};
 /// `T5EncoderModel` and `UMT5EncoderModel`.
 pub const FAMILY: Family = Family {
     name: "t5",
+    layouts: layouts::LAYOUTS,
     pipelines: &[],
     components: &[
         ComponentClass { name: "T5EncoderModel", load: |source| load(source, RelativeBias::Shared) },

@@ -3,6 +3,7 @@
 mod autoencoder;
 pub mod config;
 mod denoiser;
+mod layouts;
 mod prompt;
 mod rope;
 mod transformer;
@@ -29,6 +30,7 @@ use crate::sampling::schedule::Levels;
 /// Wan.
 pub const FAMILY: Family = Family {
     name: "wan",
+    layouts: layouts::LAYOUTS,
     pipelines: &[PipelineClass {
         name: "WanPipeline",
         denoisers: &["WanTransformer3DModel"],

@@ -1,0 +1,76 @@
+//! From what `--model` and its companions name to a loaded pipeline.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kinora_runtime::{
+    Device, Error, ModelParts, VideoPipeline,
+    pipeline::parts::components,
+    weights::{Checkpoint, Lora, WEIGHT_FILES},
+};
+
+use crate::{
+    args::{PartsArgs, WeightType},
+    failure::{Exit, Failure},
+    models, run,
+};
+
+/// Loads the model at `model`, a folder or a file, with the parts that are given.
+pub(crate) fn load(device: &Device, model: &Path, given: &PartsArgs, dtype: WeightType) -> Result<VideoPipeline, Failure> {
+    let folder = model.join("model_index.json").is_file().then_some(model);
+    let mut parts = ModelParts::default();
+    let roles = [("transformer", &given.transformer), ("vae", &given.vae), ("text_encoder", &given.text_encoder)];
+    for (role, path) in roles.into_iter().filter_map(|(role, path)| Some((role, path.as_deref()?))) {
+        let file = Checkpoint::open(path)?;
+        if !components(&file)?.iter().any(|(folder, _)| *folder == role) {
+            let message = format!("`{}` is no {role}: its tensors are those of another part of a model", path.display());
+            return Err(Failure::new(Exit::Model, "wrong-part", message).hint("the flags name the part that a file is"));
+        }
+        parts.weights.push(file);
+    }
+    let files = if folder.is_some() { Vec::new() } else { weight_files(model)? };
+    for file in &files {
+        let file = Checkpoint::open(file)?;
+        parts.weights.push(file);
+    }
+    let beside = files.iter().chain(&given.text_encoder).filter_map(|file| file.parent()).chain([model]);
+    let tokenizers = beside.flat_map(|folder| ["tokenizer.json", "tokenizer/tokenizer.json"].map(|name| folder.join(name)));
+    let beside = || tokenizers.into_iter().find(|path| folder.is_none() && path.is_file());
+    if let Some(path) = given.tokenizer.clone().or_else(beside) {
+        parts.tokenizer = Some(fs::read(&path).map_err(|error| models::broken(&path, error))?);
+    }
+    for lora in &given.lora {
+        parts.loras.push(Lora { file: Checkpoint::open(&lora.file)?, strength: lora.strength, alpha: lora.alpha });
+    }
+    VideoPipeline::load_with(device.clone(), folder, parts, run::weight_format(dtype)).map_err(|error| match error {
+        // What is missing is said by its flag.
+        Error::InvalidRequest { .. } => Failure::new(Exit::Model, "incomplete-model", &error)
+            .hint("give the missing files by --transformer, --vae, --text-encoder and --tokenizer, or a folder that holds them"),
+        other => other.into(),
+    })
+}
+
+/// The weight files at `model`: itself, or those in the folder and in its folders.
+pub(crate) fn weight_files(model: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if model.is_file() {
+        return Ok(vec![model.into()]);
+    }
+    let list = |folder: &Path| fs::read_dir(folder).map_err(|error| models::broken(folder, error));
+    let mut files = Vec::new();
+    for entry in list(model)?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(list(&path)?.flatten().map(|entry| entry.path()));
+        } else {
+            files.push(path);
+        }
+    }
+    files.retain(|path| path.is_file() && is_weight_file(path));
+    files.sort();
+    Ok(files)
+}
+
+fn is_weight_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    WEIGHT_FILES.iter().any(|ending| name.ends_with(ending))
+}
