@@ -13,6 +13,7 @@ use crate::preset::Preset;
 use crate::reference::{Data, run_step};
 use crate::replay::Replay;
 use crate::shape::{pad_rows, unpad_rows};
+use crate::state::{HostStates, check_states};
 use crate::weight::Weight;
 
 /// The largest value that the CPU twins are asked for, as large as that of an ordinary GPU: they would need hours for it.
@@ -120,7 +121,7 @@ impl CancelToken {
 
 #[derive(Debug)]
 enum Backend {
-    Cpu { values: Vec<Option<Data>> },
+    Cpu { values: Vec<Option<Data>>, states: HostStates },
     Gpu(Box<Replay>),
 }
 
@@ -136,7 +137,7 @@ pub struct Executable {
 impl Executable {
     /// Allocates memory, uploads weights and compiles kernels for a finished plan.
     pub fn new(device: &Device, graph: Graph) -> Result<Self> {
-        Self::build(device, graph, None, None)
+        Ok(Self::build(device, vec![graph], None, None)?.remove(0))
     }
 
     /// [`new`](Self::new) with at most `weight_bytes` for the weights: what does not fit is streamed, segment by segment, each
@@ -145,26 +146,40 @@ impl Executable {
     /// # Errors
     /// [`Error::Limit`] if no two segments fit.
     pub fn with_weight_bytes(device: &Device, graph: Graph, weight_bytes: u64) -> Result<Self> {
-        Self::build(device, graph, None, Some(weight_bytes))
+        Ok(Self::build(device, vec![graph], None, Some(weight_bytes))?.remove(0))
     }
 
     /// [`new`](Self::new) with at most `limit` floating-point operations in a dispatch and in a submission instead of what
     /// the device turned out to do in a tenth of a second. It changes how often other work gets a turn, not one bit of the
     /// results.
     pub fn with_work_limit(device: &Device, graph: Graph, limit: f64) -> Result<Self> {
-        Self::build(device, graph, Some(limit), None)
+        Ok(Self::build(device, vec![graph], Some(limit), None)?.remove(0))
     }
 
-    fn build(device: &Device, graph: Graph, limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Self> {
-        crate::counters::executable();
-        let backend = match device {
+    /// Executables that run one after another, each to its end and read before the next: states of equal names are one tensor,
+    /// which outlives the runs, and all other memory is shared.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Data`] for states of equal names and different shapes.
+    pub fn group(device: &Device, graphs: Vec<Graph>) -> Result<Vec<Self>> {
+        Self::build(device, graphs, None, None)
+    }
+
+    fn build(device: &Device, graphs: Vec<Graph>, limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Vec<Self>> {
+        check_states(&graphs)?;
+        graphs.iter().for_each(|_| crate::counters::executable());
+        let backends: Vec<Backend> = match device {
             Device::Cpu => {
-                graph.steps.iter().flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;
-                Backend::Cpu { values: host_values(&graph) }
+                graphs.iter().flat_map(|graph| &graph.steps).flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;
+                let states = HostStates::default();
+                graphs.iter().map(|graph| Backend::Cpu { values: host_values(graph), states: states.clone() }).collect()
             }
-            Device::Gpu(gpu) => Backend::Gpu(Box::new(Replay::new(gpu.clone(), &graph, limit, weight_bytes)?)),
+            Device::Gpu(gpu) => {
+                Replay::group(gpu, &graphs, limit, weight_bytes)?.into_iter().map(|replay| Backend::Gpu(Box::new(replay))).collect()
+            }
         };
-        Ok(Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend })
+        let made = graphs.into_iter().zip(backends);
+        Ok(made.map(|(graph, backend)| Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend }).collect())
     }
 
     /// Makes runs end with [`Error::Cancelled`] once `token` is cancelled.
@@ -192,7 +207,11 @@ impl Executable {
         let id = self.writable(name, Elem::F32, values.len())?;
         let stored = pad_rows(values, self.graph.values[id].shape);
         match &mut self.backend {
-            Backend::Cpu { values } => values[id] = Some(Data::F32(stored)),
+            Backend::Cpu { values, states } => {
+                let data = Data::F32(stored);
+                states.write(&self.graph.values[id].source, &data);
+                values[id] = Some(data);
+            }
             Backend::Gpu(replay) => replay.write(id, bytemuck::cast_slice(&stored)),
         }
         Ok(())
@@ -203,7 +222,7 @@ impl Executable {
         let id = self.writable(name, Elem::U32, values.len())?;
         let stored = pad_rows(values, self.graph.values[id].shape);
         match &mut self.backend {
-            Backend::Cpu { values } => values[id] = Some(Data::U32(stored)),
+            Backend::Cpu { values, .. } => values[id] = Some(Data::U32(stored)),
             Backend::Gpu(replay) => replay.write(id, &stored),
         }
         Ok(())
@@ -238,13 +257,15 @@ impl Executable {
     async fn run_cadence(&mut self, cadence: Cadence) -> Result<()> {
         match &mut self.backend {
             Backend::Gpu(replay) => replay.run(cadence, &|| !self.cancel.is_cancelled()).await,
-            Backend::Cpu { values } => {
+            Backend::Cpu { values, states } => {
+                states.take(&self.graph, values);
                 for &index in self.order.iter().filter(|&&i| self.graph.cadence(&self.graph.steps[i]) == cadence) {
                     if self.cancel.is_cancelled() {
                         return Err(Error::Cancelled);
                     }
                     run_on_host(&self.graph, index, values);
                 }
+                states.leave(&self.graph, values);
                 Ok(())
             }
         }
@@ -278,7 +299,7 @@ impl Executable {
         let operand = self.readable(name, Elem::U32)?;
         let shape = self.graph.values[operand.value].shape;
         match &self.backend {
-            Backend::Cpu { values } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::u32).unwrap_or_default(), shape)),
+            Backend::Cpu { values, .. } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::u32).unwrap_or_default(), shape)),
             Backend::Gpu(replay) => Ok(unpad_rows(&replay.read(operand, shape.bytes()).await?, shape)),
         }
     }
@@ -286,7 +307,7 @@ impl Executable {
     async fn read_floats(&self, operand: Operand) -> Result<Vec<f32>> {
         let shape = self.graph.values[operand.value].shape;
         match &self.backend {
-            Backend::Cpu { values } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::f32).unwrap_or_default(), shape)),
+            Backend::Cpu { values, .. } => Ok(unpad_rows(values[operand.value].as_ref().map(Data::f32).unwrap_or_default(), shape)),
             Backend::Gpu(replay) => {
                 let bits = replay.read(operand, shape.bytes()).await?;
                 Ok(unpad_rows(bytemuck::cast_slice(&bits), shape))
@@ -320,7 +341,7 @@ impl Executable {
             let cadence = self.graph.cadence(step);
             match &mut self.backend {
                 Backend::Gpu(replay) => replay.run_single(cadence, index).await?,
-                Backend::Cpu { values } => run_on_host(&self.graph, index, values),
+                Backend::Cpu { values, .. } => run_on_host(&self.graph, index, values),
             }
             let value = step.output;
             if self.graph.values[value].elem == Elem::F32 {

@@ -52,7 +52,10 @@ fn sole_producer(graph: &Graph, consumer: usize, position: usize) -> Option<usiz
     let uses =
         graph.steps.iter().flat_map(|s| &s.inputs).chain(graph.outputs.iter().map(|(_, o)| o)).filter(|o| o.value == operand.value).count();
     let same_cadence = graph.cadence(&graph.steps[producer]) == graph.cadence(&graph.steps[consumer]);
-    (whole && uses == 1 && same_cadence).then_some(producer)
+    // What is written in place in between must not be read afterwards instead of before.
+    let changed = graph.steps[producer..consumer].iter().filter(|step| step.op.in_place()).map(|step| step.inputs[0].value);
+    let stale = changed.into_iter().any(|value| graph.steps[producer].inputs.iter().any(|input| input.value == value));
+    (whole && uses == 1 && same_cadence && !stale).then_some(producer)
 }
 
 /// The step that does what `first` and then `second` do, where `second` reads the result of `first` at `position`.

@@ -47,6 +47,7 @@ mod replay;
 mod ring;
 mod segments;
 mod shape;
+mod state;
 mod tensor;
 mod weight;
 

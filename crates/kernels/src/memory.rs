@@ -44,6 +44,19 @@ impl MemoryPlan {
         self.buffers.iter().sum()
     }
 
+    /// What each buffer is for.
+    fn uses<'a>(&self, graph: &'a Graph) -> Vec<Use<'a>> {
+        let mut uses = vec![Use::Passing; self.buffers.len()];
+        for (value, slot) in graph.values.iter().zip(&self.slot) {
+            match (slot, &value.source) {
+                (Some(slot), Source::State(name)) => uses[*slot] = Use::State(name),
+                (Some(slot), Source::Constant(_)) => uses[*slot] = Use::Own,
+                _ => {}
+            }
+        }
+        uses
+    }
+
     fn add(&mut self, bytes: u64) -> usize {
         self.buffers.push(bytes);
         self.buffers.len() - 1
@@ -61,6 +74,85 @@ impl MemoryPlan {
             }
             None => self.add(bytes),
         }
+    }
+}
+
+/// What becomes of a buffer when another plan of the same group runs.
+#[derive(Clone, Copy, PartialEq)]
+enum Use<'a> {
+    /// It may be overwritten: what it holds is made anew in every run.
+    Passing,
+    /// It stays: it was filled once.
+    Own,
+    /// It is the other's too, under this name.
+    State(&'a str),
+}
+
+/// The buffers of plans that run one after another: states of equal names are one, and what one run leaves behind otherwise may
+/// be overwritten by the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// Bytes of each buffer.
+    pub buffers: Vec<u64>,
+    /// For each plan the index into `buffers` of each of its own.
+    pub slots: Vec<Vec<usize>>,
+    /// The first buffers are the states, so many.
+    pub num_states: usize,
+}
+
+impl GroupPlan {
+    /// Shares the buffers of `plans`, each of the graph beside it.
+    pub fn new(graphs: &[Graph], plans: &[MemoryPlan]) -> Self {
+        let uses: Vec<Vec<Use<'_>>> = graphs.iter().zip(plans).map(|(graph, plan)| plan.uses(graph)).collect();
+        let mut group = Self { buffers: Vec::new(), slots: plans.iter().map(|plan| vec![0; plan.buffers.len()]).collect(), num_states: 0 };
+        let mut names: Vec<&str> = Vec::new();
+        for (p, (plan, uses)) in plans.iter().zip(&uses).enumerate() {
+            for (at, used) in uses.iter().enumerate() {
+                let Use::State(name) = used else { continue };
+                let state = names.iter().position(|known| known == name).unwrap_or(names.len());
+                if state == names.len() {
+                    names.push(name);
+                    group.buffers.push(0);
+                }
+                group.buffers[state] = group.buffers[state].max(plan.buffers[at]);
+                group.slots[p][at] = state;
+            }
+        }
+        group.num_states = names.len();
+        // Large ones first, so that what is left for small ones fits.
+        let mut order: Vec<usize> = (0..plans.len()).collect();
+        order.sort_by_key(|&p| std::cmp::Reverse(plans[p].total_bytes()));
+        let mut passing: Vec<usize> = Vec::new();
+        for p in order {
+            let mut spare = passing.clone();
+            let mut own: Vec<usize> = (0..plans[p].buffers.len()).filter(|&at| !matches!(uses[p][at], Use::State(_))).collect();
+            own.sort_by_key(|&at| std::cmp::Reverse(plans[p].buffers[at]));
+            for at in own {
+                let bytes = plans[p].buffers[at];
+                let fits = (0..spare.len()).filter(|&i| group.buffers[spare[i]] >= bytes).min_by_key(|&i| group.buffers[spare[i]]);
+                group.slots[p][at] = match fits.filter(|_| uses[p][at] == Use::Passing) {
+                    Some(i) => spare.swap_remove(i),
+                    None => {
+                        group.buffers.push(bytes);
+                        if uses[p][at] == Use::Passing {
+                            passing.push(group.buffers.len() - 1);
+                        }
+                        group.buffers.len() - 1
+                    }
+                };
+            }
+        }
+        group
+    }
+
+    /// [`new`](Self::new) with the memory plan of each graph.
+    pub fn of(graphs: &[Graph]) -> Self {
+        Self::new(graphs, &graphs.iter().map(MemoryPlan::new).collect::<Vec<_>>())
+    }
+
+    /// Bytes of all buffers together.
+    pub fn total_bytes(&self) -> u64 {
+        self.buffers.iter().sum()
     }
 }
 

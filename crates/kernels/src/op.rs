@@ -288,6 +288,8 @@ pub enum Op {
     },
     /// Strided copy.
     Reindex(Reindex),
+    /// Strided copy into a state, in place. Inputs: the state, then what the copy reads.
+    WriteState(Reindex),
     /// Concatenation along the last axis. Inputs: two tensors with equal rows.
     Concat,
     /// Concatenation of rows, entry by entry. Inputs: two tensors with equal channels.
@@ -337,7 +339,7 @@ impl Op {
             Self::Binary(BinaryOp::Add, _) => "add",
             Self::Binary(BinaryOp::Mul, _) => "mul",
             Self::Unary { .. } => "unary",
-            Self::Reindex(r) => r.what,
+            Self::Reindex(r) | Self::WriteState(r) => r.what,
             Self::Concat => "concat",
             Self::ConcatRows { .. } => "concat_rows",
             Self::GatherRows => "gather_rows",
@@ -363,6 +365,6 @@ impl Op {
 
     /// Whether the output takes over the buffer of the first input.
     pub fn in_place(&self) -> bool {
-        matches!(self, Self::LinearStep(_))
+        matches!(self, Self::LinearStep(_) | Self::WriteState(_))
     }
 }

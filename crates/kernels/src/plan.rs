@@ -126,8 +126,17 @@ impl Plan {
         self.add(Shape::new(&[rows]), Elem::U32, cadence, Source::Input(name.into()))
     }
 
-    /// A float tensor the host writes once under `name` and in-place steps update.
+    /// A float tensor the host writes once under `name` and in-place steps update; the same one for the same name.
+    #[track_caller]
     pub fn state(&self, name: &str, dims: &[usize]) -> Tensor<'_> {
+        let known = self.0.borrow().values.iter().position(|v| matches!(&v.source, Source::State(known) if known == name));
+        if let Some(value) = known {
+            let shape = self.value_shape(value);
+            if shape.dims() != dims {
+                self.fail("state", format!("`{name}` {shape}"), format!("{dims:?}"));
+            }
+            return Tensor::new(self, Operand { value, shape, column: 0 });
+        }
         self.add(Shape::new(dims), Elem::F32, Cadence::EveryStep, Source::State(name.into()))
     }
 
@@ -166,6 +175,11 @@ impl Plan {
         let result = record();
         self.0.borrow_mut().scope.pop();
         result
+    }
+
+    /// The names of the scopes being recorded, as labels have them.
+    pub fn scope_label(&self) -> String {
+        self.0.borrow().scope.join(".")
     }
 
     /// Keeps the first error of the recording; later operators run on made-up shapes.

@@ -10,7 +10,7 @@ use crate::footprint::{lowered, segments};
 use crate::gpu::{Gpu, Pipeline};
 use crate::kernel::Kernel;
 use crate::lower::{Binding, Dispatch};
-use crate::memory::MemoryPlan;
+use crate::memory::{GroupPlan, MemoryPlan};
 use crate::pacing::{Cursor, Part, Work};
 use crate::pack::WINDOW_BYTES;
 use crate::plan::{Cadence, Graph, Operand, Source, ValueId};
@@ -66,24 +66,29 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Weights get `weight_bytes`, or as much as they need.
-    pub(crate) fn new(gpu: Arc<Gpu>, graph: &Graph, work_limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Self> {
-        let memory = MemoryPlan::new(graph);
-        let buffers = memory.buffers.iter().map(|bytes| allocate(&gpu, *bytes)).collect::<Result<Vec<_>>>()?;
+    /// Several plans that run one after another, with the states of equal names in common.
+    pub(crate) fn group(gpu: &Arc<Gpu>, graphs: &[Graph], work_limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Vec<Self>> {
+        let plans: Vec<MemoryPlan> = graphs.iter().map(MemoryPlan::new).collect();
+        let group = GroupPlan::new(graphs, &plans);
+        let buffers = group.buffers.iter().map(|bytes| allocate(gpu, *bytes)).collect::<Result<Vec<Memory>>>()?;
+        let own = |slots: &Vec<usize>| slots.iter().map(|&slot| buffers[slot].clone()).collect();
+        let parts = graphs.iter().zip(plans).zip(&group.slots);
+        parts.map(|((graph, plan), slots)| Self::new(gpu.clone(), graph, (plan.slot, own(slots)), work_limit, weight_bytes)).collect()
+    }
+
+    /// A plan whose values have the `buffers` at their `slot`. Weights get `weight_bytes`, or as much as they need.
+    fn new(
+        gpu: Arc<Gpu>,
+        graph: &Graph,
+        (slot, buffers): (Vec<Option<usize>>, Vec<Memory>),
+        work_limit: Option<f64>,
+        weight_bytes: Option<u64>,
+    ) -> Result<Self> {
         let lowered = lowered(graph, gpu.preset());
         let segments = segments(graph, &lowered, weight_bytes)?;
         let uniforms = upload_params(&gpu, &lowered);
-        let mut replay = Self {
-            gpu,
-            buffers,
-            slot: memory.slot,
-            uniforms,
-            shared: Vec::new(),
-            prelude: Vec::new(),
-            step: Vec::new(),
-            ring: None,
-            work_limit,
-        };
+        let mut replay =
+            Self { gpu, buffers, slot, uniforms, shared: Vec::new(), prelude: Vec::new(), step: Vec::new(), ring: None, work_limit };
         for (id, value) in graph.values.iter().enumerate() {
             if let Source::Constant(bits) = &value.source {
                 replay.write(id, bits);

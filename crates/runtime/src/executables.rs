@@ -1,11 +1,13 @@
 //! What a pipeline has ready to run: executables by stage and sizes, for clips, windows and previews like those before.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use kinora_kernels::memory::GroupPlan;
 use kinora_kernels::{CancelToken, Device, Executable, Graph};
 
 use crate::error::Result;
+use crate::layout::{Chosen, Layout};
 use crate::models::family::Doubles;
 use crate::sampling::denoise::Sizes;
 use crate::shape::LatentShape;
@@ -33,20 +35,34 @@ pub enum Key {
 pub struct Lease {
     key: Key,
     bytes: u64,
-    exec: Executable,
+    execs: Vec<Executable>,
+    /// What they are pieces of, if they are.
+    layout: Arc<Layout>,
+}
+
+impl Lease {
+    /// What its [pieces](Self::piece) make up.
+    pub(crate) fn layout(&self) -> Arc<Layout> {
+        self.layout.clone()
+    }
+
+    /// The executable of a piece of the layout.
+    pub(crate) fn piece(&mut self, at: usize) -> &mut Executable {
+        &mut self.execs[at]
+    }
 }
 
 impl Deref for Lease {
     type Target = Executable;
 
     fn deref(&self) -> &Executable {
-        &self.exec
+        &self.execs[0]
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Executable {
-        &mut self.exec
+        &mut self.execs[0]
     }
 }
 
@@ -67,17 +83,35 @@ impl Executables {
     /// # Errors
     /// Those of `record`, [`Kernels`](crate::Error::Kernels).
     pub fn take(&self, key: Key, device: &Device, cancel: &CancelToken, record: impl FnOnce() -> Result<Graph>) -> Result<Lease> {
+        let chosen = || {
+            let graphs = vec![record()?];
+            Ok(Chosen { value_bytes: GroupPlan::of(&graphs).total_bytes(), graphs, ..Chosen::default() })
+        };
+        self.take_pieces(key, device, cancel, chosen)
+    }
+
+    /// The executables of `key`, made from what `choose` returns if none are kept.
+    ///
+    /// # Errors
+    /// Those of `choose`, [`Kernels`](crate::Error::Kernels).
+    pub(crate) fn take_pieces(
+        &self,
+        key: Key,
+        device: &Device,
+        cancel: &CancelToken,
+        choose: impl FnOnce() -> Result<Chosen>,
+    ) -> Result<Lease> {
+        let with_cancel = |execs: Vec<Executable>| execs.into_iter().map(|exec| exec.with_cancel(cancel.clone())).collect();
         let kept = self.with(|shelf| shelf.kept.iter().position(|lease| lease.key == key).map(|at| shelf.kept.remove(at)));
-        if let Some(Lease { bytes, exec, .. }) = kept {
-            return Ok(Lease { key, bytes, exec: exec.with_cancel(cancel.clone()) });
+        if let Some(lease) = kept {
+            return Ok(Lease { execs: with_cancel(lease.execs), ..lease });
         }
-        let graph = record()?;
-        let bytes = graph.cost().value_bytes;
-        // Before the new one is allocated.
+        let Chosen { layout, graphs, value_bytes: bytes, .. } = choose()?;
+        // Before the new ones are allocated.
         self.with(|shelf| shelf.shrink(bytes));
-        let exec = Executable::new(device, graph)?.with_cancel(cancel.clone());
-        self.with(|shelf| shelf.made += 1);
-        Ok(Lease { key, bytes, exec })
+        let execs: Vec<Executable> = with_cancel(Executable::group(device, graphs)?);
+        self.with(|shelf| shelf.made += execs.len());
+        Ok(Lease { key, bytes, execs, layout: Arc::new(layout) })
     }
 
     /// Puts an executable back for its next use.

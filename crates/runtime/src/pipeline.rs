@@ -1,5 +1,7 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
+mod blend;
+mod coder;
 mod decode;
 mod encode;
 mod job;
@@ -15,8 +17,7 @@ use std::ops::Range;
 
 use kinora_kernels::{CancelToken, Device};
 
-use self::decode::decode_rgba;
-use self::encode::encode_rgba;
+use self::coder::Coder;
 use self::job::Job;
 pub use self::outlook::Estimate;
 pub use self::parts::ModelParts;
@@ -25,6 +26,7 @@ use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::executables::Executables;
+use crate::layout::Budget;
 use crate::manifest::Manifest;
 use crate::models::family::{Autoencoder, PipelineClass, TextEncoder};
 use crate::request::GenerateRequest;
@@ -71,12 +73,20 @@ pub struct VideoPipeline {
     compression: Compression,
     understanding: Option<Understanding>,
     loras: Vec<LoraReport>,
+    budget: Budget,
 }
 
 impl VideoPipeline {
     /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
     pub fn set_device(&mut self, device: Device) {
         self.device = device;
+        self.executables = Executables::default();
+    }
+
+    /// What the autoencoder may take of the device's memory; where that is not enough for a clip as a whole, it is encoded and
+    /// decoded in parts.
+    pub fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
         self.executables = Executables::default();
     }
 
@@ -89,6 +99,11 @@ impl VideoPipeline {
     /// What the stages run on.
     fn runner(&self) -> (&Device, &Executables) {
         (&self.device, &self.executables)
+    }
+
+    /// The autoencoder at work.
+    fn coder(&self) -> Coder<'_> {
+        Coder { vae: self.vae.as_ref(), device: &self.device, executables: &self.executables, budget: self.budget }
     }
 
     /// Where it runs.
@@ -270,7 +285,7 @@ impl VideoPipeline {
     /// [`Error::Kernels`].
     pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
         let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.latent_channels(), self.compression)?;
-        Ok((encode_rgba(self.vae.as_ref(), self.runner(), frames, shape, cancel).await?, shape))
+        Ok((self.coder().encode(frames, shape, cancel).await?, shape))
     }
 
     /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
@@ -278,7 +293,7 @@ impl VideoPipeline {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
-        decode_rgba(self.vae.as_ref(), self.runner(), latents, shape, cancel).await
+        self.coder().decode_all(latents, shape, cancel).await
     }
 
     /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).

@@ -263,6 +263,34 @@ impl<'p> Tensor<'p> {
         self.reindex_from("slice_frames", start * from[1], out, &axes, c)
     }
 
+    /// Writes the frames of `x [B, F, H, W, C]` from `start` on into this state `[B, len, H, W, C]`, in place: what reads the state
+    /// before sees what it held, what reads it after sees these frames.
+    ///
+    /// | tensor | shape             | access     |
+    /// |--------|-------------------|------------|
+    /// | `self` | `[B, len, H, W, C]` | write    |
+    /// | `x`    | `[B, F, H, W, C]` | read       |
+    #[track_caller]
+    pub fn write_frames(self, x: Self, start: usize) {
+        x.need_contiguous("write_frames");
+        let shapes = [self.shape(), x.shape()];
+        let [&[b, len, h, w, c], &[_, f, ..]] = shapes.each_ref().map(Shape::dims) else {
+            return self.plan().fail("write_frames", "[B, F, H, W, C] twice", format!("{} and {}", shapes[0], shapes[1]));
+        };
+        if !self.is_state() || *shapes[1].dims() != [b, f, h, w, c] || start + len > f {
+            let expected = format!("a state and frames [{b}, {} or more, {h}, {w}, {c}]", start + len);
+            return self.plan().fail("write_frames", expected, format!("{self:?} and {}", shapes[1]));
+        }
+        let (from, to) = (strides(shapes[1]), strides(shapes[0]));
+        let axes = simplify(&[
+            Axis { extent: b, input_stride: from[0], output_stride: to[0] },
+            Axis { extent: len * h * w, input_stride: from[3], output_stride: to[3] },
+            Axis { extent: c, input_stride: 1, output_stride: 1 },
+        ]);
+        let op = Reindex { what: "write_frames", axes, input_base: start * from[1], written: c };
+        self.plan().record(Op::WriteState(op), vec![self.operand(), x.operand()], shapes[0], Elem::F32);
+    }
+
     /// The frames with these indices, in this order: `[B, F, H, W, C]` → `[B, indices, H, W, C]`.
     #[track_caller]
     pub fn take_frames(self, indices: &[usize]) -> Self {
@@ -314,7 +342,8 @@ fn shuffle_axes(grid: Shape, big: &[usize], small: &[usize], c: usize, patch: [u
     loops.into_iter().map(axis).collect()
 }
 
-pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
+/// `source` is the input that is read.
+pub(super) fn lower_reindex(op: &Reindex, source: usize, cx: &mut Lowering<'_>) {
     let shape = cx.output_shape();
     if !op.written.is_multiple_of(4) {
         let channels4 = op.written.div_ceil(4);
@@ -349,7 +378,7 @@ pub(super) fn lower_reindex(op: &Reindex, cx: &mut Lowering<'_>) {
         base: op.input_base as u32,
         ..Default::default()
     };
-    let bindings = vec![cx.input(0), cx.output()];
+    let bindings = vec![cx.input(source), cx.output()];
     let items = runs.div_ceil(64);
     cx.dispatch(reindex::KERNEL, items, 8.0 * scalars as f64, bindings, params);
 }

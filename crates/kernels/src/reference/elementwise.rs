@@ -54,8 +54,7 @@ pub(super) fn gated_add(gate: usize, inputs: &Operands<'_>, shape: Shape, y: &mu
     }
 }
 
-pub(super) fn reindex(op: &Reindex, inputs: &Operands<'_>, y: &mut [f32]) {
-    let x = inputs.stored(0);
+pub(super) fn reindex(op: &Reindex, x: &[f32], y: &mut [f32]) {
     let total: usize = op.axes.iter().map(|a| a.extent).product();
     for i in 0..total {
         let (mut rest, mut from, mut to) = (i, op.input_base, 0);

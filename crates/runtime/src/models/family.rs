@@ -41,7 +41,7 @@ use super::layout::Layout;
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs};
 use crate::manifest::Index;
-use crate::nn::Weights;
+use crate::nn::{Carry, Weights};
 use crate::sampling::schedule::Levels;
 
 /// A model family: everything the rest of the runtime knows about it.
@@ -265,6 +265,28 @@ impl<'p> DenoiserInputs<'p> {
     }
 }
 
+/// Which way an autoencoder runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Frames to latents.
+    Encode,
+    /// Latents to frames.
+    Decode,
+}
+
+/// How an autoencoder can be given a clip in pieces of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Chunks of so many latent frames, one after another, each with what the ones before left in a [`Carry`]: the result is that of
+    /// the reference, bit for bit, and the memory that of one chunk. The first chunk has the first frame.
+    Chunks(Vec<usize>),
+    /// As a whole; where that is too large, windows that have so many latent frames in common, which are blended there.
+    Windows {
+        /// Latent frames that neighbours have in common.
+        overlap: usize,
+    },
+}
+
 /// A model between frames and latents. Both are channels-last: `[1, F', H', W', 3]` in −1..1 and `[1, F, H, W, C]`.
 ///
 /// The first frame of a clip has a latent frame of its own; each other stands for as many frames as the first number of
@@ -279,11 +301,15 @@ pub trait Autoencoder: Evaluate + Send + Sync {
     /// What the denoiser's latents are normalised with.
     fn stats(&self) -> &LatentStats;
 
-    /// Frames → `[1, F, H, W, C or more]`, whose first C channels are the means of the latents' distribution.
-    fn record_encode<'p>(&self, plan: &'p Plan, frames: Tensor<'p>) -> Tensor<'p>;
+    /// How a clip of so many latent frames can be cut in time.
+    fn split(&self, direction: Direction, latent_frames: usize) -> Split;
 
-    /// Latents, no longer normalised, → frames.
-    fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>) -> Tensor<'p>;
+    /// Frames → `[1, F, H, W, C or more]`, whose first C channels are the means of the latents' distribution. `carry` says which
+    /// chunk they are, and has what those before left; one that is cut into [`Windows`](Split::Windows) has no use for it.
+    fn record_encode<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p>;
+
+    /// Latents, no longer normalised, → frames. `carry` as for [`record_encode`](Self::record_encode).
+    fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p>;
 
     /// Prefix of the step labels of the decoder's first upsampling block, for measurements.
     fn first_block(&self) -> &'static str;

@@ -3,7 +3,7 @@
 use kinora_kernels::op::Padding;
 use kinora_kernels::{Conv3dOptions, Tensor, Weight};
 
-use super::Weights;
+use super::{Carry, Weights};
 use crate::error::Result;
 
 /// Where a convolution looks for frames beyond the clip.
@@ -89,5 +89,15 @@ impl Conv3d {
     /// `[B, F, H, W, Cin]` → `[B, F', H', W', Cout]`.
     pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
         x.plan().scope(self.name.as_str(), || x.conv3d(&self.weight, Some(&self.bias), &self.options))
+    }
+
+    /// [`forward`](Self::forward) of a chunk of a clip, for a convolution that looks back alone and steps by one frame.
+    pub fn forward_chunk<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
+        let Conv3dOptions { front: [past, height, width], time_padding, .. } = self.options;
+        x.plan().scope(self.name.as_str(), || {
+            let (x, missing) = carry.extend(x, past, time_padding);
+            let options = Conv3dOptions { front: [missing, height, width], ..self.options };
+            x.conv3d(&self.weight, Some(&self.bias), &options)
+        })
     }
 }

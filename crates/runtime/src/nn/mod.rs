@@ -3,6 +3,7 @@
 //! Notation as in `kinora-kernels`: activations are channels-last, tokens `[B, L, D]`, frames `[B, F, H, W, C]`.
 
 mod attention;
+mod carry;
 mod conv3d;
 mod doubler;
 pub mod embed;
@@ -13,6 +14,7 @@ mod norm;
 mod weights;
 
 pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};
+pub use carry::{Carry, Chunk};
 pub use conv3d::{Conv3d, Conv3dConfig, TimePadding};
 pub use doubler::Doubler;
 pub use embed::{Embedding, TimestepEmbedder};

@@ -11,6 +11,7 @@ use super::parts::{ModelParts, Overlay};
 use super::refine::Refiners;
 use crate::error::{Error, Result};
 use crate::executables::Executables;
+use crate::layout::Budget;
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
 use crate::models::family::{Autoencoder, Denoiser, SecondStage, TextEncoder};
@@ -179,6 +180,7 @@ impl VideoPipeline {
             compression,
             understanding,
             loras: files.reports.take(),
+            budget: Budget::default(),
         })
     }
 }

@@ -3,13 +3,12 @@
 use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 
 use super::VideoPipeline;
-use super::decode::decode_plan;
-use super::encode::encode_plan;
 use super::job::{Job, Texts};
 use super::text::{encoded_tokens, padded_rows, text_plan};
 use crate::conditioning::Conditioning;
 use crate::error::Result;
 use crate::executables::KEPT_BYTES;
+use crate::models::family::Direction;
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Denoise, Sequence};
 use crate::shape::LatentShape;
@@ -27,14 +26,16 @@ pub struct Estimate {
 }
 
 impl VideoPipeline {
-    /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding.
+    /// The plans of a generation with the model's defaults and one branch of guidance, for measurements: denoising, decoding (if
+    /// that is done in chunks, of one that follows others).
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn plans(&self) -> Result<(Graph, Graph)> {
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let job = self.typical_job(&request)?;
-        Ok((self.typical_denoise(&job, &[job.sequence()]).plan()?, decode_plan(self.vae.as_ref(), job.shape)?))
+        let decode = self.coder().choose(Direction::Decode, job.shape)?;
+        Ok((self.typical_denoise(&job, &[job.sequence()]).plan()?, decode.into_last()?))
     }
 
     /// Prefixes of the labels of a block's steps in both [`plans`](Self::plans).
@@ -49,13 +50,15 @@ impl VideoPipeline {
     /// As [`generate`](Self::generate).
     pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
         let Some(preset) = self.device.preset() else { return Ok(Vec::new()) };
-        let (denoise, decode) = self.plans()?;
-        let first = self.check(&self.request(""))?.first_frame();
+        let job = self.typical_job(&GenerateRequest { guidance: 1.0.into(), ..self.request("") })?;
+        let mut graphs = vec![self.typical_text_plan()?, self.typical_denoise(&job, &[job.sequence()]).plan()?];
+        graphs.extend(self.coder().choose(Direction::Decode, job.shape.first_frame())?.graphs);
+        graphs.extend(self.coder().choose(Direction::Decode, job.shape)?.graphs);
         let mut kernels: Vec<&'static Kernel> = Vec::new();
         // A page may ask for the model's own stages at any time.
         let every = GenerateRequest { upscale: 2, interpolate: 2, ..self.request("") };
-        let refining = self.refine_plans(&every, every.frames)?.into_iter().map(|(_, plan)| plan);
-        for graph in [self.typical_text_plan()?, denoise, decode_plan(self.vae.as_ref(), first)?, decode].into_iter().chain(refining) {
+        graphs.extend(self.refine_plans(&every, every.frames)?.into_iter().map(|(_, plan)| plan));
+        for graph in graphs {
             let new = graph.kernels(preset).into_iter().filter(|kernel| !kernels.iter().any(|known| known.name == kernel.name));
             kernels.extend(new.collect::<Vec<_>>());
         }
@@ -70,9 +73,8 @@ impl VideoPipeline {
     /// As [`generate`](Self::generate).
     pub async fn estimate(&self, request: &GenerateRequest, clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<Estimate> {
         let job = self.typical_job(request)?;
-        let vae = self.vae.as_ref();
-        let decode = decode_plan(vae, job.shape)?;
-        self.device.check_limits(&decode)?;
+        let coder = self.coder();
+        let decode = coder.choose(Direction::Decode, job.shape)?;
         let sequences = [job.sequence()];
         let denoise = self.typical_denoise(&job, &sequences);
         let step_seconds = denoise.time_step(self.runner(), &job.tokens, clock, cancel).await?;
@@ -86,7 +88,8 @@ impl VideoPipeline {
             let grid = [windows.overlap, job.shape.grid[1], job.shape.grid[2]];
             let shared = LatentShape { grid, ..job.shape };
             stages.iter_mut().for_each(|(times, _)| *times = count);
-            stages.extend([encode_plan(vae, shared)?, decode_plan(vae, shared)?].map(|plan| (count - 1, plan.cost())));
+            let coded = |direction| Ok((count - 1, coder.choose(direction, shared)?.cost()));
+            stages.extend([Direction::Encode, Direction::Decode].map(coded).into_iter().collect::<Result<Vec<_>>>()?);
         }
         let frames = request.long.as_ref().map_or(request.frames, |long| long.clip_frames);
         let refining: Vec<(usize, Cost)> =

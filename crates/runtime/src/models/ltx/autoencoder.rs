@@ -6,12 +6,16 @@ use super::Vae;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Inputs, Output, Run, wrong_shape};
 use crate::models::LatentStats;
-use crate::models::family::{Autoencoder, Evaluate};
+use crate::models::family::{Autoencoder, Direction, Evaluate, Split};
+use crate::nn::Carry;
 use crate::nn::embed::TIMESTEP_FEATURES;
 use crate::sampling::tokens::{batched, channels_first, channels_last};
 
 /// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
 const DECODE_TIMESTEP: f32 = 0.0;
+
+/// Latent frames that two windows of a clip have in common.
+const WINDOW_OVERLAP: usize = 3;
 
 impl Autoencoder for Vae {
     fn latent_channels(&self) -> usize {
@@ -26,11 +30,15 @@ impl Autoencoder for Vae {
         &self.stats
     }
 
-    fn record_encode<'p>(&self, plan: &'p Plan, frames: Tensor<'p>) -> Tensor<'p> {
+    fn split(&self, _: Direction, _: usize) -> Split {
+        Split::Windows { overlap: WINDOW_OVERLAP }
+    }
+
+    fn record_encode<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, _: &Carry<'p>) -> Tensor<'p> {
         self.encoder.forward(plan, frames)
     }
 
-    fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>) -> Tensor<'p> {
+    fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>, _: &Carry<'p>) -> Tensor<'p> {
         let features = self.decoder.timestep_features(&[DECODE_TIMESTEP]).map(|values| plan.constant(&[1, TIMESTEP_FEATURES], &values));
         self.decoder.forward(plan, latents, features)
     }

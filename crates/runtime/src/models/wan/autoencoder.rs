@@ -7,7 +7,8 @@ use super::config::ENCODED_FRAMES;
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs, Output, Run, wrong_shape};
 use crate::models::LatentStats;
-use crate::models::family::{Autoencoder, Evaluate};
+use crate::models::family::{Autoencoder, Direction, Evaluate, Split};
+use crate::nn::Carry;
 use crate::sampling::tokens::{batched, channels_first, channels_last};
 
 impl Autoencoder for Vae {
@@ -24,12 +25,16 @@ impl Autoencoder for Vae {
         &self.stats
     }
 
-    fn record_encode<'p>(&self, plan: &'p Plan, frames: Tensor<'p>) -> Tensor<'p> {
-        self.encoder.forward(plan, frames)
+    fn split(&self, _: Direction, latent_frames: usize) -> Split {
+        Split::Chunks(vec![1; latent_frames])
     }
 
-    fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>) -> Tensor<'p> {
-        self.decoder.forward(plan, latents)
+    fn record_encode<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
+        self.encoder.forward(plan, frames, carry)
+    }
+
+    fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
+        self.decoder.forward(plan, latents, carry)
     }
 
     fn first_block(&self) -> &'static str {
@@ -63,7 +68,7 @@ impl Vae {
         let frames = plan.input("x", &[batch, f, h, w, colours], Cadence::Once);
         // Like the reference: what fills no group of frames at the end is left out.
         let whole = 1 + (f - 1) / ENCODED_FRAMES * ENCODED_FRAMES;
-        let moments = self.encoder.forward(&plan, frames.slice_frames(0, whole));
+        let moments = self.encoder.forward(&plan, frames.slice_frames(0, whole), &Carry::whole(&plan));
         let shape = moments.shape();
         plan.output("moments", moments);
 
@@ -87,7 +92,8 @@ impl Vae {
         let [batch, _, f, h, w] = extents;
         z.expect_shape(&[batch, self.config.z_dim, f, h, w])?;
         let plan = Plan::new();
-        let sample = self.decoder.forward(&plan, plan.input("z", &[batch, f, h, w, self.config.z_dim], Cadence::Once));
+        let z_in = plan.input("z", &[batch, f, h, w, self.config.z_dim], Cadence::Once);
+        let sample = self.decoder.forward(&plan, z_in, &Carry::whole(&plan));
         let shape = sample.shape();
         plan.output("sample", sample);
 

@@ -1,14 +1,15 @@
 //! What encoder and decoder of the video autoencoder are made of (`AutoencoderKLWan` of diffusers).
 //!
 //! Frames are `[B, F, H, W, C]`. The reference runs through a clip in pieces and keeps, for each convolution, the frames
-//! that the next piece needs. What follows is the same for a whole clip: convolutions are causal, with zeros before the
-//! first frame, and the first frame, which is a piece of its own, is left out where time is resampled.
+//! that the next piece needs, which is what a [`Carry`] does here. What follows is the same for a whole clip: convolutions are
+//! causal, with zeros before the first frame, and the first frame, which is a piece of its own, is left out where time is
+//! resampled.
 
 use kinora_kernels::op::Padding;
 use kinora_kernels::{AttentionOptions, Conv3dOptions, PatchOrder, Plan, Tensor, dense_sequences};
 
 use crate::error::Result;
-use crate::nn::{Conv3d, Linear, RmsNorm, Weights};
+use crate::nn::{Carry, Conv3d, Linear, RmsNorm, Weights};
 
 /// Extents, steps and padding of a convolution; axes are time, height, width.
 #[derive(Clone, Copy)]
@@ -77,9 +78,9 @@ impl ResidualBlock {
         })
     }
 
-    pub(super) fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
-        let h = self.conv1.forward(self.norm1.forward(x).silu());
-        let h = self.conv2.forward(self.norm2.forward(h).silu());
+    pub(super) fn forward<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
+        let h = self.conv1.forward_chunk(self.norm1.forward(x).silu(), carry);
+        let h = self.conv2.forward_chunk(self.norm2.forward(h).silu(), carry);
         h + self.shortcut.as_ref().map_or(x, |conv| conv.forward(x))
     }
 }
@@ -93,9 +94,9 @@ impl Resnets {
         Ok(Self((0..count).map(block).collect::<Result<_>>()?))
     }
 
-    pub(super) fn forward<'p>(&self, mut x: Tensor<'p>) -> Tensor<'p> {
+    pub(super) fn forward<'p>(&self, mut x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         for (i, block) in self.0.iter().enumerate() {
-            x = x.plan().scope(format!("resnets.{i}"), || block.forward(x));
+            x = x.plan().scope(format!("resnets.{i}"), || block.forward(x, carry));
         }
         x
     }
@@ -151,11 +152,11 @@ impl MidBlock {
         })
     }
 
-    pub(super) fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+    pub(super) fn forward<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         let plan: &'p Plan = x.plan();
-        let x = plan.scope("resnets.0", || self.before.forward(x));
+        let x = plan.scope("resnets.0", || self.before.forward(x, carry));
         let x = plan.scope("attentions.0", || self.attention.forward(x));
-        plan.scope("resnets.1", || self.after.forward(x))
+        plan.scope("resnets.1", || self.after.forward(x, carry))
     }
 }
 
@@ -179,12 +180,20 @@ impl Downsampler {
         })
     }
 
-    pub(super) fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+    /// `shortcut` is added to the result: here, so that it joins the convolution of a whole clip as it joins that of a chunk.
+    pub(super) fn forward<'p>(&self, x: Tensor<'p>, shortcut: Option<Tensor<'p>>, carry: &Carry<'p>) -> Tensor<'p> {
         let x = self.space.forward(x);
-        match &self.time {
-            Some(conv) if later_frames(x).is_some() => x.slice_frames(0, 1).concat_frames(conv.forward(x)),
-            _ => x,
+        let add = |y: Tensor<'p>, part: &dyn Fn(Tensor<'p>) -> Tensor<'p>| shortcut.map_or(y, |shortcut| y + part(shortcut));
+        let Some(conv) = &self.time else { return add(x, &|all| all) };
+        let (x, missing) = x.plan().scope("time_conv", || carry.extend(x, 1, Padding::Zero));
+        if missing == 0 {
+            return add(conv.forward(x), &|all| all);
         }
+        let first = add(x.slice_frames(0, 1), &|all| all.slice_frames(0, 1));
+        if x.shape().dims().get(1) == Some(&1) {
+            return first;
+        }
+        first.concat_frames(add(conv.forward(x), &|all| later_frames(all).unwrap_or(all)))
     }
 }
 
@@ -203,11 +212,17 @@ impl Upsampler {
         })
     }
 
-    pub(super) fn forward<'p>(&self, mut x: Tensor<'p>) -> Tensor<'p> {
-        if let Some((conv, later)) = self.time.as_ref().zip(later_frames(x)) {
+    pub(super) fn forward<'p>(&self, mut x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
+        if let Some(conv) = &self.time {
+            let doubled = |x| conv.forward_chunk(x, carry).pixel_shuffle_3d([2, 1, 1], PatchOrder::ChannelInnermost);
             // The later frames do not see the first one here: in its place they see zeros.
-            let doubled = conv.forward(later).pixel_shuffle_3d([2, 1, 1], PatchOrder::ChannelInnermost);
-            x = x.slice_frames(0, 1).concat_frames(doubled);
+            if !carry.is_first() {
+                x = doubled(x);
+            } else if let Some(later) = later_frames(x) {
+                x = x.slice_frames(0, 1).concat_frames(doubled(later));
+            } else {
+                x.plan().scope("time_conv", || carry.leave_zeros(x, 2));
+            }
         }
         self.space.forward(x.upsample_nearest([1, 2, 2]))
     }
@@ -225,11 +240,11 @@ impl AveragedShortcut {
         Self { factors, group: inputs * factors.iter().product::<usize>() / outputs }
     }
 
-    pub(super) fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+    pub(super) fn forward<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         let [time, height, width] = self.factors;
         let blocks = |x: Tensor<'p>| x.pixel_unshuffle_3d(self.factors, PatchOrder::TimeHeightWidth);
-        let blocks = if time == 1 {
-            if self.group == 1 && height * width == 1 {
+        let blocks = if time == 1 || !carry.is_first() {
+            if self.group == 1 && time * height * width == 1 {
                 return x;
             }
             blocks(x)
@@ -255,9 +270,9 @@ impl RepeatedShortcut {
         Self { factors, repeats: outputs * factors.iter().product::<usize>() / inputs }
     }
 
-    pub(super) fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+    pub(super) fn forward<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         let y = x.repeat_each_channel(self.repeats).pixel_shuffle_3d(self.factors, PatchOrder::TimeHeightWidth);
-        let early = self.factors[0] - 1;
+        let early = if carry.is_first() { self.factors[0] - 1 } else { 0 };
         match y.shape().dims().get(1) {
             Some(frames) if early > 0 => y.slice_frames(early, frames - early),
             _ => y,

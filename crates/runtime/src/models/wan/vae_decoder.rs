@@ -5,7 +5,7 @@ use kinora_kernels::{PatchOrder, Plan, Tensor};
 use super::VaeConfig;
 use super::vae_blocks::{Conv, MidBlock, RepeatedShortcut, Resnets, Upsampler, norm};
 use crate::error::Result;
-use crate::nn::{Conv3d, RmsNorm, Weights};
+use crate::nn::{Carry, Conv3d, RmsNorm, Weights};
 
 /// Latents to frames.
 pub struct VaeDecoder {
@@ -39,16 +39,17 @@ impl VaeDecoder {
         })
     }
 
-    /// Latents `z [B, F, H, W, C]` → frames `[B, F', H', W', 3]`, which the reference limits to −1..1 afterwards.
-    pub fn forward<'p>(&self, plan: &'p Plan, z: Tensor<'p>) -> Tensor<'p> {
+    /// Latents `z [B, F, H, W, C]` → frames `[B, F', H', W', 3]`, which the reference limits to −1..1 afterwards; of a chunk that is
+    /// not the first, four for each latent.
+    pub fn forward<'p>(&self, plan: &'p Plan, z: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         let z = self.post_quant_conv.forward(z);
         let y = plan.scope("decoder", || {
-            let x = self.conv_in.forward(z);
-            let mut x = plan.scope("mid_block", || self.mid_block.forward(x));
+            let x = self.conv_in.forward_chunk(z, carry);
+            let mut x = plan.scope("mid_block", || self.mid_block.forward(x, carry));
             for (i, block) in self.up_blocks.iter().enumerate() {
-                x = plan.scope(format!("up_blocks.{i}"), || block.forward(x));
+                x = plan.scope(format!("up_blocks.{i}"), || block.forward(x, carry));
             }
-            self.conv_out.forward(self.norm_out.forward(x).silu())
+            self.conv_out.forward_chunk(self.norm_out.forward(x).silu(), carry)
         });
         let patch = [1, self.patch, self.patch];
         if self.patch == 1 { y } else { y.pixel_shuffle_3d(patch, PatchOrder::TimeWidthHeight) }
@@ -77,14 +78,14 @@ impl UpBlock {
         })
     }
 
-    fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+    fn forward<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         let plan: &'p Plan = x.plan();
-        let mut y = self.resnets.forward(x);
+        let mut y = self.resnets.forward(x, carry);
         if let Some(upsampler) = &self.upsampler {
-            y = plan.scope("upsampler", || upsampler.forward(y));
+            y = plan.scope("upsampler", || upsampler.forward(y, carry));
         }
         match &self.shortcut {
-            Some(shortcut) => y + plan.scope("avg_shortcut", || shortcut.forward(x)),
+            Some(shortcut) => y + plan.scope("avg_shortcut", || shortcut.forward(x, carry)),
             None => y,
         }
     }

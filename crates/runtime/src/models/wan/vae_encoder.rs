@@ -5,7 +5,7 @@ use kinora_kernels::{PatchOrder, Plan, Tensor};
 use super::VaeConfig;
 use super::vae_blocks::{AveragedShortcut, Conv, Downsampler, MidBlock, ResidualBlock, Resnets, norm};
 use crate::error::Result;
-use crate::nn::{Conv3d, RmsNorm, Weights};
+use crate::nn::{Carry, Conv3d, RmsNorm, Weights};
 
 /// Frames to latents.
 pub struct VaeEncoder {
@@ -44,17 +44,17 @@ impl VaeEncoder {
     }
 
     /// Frames `[B, F, H, W, 3]` in −1..1 → `[B, F', H', W', 2·C]`: the means of the C latent channels, then their log
-    /// variances.
-    pub fn forward<'p>(&self, plan: &'p Plan, frames: Tensor<'p>) -> Tensor<'p> {
+    /// variances. A chunk that is not the first has four frames for each latent.
+    pub fn forward<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         let patch = [1, self.patch, self.patch];
         let frames = if self.patch == 1 { frames } else { frames.pixel_unshuffle_3d(patch, PatchOrder::TimeWidthHeight) };
         let moments = plan.scope("encoder", || {
-            let mut x = self.conv_in.forward(frames);
+            let mut x = self.conv_in.forward_chunk(frames, carry);
             for (i, block) in self.down_blocks.iter().enumerate() {
-                x = plan.scope(format!("down_blocks.{i}"), || block.forward(x));
+                x = plan.scope(format!("down_blocks.{i}"), || block.forward(x, carry));
             }
-            let x = plan.scope("mid_block", || self.mid_block.forward(x));
-            self.conv_out.forward(self.norm_out.forward(x).silu())
+            let x = plan.scope("mid_block", || self.mid_block.forward(x, carry));
+            self.conv_out.forward_chunk(self.norm_out.forward(x).silu(), carry)
         });
         self.quant_conv.forward(moments)
     }
@@ -91,17 +91,17 @@ impl DownBlock {
         Ok(())
     }
 
-    fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
+    fn forward<'p>(&self, x: Tensor<'p>, carry: &Carry<'p>) -> Tensor<'p> {
         match self {
-            Self::Resnet(resnet) => resnet.forward(x),
-            Self::Downsampler(downsampler) => downsampler.forward(x),
+            Self::Resnet(resnet) => resnet.forward(x, carry),
+            Self::Downsampler(downsampler) => downsampler.forward(x, None, carry),
             Self::Stage { resnets, downsampler, shortcut } => {
-                let y = resnets.forward(x);
-                let y = match downsampler {
-                    Some(downsampler) => x.plan().scope("downsampler", || downsampler.forward(y)),
-                    None => y,
-                };
-                y + x.plan().scope("avg_shortcut", || shortcut.forward(x))
+                let y = resnets.forward(x, carry);
+                let shortcut = x.plan().scope("avg_shortcut", || shortcut.forward(x, carry));
+                match downsampler {
+                    Some(downsampler) => x.plan().scope("downsampler", || downsampler.forward(y, Some(shortcut), carry)),
+                    None => y + shortcut,
+                }
             }
         }
     }
