@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { buildSync, transformSync } from 'esbuild';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -23,13 +23,22 @@ function model(name) {
     return `    { path: '${path}', bytes: ${bytes.length}, sha256: ${JSON.stringify(sums)}, url: ${address} },`;
   });
   const header = `/** The files of the model ${name}. Written by scripts/build.mjs. */\n\nimport type { ModelSource } from '../options.js';\n\n`;
-  const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
+  const { _class_name: pipeline, kinora } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8'));
+  const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  pipeline: '${pipeline}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
-  const { default_width: width, default_height: height } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8')).kinora;
+  const { default_width: width, default_height: height } = kinora;
   const shape = `\n/** Of its clips by default, in pixels. */\nexport const ${name}Shape = { width: ${width}, height: ${height} };\n`;
   writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}${shape}`);
   const papers = ['MODEL_CARD.md', 'NOTICE'].map((name) => join(folder, name));
   for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
+}
+
+/** What the core module says that it runs, as a module for the page, which has to know before it fetches one. */
+async function pipelines() {
+  const { initSync, pipelines } = await import(pathToFileURL(join(web, 'src/wasm/core.js')));
+  initSync({ module: readFileSync(join(web, 'src/wasm/core_bg.wasm')) });
+  const header = '/** The pipeline classes that the core module runs. Written by scripts/build.mjs. */\n\n';
+  writeFileSync(join(web, 'src/wasm/pipelines.ts'), `${header}export const pipelines: readonly string[] = ${JSON.stringify(pipelines())};\n`);
 }
 
 function walk(path) {
@@ -38,8 +47,9 @@ function walk(path) {
 
 rmSync(join(web, 'dist'), { recursive: true, force: true });
 model('flipbook');
+await pipelines();
 for (const name of ['LICENSE-APACHE', 'LICENSE-MIT', 'NOTICE']) cpSync(join(web, '..', name), join(web, name));
-for (const file of ['core.js', 'core_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
+for (const file of ['core.js', 'core_bg.wasm', 'families_bg.wasm']) cpSync(join(web, 'src/wasm', file), join(web, 'dist/wasm', file));
 const tsc = (...flags) => execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', web, ...flags], { stdio: 'inherit' });
 tsc();
 // Few files are smaller than many, and every entry still finds its parts. The addresses of the worker, the WASM and the model stay as

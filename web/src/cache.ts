@@ -22,6 +22,8 @@ interface ModelRecord {
   id: string;
   /** Of the source; files of another version are worthless. */
   version: string | null;
+  /** Of the source; records of early versions have none. */
+  pipeline?: string | null;
   /** Of the whole model. */
   files: { path: string; url: string }[];
   /** Whether a model was made of these very files: servers send wrong ones too. */
@@ -61,7 +63,7 @@ export class KeptModel {
       const same = old?.version === version;
       if (old && !same) await empty(folder);
       const loaded = same && old.loaded && JSON.stringify(old.files) === JSON.stringify(files);
-      const record: ModelRecord = { id: source.name, version, files, loaded };
+      const record: ModelRecord = { id: source.name, version, pipeline: source.pipeline ?? null, files, loaded };
       await writeJson(folder, MODEL_RECORD, record);
       return new KeptModel(record, folder);
     } catch {
@@ -190,7 +192,8 @@ export async function keptSource(id: string): Promise<ModelSource | undefined> {
     const complete = await completeFiles(folder);
     if (!model || !isWhole(model, complete)) return undefined;
     const files = model.files.map((file) => ({ ...file, bytes: complete.get(file.path) ?? 0 }));
-    return { name: id, files, ...(model.version !== null && { version: model.version }) };
+    const { version, pipeline } = model;
+    return { name: id, files, ...(version !== null && { version }), ...(pipeline && { pipeline }) };
   } catch {
     // No such folder, or no such storage.
     return undefined;

@@ -26,6 +26,11 @@ export function startWorkersBy(start: () => Worker): void {
   newWorker = start;
 }
 
+/** Whether `worker` means a thread of its own; platforms such as Node have none. */
+export function hasThread(worker: LoadOptions['worker']): boolean {
+  return worker !== false && (worker !== undefined || typeof Worker !== 'undefined');
+}
+
 /** A running worker. */
 export class Client {
   readonly #port: Port;
@@ -44,7 +49,7 @@ export class Client {
 
   /** Starts a worker, or serves the protocol in this thread. */
   static async start(worker: LoadOptions['worker']): Promise<Client> {
-    if (worker === false || (worker === undefined && typeof Worker === 'undefined')) {
+    if (!hasThread(worker)) {
       const { serve } = await import('./session.js');
       const { port1, port2 } = new MessageChannel();
       const stop = serve(port2);

@@ -17,7 +17,7 @@ export async function startEngine(address: string, signal: AbortSignal, onProgre
   } catch (cause) {
     signal.throwIfAborted();
     const forbidden = /unsafe-eval|content security policy/i.test(String(cause));
-    const hint = forbidden ? "the page's policy must allow it: script-src 'wasm-unsafe-eval'" : `${shown(address)} must be core_bg.wasm of this version`;
+    const hint = forbidden ? "the page's policy must allow it: script-src 'wasm-unsafe-eval'" : `${shown(address)} must be a module of this version`;
     throw new KinoraError('wasm', `the WASM module cannot be started: ${String(cause)}`, { cause, hint });
   }
   running = true;
@@ -25,7 +25,7 @@ export async function startEngine(address: string, signal: AbortSignal, onProgre
 
 async function fetchModule(address: string, signal: AbortSignal, onProgress?: (share: number) => void): Promise<Response> {
   const failed = (problem: string, cause?: unknown) => {
-    const hint = 'serve dist/wasm/core_bg.wasm beside the package, allow it in connect-src, or say where it is with `wasm`';
+    const hint = 'serve dist/wasm beside the package, allow it in connect-src, or say where it is with `wasm`';
     return new KinoraError('wasm', `the WASM module at ${shown(address)} cannot be fetched: ${problem}`, { cause, hint });
   };
   const response = await fetchAddress(address, { signal }).catch((cause: unknown) => {

@@ -68,7 +68,8 @@ async function list(folder: string, text: string, signal: AbortSignal | undefine
   const vocabulary = index.kinora?.vocabulary;
   const files = [entry(INDEX), ...(typeof vocabulary === 'string' ? [entry(vocabulary)] : []), ...(await Promise.all(components)).flat()];
   const version = await versionOf(text);
-  return { name: folder, files, ...(version !== undefined && { version }) };
+  const { _class_name: pipeline } = index;
+  return { name: folder, files, ...(version !== undefined && { version }), ...(typeof pipeline === 'string' && { pipeline }) };
 }
 
 function parse(text: string, folder: string): Index {

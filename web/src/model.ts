@@ -2,20 +2,21 @@
 /** Loading a model and generating with it. */
 
 import { anObject, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
-import { Client } from './client.js';
+import { Client, hasThread } from './client.js';
 import { KinoraError, errorFromData } from './errors.js';
 import { expandPrompt } from './expand.js';
 import { Generation } from './generation.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
 import type {
-  Estimate, GenerateOptions, GenerationEvent, GenerationMetadata, ImageSource, LoadOptions, ModelInfo, Prompt, PromptParts, VideoSource,
+  Estimate, GenerateOptions, GenerationEvent, GenerationMetadata, ImageSource, LoadOptions, ModelInfo, ModelSource, Prompt, PromptParts, VideoSource,
 } from './options.js';
 import type { Calls, GenerateCall, SourceCall } from './protocol.js';
 import { readSource } from './sources.js';
 import { checkSupport, supportError } from './support.js';
 import { shown } from './transport.js';
 import { Video, type EncoderSetup } from './video.js';
+import { pipelines } from './wasm/pipelines.js';
 
 /** The parts of a prompt that are one image or clip. */
 const PARTS = ['image', 'lastImage', 'video', 'connect', 'mask'] as const;
@@ -36,7 +37,7 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   const source = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none');
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && source !== flipbook);
-  const wasm = String(options.wasm ?? new URL('./wasm/core_bg.wasm', import.meta.url));
+  const wasm = String(options.wasm ?? moduleFor(source, worker));
   const client = await Client.start(worker);
   try {
     const parameters = { wasm, source, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
@@ -46,6 +47,12 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
     client.close(new KinoraError('disposed', 'the model could not be loaded'));
     throw error;
   }
+}
+
+/** The smaller WASM module if it runs the model. A thread starts one module only, so that the page's own takes that for all models. */
+function moduleFor({ pipeline = '' }: ModelSource, worker: LoadOptions['worker']): URL {
+  const small = hasThread(worker) && pipelines.includes(pipeline);
+  return small ? new URL('./wasm/core_bg.wasm', import.meta.url) : new URL('./wasm/families_bg.wasm', import.meta.url);
 }
 
 /** A loaded model. Generations run one after another. */

@@ -100,5 +100,6 @@ function checkSource(source: ModelSource): ModelSource {
     if (typeof path !== 'string' || !(typeof url === 'string' || (url as unknown) instanceof URL)) throw invalid(`found a file \`${String(path)}\` at \`${shown(String(url))}\``);
     return { path, url: String(url), ...(bytes === undefined ? {} : { bytes: Number(bytes) }), ...(sha256 === undefined ? {} : { sha256: sha256.map(String) }) };
   });
-  return { name: source.name, files, ...(source.version !== undefined && { version: String(source.version) }) };
+  const { name, version, pipeline } = source;
+  return { name, files, ...(version !== undefined && { version: String(version) }), ...(pipeline !== undefined && { pipeline: String(pipeline) }) };
 }

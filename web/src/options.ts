@@ -46,6 +46,8 @@ export interface ModelSource {
   name: string;
   /** Files that this browser keeps of another version are fetched again. */
   version?: string;
+  /** `_class_name` of its `model_index.json`: the smaller WASM module runs the model if this is a class it has. */
+  pipeline?: string;
   files: FileEntry[];
 }
 

@@ -16,9 +16,9 @@ before(async () => {
   browser = await launch();
   page = await open(browser, server.origin);
   await page.evaluate(async () => {
-    const { default: init, Tester } = await import('/test/wasm/core.js');
+    const { default: init, Tester, unicode_differences } = await import('/test/wasm/core.js');
     await init({ module_or_path: fetch('/test/wasm/core_bg.wasm') });
-    globalThis.Tester = Tester;
+    Object.assign(globalThis, { Tester, unicode_differences });
   });
 });
 after(async () => {
@@ -33,6 +33,14 @@ for (const family of ['soft', 'gpu']) {
     assert.ok(cases > 100, `${cases} cases`);
   });
 }
+
+test('the browser knows the Unicode that the command has in tables', { timeout: 120_000 }, async () => {
+  const differences = await page.evaluate(() => {
+    const unassigned = (code) => /\p{Cn}/u.test(String.fromCodePoint(parseInt(code, 16)));
+    return unicode_differences().filter((difference) => !unassigned(difference.split(' ')[0]));
+  });
+  assert.deepEqual(differences, []);
+});
 
 test('work is counted beyond 32 bits', async () => {
   assert.equal(await page.evaluate(async () => (await Tester.open('soft')).large_work()), 2 ** 35);

@@ -67,7 +67,7 @@ test('a missing, a wrong and a forbidden module have a code and a hint', { timeo
   answer = (response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html>');
   assert.match(String(await failure()), /^wasm,.*is a web page/);
   answer = (response) => response.writeHead(200, { 'content-type': 'application/wasm' }).end('no module');
-  assert.match(String(await failure()), /^wasm,the WASM module cannot be started: .*,.*core_bg.wasm of this version/);
+  assert.match(String(await failure()), /^wasm,the WASM module cannot be started: .*,.*a module of this version/);
   answer = undefined;
   policy = "script-src 'self' 'unsafe-inline'";
   page = await open(browser, server.origin);

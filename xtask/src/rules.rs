@@ -35,6 +35,13 @@ pub(crate) fn metadata() -> Outcome<Value> {
     serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}").into())
 }
 
+/// Where cargo builds.
+pub(crate) fn target_folder() -> Outcome<PathBuf> {
+    let metadata = metadata()?;
+    let folder = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    Ok(folder.into())
+}
+
 /// Fails with every dependency that breaks the layers.
 pub(crate) fn check_dependencies(metadata: &Value) -> Outcome {
     let wrong = wrong_dependencies(metadata);

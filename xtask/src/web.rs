@@ -1,6 +1,10 @@
 //! `cargo xtask web`: the npm package `kinora` in web/dist, and its tests in a real browser.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     rules,
@@ -20,47 +24,68 @@ const SHARED_MACHINE: &str = "4";
 pub(crate) fn build() -> Outcome {
     ensure_target()?;
     ensure_packages()?;
-    wasm("kinora-wasm", "src/wasm")?;
+    step("WASM", || {
+        // Two builds of one crate, ADR 0020; they share all but the last two steps.
+        glue("src/wasm", &[wasm("core", "kinora-wasm", &[])?, wasm("families", "kinora-wasm", &["--features", "families"])?])
+    })?;
     step("package", || run(&mut node(&["scripts/build.mjs"])))?;
     step("package sizes", || run(&mut node(&["scripts/sizes.mjs"])))
 }
 
-/// Builds a crate as WASM with its JavaScript glue into a folder of `web/`.
-fn wasm(package: &str, folder: &str) -> Outcome {
-    step("WASM", || run(&mut cargo(&["build", "--target", TARGET, "--profile", "wasm", "--package", package, "--locked"])))?;
-    let metadata = rules::metadata()?;
-    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
-    let module = format!("{target}/{TARGET}/wasm/{}.wasm", package.replace('-', "_"));
-    // No wasm-opt: it makes the module 5 % smaller and what is transferred, compressed, 3 % larger.
-    step("JavaScript glue", || {
-        run(cargo(&["run", "--quiet", "--package", "kinora-bindgen", "--locked", "--", &module]).arg(web().join(folder)))
-    })
+/// A module: what the package calls it, and where it is.
+type Module = (&'static str, PathBuf);
+
+/// Builds a crate as WASM.
+fn wasm(name: &'static str, package: &str, features: &[&str]) -> Outcome<Module> {
+    let build = ["build", "--quiet", "--target", TARGET, "--profile", "wasm", "--package", package, "--locked"];
+    run(&mut cargo(&[&build, features].concat()))?;
+    // Apart from where cargo puts it: the same crate with other features goes to the same place.
+    let built = package.replace('-', "_");
+    let folder = rules::target_folder()?.join(TARGET).join("wasm");
+    let kept = folder.join(format!("{built}.{name}.wasm"));
+    std::fs::copy(folder.join(format!("{built}.wasm")), &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+    Ok((name, kept))
+}
+
+/// Writes modules with the JavaScript glue that they share into a folder of `web/`. No wasm-opt: it makes a module 5 % smaller and what
+/// is transferred, compressed, 3 % larger.
+fn glue(folder: &str, modules: &[Module]) -> Outcome {
+    // Not by --package, which would change the features of what it uses and compile all of that again.
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "kinora-bindgen", "--locked"]))?;
+    let program = debug_program("kinora-bindgen")?;
+    run(Command::new(program).arg(web().join(folder)).args(modules.iter().map(|(name, module)| format!("{name}={}", module.display()))))
+}
+
+/// A program of this workspace as `cargo build` leaves it.
+fn debug_program(name: &str) -> Outcome<PathBuf> {
+    Ok(rules::target_folder()?.join(format!("debug/{name}{}", env::consts::EXE_SUFFIX)))
 }
 
 /// The lints of what only browsers run.
 pub(crate) fn clippy() -> Outcome {
     ensure_target()?;
-    let crates =
-        ["--package", "kinora-kernels", "--package", "kinora-runtime", "--package", "kinora-wasm", "--package", "kinora-browser-tests"];
-    let arguments = [&["clippy", "--quiet", "--target", TARGET, "--no-deps", "--locked"], crates.as_slice(), &["--", "-D", "warnings"]];
-    run(&mut cargo(&arguments.concat()))
+    let clippy = |crates: &[&str]| {
+        run(&mut cargo(&[&["clippy", "--quiet", "--target", TARGET, "--no-deps", "--locked"], crates, &["--", "-D", "warnings"]].concat()))
+    };
+    clippy(&["--package", "kinora-kernels", "--package", "kinora-runtime", "--package", "kinora-browser-tests"])?;
+    // As the core module has it.
+    clippy(&["--package", "kinora-runtime", "--package", "kinora-wasm", "--no-default-features"])
 }
 
 /// Builds the package and runs its tests in headless Chromium on SwiftShader.
 pub(crate) fn test() -> Outcome<Counts> {
     build()?;
-    wasm("kinora-browser-tests", "test/wasm")?;
+    step("WASM of the test bodies", || glue("test/wasm", &[wasm("core", "kinora-browser-tests", &[])?]))?;
     // Comes with Chromium, so that this installs both; other systems bring their own browser and adapter.
     let manifest = if cfg!(target_os = "linux") { Some(SWIFTSHADER.manifest()?) } else { None };
     // Frames of the page are compared with those of the command on the same adapter.
-    step("the command, to compare with", || run(&mut cargo(&["build", "--quiet", "--package", "kinora", "--locked"])))?;
-    let metadata = rules::metadata()?;
-    let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    step("the command, to compare with", || run(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "kinora", "--locked"])))?;
+    let command = debug_program("kinora")?;
     step("tests in the browser", || {
         // One file after another: each has a browser, and the timings are bars.
         let mut tests = node(&["--test", "--test-reporter=spec", "--test-concurrency=1"]);
         tests.args(test_files()?);
-        tests.env("KINORA_BIN", Path::new(target).join(format!("debug/kinora{}", env::consts::EXE_SUFFIX)));
+        tests.env("KINORA_BIN", &command);
         if env::var_os(SLOWNESS).is_none() {
             tests.env(SLOWNESS, SHARED_MACHINE);
         }
@@ -79,7 +104,7 @@ fn test_files() -> Outcome<Vec<String>> {
     Ok(files)
 }
 
-fn web() -> std::path::PathBuf {
+fn web() -> PathBuf {
     root().join("web")
 }
 

@@ -9,6 +9,7 @@ mod body;
 mod cases;
 #[path = "../../runtime/tests/support/fixture.rs"]
 mod fixture;
+pub mod unicode;
 
 use std::sync::Arc;
 

@@ -8,20 +8,22 @@ mod inputs;
 mod scheduler;
 pub mod text;
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 use std::path::PathBuf;
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 use kinora_kernels::WeightFormat;
 use kinora_kernels::{Device, Executable, Graph};
 
 pub use self::inputs::{Inputs, wrong_shape};
 use crate::error::{Error, Result};
+#[cfg(feature = "eval")]
 use crate::models::component::Component;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 use crate::models::component::component_folder;
+#[cfg(feature = "eval")]
 use crate::weights::Checkpoint;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 use crate::weights::{NewTensor, Values, write_file};
 
 /// A named result.
@@ -139,6 +141,7 @@ async fn finite(exec: &mut Executable, name: &str) -> Result<Vec<f32>> {
 /// # Errors
 /// [`Error::InvalidRequest`] for an operation or input the class does not have, [`Error::MissingTensor`],
 /// [`Error::WrongShape`], [`Error::WrongDType`], and [`Error::Kernels`].
+#[cfg(feature = "eval")]
 pub async fn eval(component: &Component, operation: &str, inputs: &Checkpoint, device: &Device) -> Result<Vec<Output>> {
     let component = component.evaluate();
     if !component.operations().contains(&operation) {
@@ -152,7 +155,7 @@ pub async fn eval(component: &Component, operation: &str, inputs: &Checkpoint, d
 }
 
 /// [`eval`] over files: `kinora eval`.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 #[derive(Clone, Debug)]
 pub struct EvalRequest {
     /// A model folder with `model_index.json`, a component folder with `config.json`, or a weight file that is recognised.
@@ -169,7 +172,7 @@ pub struct EvalRequest {
     pub format: WeightFormat,
 }
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 impl EvalRequest {
     /// Runs the component and writes its results, which are also returned.
     ///

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod conditioning;
 pub mod error;
+#[cfg_attr(not(feature = "eval"), expect(dead_code, reason = "families map their arguments to it all the same"))]
 pub mod eval;
 pub mod events;
 pub mod executables;

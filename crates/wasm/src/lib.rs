@@ -14,6 +14,7 @@ use std::panic;
 use std::rc::Rc;
 
 use js_sys::{Array, Function, Uint8Array};
+use kinora_runtime::models::FAMILIES;
 use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Preset, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
@@ -35,6 +36,12 @@ pub fn on_panic(handler: Function) {
             }
         });
     }));
+}
+
+/// The pipeline classes that this module can run.
+#[wasm_bindgen]
+pub fn pipelines() -> Vec<String> {
+    FAMILIES.iter().flat_map(|family| family.pipelines).map(|pipeline| pipeline.name.to_owned()).collect()
 }
 
 /// Ends a generation between two submissions.

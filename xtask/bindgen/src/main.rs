@@ -1,18 +1,22 @@
-//! `kinora-bindgen MODULE.wasm FOLDER`: the JavaScript glue and the module without its custom sections.
+//! `kinora-bindgen FOLDER NAME=MODULE.wasm …`: modules without their custom sections, and the one JavaScript glue that fits all.
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
 use wasm_bindgen_cli_support::Bindgen;
 
-const NAME: &str = "core";
+/// Of the glue, by which modules call what they import from it.
+const GLUE: &str = "core";
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [module, folder] = arguments.as_slice() else {
-        eprintln!("usage: kinora-bindgen MODULE.wasm FOLDER");
+    let modules: Vec<_> = arguments.iter().skip(1).filter_map(|module| module.split_once('=')).collect();
+    let (Some(folder), true) = (arguments.first(), !modules.is_empty() && modules.len() + 1 == arguments.len()) else {
+        eprintln!("usage: kinora-bindgen FOLDER NAME=MODULE.wasm …");
         return ExitCode::from(2);
     };
-    match generate(Path::new(module), Path::new(folder)) {
+    match generate(Path::new(folder), &modules) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kinora-bindgen: {error:#}");
@@ -21,9 +25,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn generate(module: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
+/// Writes the glue, and `NAME_bg.wasm` of every module.
+fn generate(folder: &Path, modules: &[(&str, &str)]) -> Result<()> {
+    let mut glue: Option<String> = None;
+    // The one that is called like the glue comes first in the list and last here, or the next would take its place.
+    for (name, module) in modules.iter().rev() {
+        let own = single(folder, name, Path::new(module))?;
+        // A page fetches one module but has the script of all, so that it must not matter which.
+        if let Some((line, (found, expected))) =
+            glue.iter().flat_map(|glue| own.lines().zip(glue.lines()).enumerate()).find(|(_, (a, b))| a != b)
+        {
+            return Err(
+                format!("{name} needs another glue than the modules after it: line {line} is `{found}`, expected `{expected}`").into()
+            );
+        }
+        glue.get_or_insert(own);
+    }
+    Ok(fs::write(folder.join(format!("{GLUE}.js")), glue.unwrap_or_default())?)
+}
+
+/// Writes one module and returns its glue.
+fn single(folder: &Path, name: &str, module: &Path) -> Result<String> {
     let mut bindgen = Bindgen::new();
-    bindgen.input_path(module).out_name(NAME).typescript(true).remove_name_section(true).remove_producers_section(true);
+    bindgen.input_path(module).out_name(GLUE).typescript(true).remove_name_section(true).remove_producers_section(true);
     let mut output = bindgen.web(true)?.generate_output()?;
     // Two hundred names of imports end in 16 random digits each, which no compression makes smaller.
     let mut renamed = Vec::new();
@@ -32,8 +56,8 @@ fn generate(module: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         renamed.push((std::mem::replace(&mut import.name, short.clone()), short));
     }
     output.emit(folder)?;
-    let path = folder.join(format!("{NAME}.js"));
-    let mut glue = fs::read_to_string(&path)?;
+    fs::rename(folder.join(format!("{GLUE}_bg.wasm")), folder.join(format!("{name}_bg.wasm")))?;
+    let mut glue = fs::read_to_string(folder.join(format!("{GLUE}.js")))?;
     for (long, short) in renamed {
         let property = format!(" {long}: ");
         if glue.matches(&property).count() != 1 {
@@ -41,5 +65,7 @@ fn generate(module: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         }
         glue = glue.replace(&property, &format!(" {short}: "));
     }
-    Ok(fs::write(path, glue)?)
+    // Comments number the functions of a module.
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    Ok(glue.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect())
 }

@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use super::FAMILIES;
 use super::config::parse_config;
-use super::family::{Autoencoder, ComponentClass, Denoiser, Evaluate, SecondStage, Source, TextEncoder};
+#[cfg(feature = "eval")]
+use super::family::Evaluate;
+use super::family::{Autoencoder, ComponentClass, Denoiser, SecondStage, Source, TextEncoder};
 use super::layout;
 use crate::error::{Error, Result};
 use crate::manifest::Index;
@@ -86,6 +88,7 @@ impl Component {
     }
 
     /// What [`eval`](crate::eval::eval) can run of it.
+    #[cfg(feature = "eval")]
     pub fn evaluate(&self) -> &dyn Evaluate {
         match self {
             Self::Denoiser(model) => model.as_ref(),

@@ -177,8 +177,20 @@ pub trait Evaluate {
     fn evaluate(&self, operation: &str, inputs: &Inputs<'_>) -> Result<Evaluation>;
 }
 
+/// What can be evaluated, if the feature `eval` is on. Without it a component leaves [`Evaluate`] out of its table of methods, so
+/// that a page, which compares nothing, downloads none of that code.
+#[cfg(feature = "eval")]
+pub trait Evaluable: Evaluate {}
+#[cfg(feature = "eval")]
+impl<T: Evaluate + ?Sized> Evaluable for T {}
+/// Nothing, because the feature `eval` is off.
+#[cfg(not(feature = "eval"))]
+pub trait Evaluable {}
+#[cfg(not(feature = "eval"))]
+impl<T: ?Sized> Evaluable for T {}
+
 /// A model that predicts what is noise in tokens. The module's documentation says what tokens are.
-pub trait Denoiser: Evaluate + Send + Sync {
+pub trait Denoiser: Evaluable + Send + Sync {
     /// Latent frames, rows and columns that one token joins.
     fn packing(&self) -> [usize; 3];
 
@@ -291,7 +303,7 @@ pub enum Split {
 ///
 /// The first frame of a clip has a latent frame of its own; each other stands for as many frames as the first number of
 /// [`compression`](Self::compression), which is 1 for an autoencoder of images.
-pub trait Autoencoder: Evaluate + Send + Sync {
+pub trait Autoencoder: Evaluable + Send + Sync {
     /// C.
     fn latent_channels(&self) -> usize;
 
@@ -316,7 +328,7 @@ pub trait Autoencoder: Evaluate + Send + Sync {
 }
 
 /// A model from token ids to text states.
-pub trait TextEncoder: Evaluate + Send + Sync {
+pub trait TextEncoder: Evaluable + Send + Sync {
     /// D: channels of its states.
     fn width(&self) -> usize;
 
@@ -350,7 +362,7 @@ impl Doubles {
 }
 
 /// A model that refines finished frames in one step: a stage of a cascade behind the first.
-pub trait SecondStage: Evaluate + Send + Sync {
+pub trait SecondStage: Evaluable + Send + Sync {
     /// What there is more of afterwards.
     fn doubles(&self) -> Doubles;
 

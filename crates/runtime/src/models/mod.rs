@@ -17,5 +17,13 @@ pub use latents::LatentStats;
 
 use family::Family;
 
-/// All families.
-pub const FAMILIES: &[&Family] = &[&bert::FAMILY, &cascade::FAMILY, &ltx::FAMILY, &t5::FAMILY, &wan::FAMILY];
+/// All families. Those with `feature = "families"` come in the second WASM module of the npm package, which pages fetch whose
+/// model needs it; the first one has what the built-in model and LTX-Video need.
+pub const FAMILIES: &[&Family] = &[
+    &bert::FAMILY,
+    &cascade::FAMILY,
+    &ltx::FAMILY,
+    &t5::FAMILY,
+    #[cfg(feature = "families")]
+    &wan::FAMILY,
+];

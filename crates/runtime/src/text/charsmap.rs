@@ -5,7 +5,8 @@
 //! whether the offset is shifted by 8, bits 10–30 the offset; a value is a unit with bit 31 set.
 
 use serde::Deserialize;
-use unicode_segmentation::UnicodeSegmentation;
+
+use super::unicode::graphemes;
 
 /// A character map, read from base64.
 #[derive(Debug, Deserialize)]
@@ -38,7 +39,7 @@ impl Charsmap {
     /// unknown, character by character.
     pub(super) fn apply(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
-        for grapheme in text.graphemes(true) {
+        for grapheme in graphemes(text) {
             if let Some(replacement) = self.find(grapheme).filter(|_| grapheme.len() < 6) {
                 out.push_str(replacement);
                 continue;

@@ -13,6 +13,7 @@ mod normalize;
 mod pre_tokenize;
 mod split;
 mod tokenizer;
+pub mod unicode;
 mod unigram;
 mod wordpiece;
 

@@ -1,11 +1,10 @@
 //! Normalizers: what happens to the text before it is cut into pieces.
 
 use serde::Deserialize;
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 
 use super::categories::{NONSPACING_MARKS, REMOVED, contains};
 use super::charsmap::Charsmap;
+use super::unicode::{Form, normalized, without_marks};
 
 /// One step of the `normalizer` in `tokenizer.json`.
 #[derive(Debug, Deserialize)]
@@ -97,11 +96,11 @@ impl Normalize {
             Self::Prepend { .. } if text.is_empty() => String::new(),
             Self::Prepend { prepend } => format!("{prepend}{text}"),
             Self::Lowercase => text.chars().flat_map(char::to_lowercase).collect(),
-            Self::StripAccents => text.chars().filter(|&c| !is_combining_mark(c)).collect(),
-            Self::Nfc => text.nfc().collect(),
-            Self::Nfd => text.nfd().collect(),
-            Self::Nfkc => text.nfkc().collect(),
-            Self::Nfkd => text.nfkd().collect(),
+            Self::StripAccents => without_marks(text),
+            Self::Nfc => normalized(text, Form::Nfc),
+            Self::Nfd => normalized(text, Form::Nfd),
+            Self::Nfkc => normalized(text, Form::Nfkc),
+            Self::Nfkd => normalized(text, Form::Nfkd),
         }
     }
 }
@@ -147,7 +146,7 @@ impl Bert {
             text = spaced;
         }
         if self.strip_accents.unwrap_or(self.lowercase) {
-            text = text.nfd().filter(|&c| !contains(&NONSPACING_MARKS, c)).collect();
+            text = normalized(&text, Form::Nfd).chars().filter(|&c| !contains(&NONSPACING_MARKS, c)).collect();
         }
         if self.lowercase {
             text = text.chars().flat_map(char::to_lowercase).collect();

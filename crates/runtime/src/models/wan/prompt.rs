@@ -4,7 +4,7 @@
 //! those that cannot be wrong are here: quotation marks, ligatures, full-width forms, control characters and line breaks.
 //! Text that was decoded with a wrong character set is not guessed at.
 
-use unicode_normalization::UnicodeNormalization;
+use crate::text::unicode::{Form, normalized};
 
 /// The cleaned prompt.
 pub(super) fn clean(prompt: &str) -> String {
@@ -31,15 +31,17 @@ fn repair(text: &str) -> String {
             '\u{0132}' => out.push_str("IJ"),
             '\u{0133}' => out.push_str("ij"),
             '\u{0149}' => out.push_str("ʼn"),
-            '\u{01f1}'..='\u{01f3}' | '\u{01c4}'..='\u{01cc}' | '\u{fb00}'..='\u{fb06}' => out.extend(std::iter::once(c).nfkc()),
+            '\u{01f1}'..='\u{01f3}' | '\u{01c4}'..='\u{01cc}' | '\u{fb00}'..='\u{fb06}' => {
+                out.push_str(&normalized(c.encode_utf8(&mut [0; 4]), Form::Nfkc));
+            }
             // Full and half widths.
-            '\u{3000}' | '\u{ff01}'..='\u{ffef}' => out.extend(std::iter::once(c).nfkc()),
+            '\u{3000}' | '\u{ff01}'..='\u{ffef}' => out.push_str(&normalized(c.encode_utf8(&mut [0; 4]), Form::Nfkc)),
             '\u{2028}' | '\u{2029}' | '\u{85}' | '\r' => out.push('\n'),
             _ if is_removed(c) => {}
             _ => out.push(c),
         }
     }
-    out.nfc().collect()
+    normalized(&out, Form::Nfc)
 }
 
 /// Control characters that no text needs.
