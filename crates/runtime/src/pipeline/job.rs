@@ -192,7 +192,12 @@ impl VideoPipeline {
         let branches = 1 + usize::from(job.texts.negative.is_some());
         // Clips of several sizes may pass from one denoiser to the next in different steps.
         let most = if self.experts.len() > 1 { packing::MAX_PACKED_TOKENS + 1 } else { 0 };
-        Item { tokens: most.max(job.noise.len() * branches), steps: job.schedule.num_steps(), guided_channels: self.guided_channels(job) }
+        Item {
+            tokens: most.max(job.noise.len() * branches),
+            steps: job.schedule.num_steps(),
+            guided_channels: self.guided_channels(job),
+            variance: job.solver.takes_noise().then(|| job.solver.variance()),
+        }
     }
 
     /// Latents to the finished clip.

@@ -340,7 +340,7 @@ impl Denoise<'_> {
                     Variance::Learned => Amplitude::Root,
                     Variance::Range => Amplitude::Exponential,
                 };
-                // Generations of one batch have one model, and it predicts its variance or not.
+                // Packs hold one kind only.
                 course.noise = Some(amplitude);
             }
         }

@@ -1,6 +1,8 @@
 //! Which generations share one row of tokens ("Patch n' Pack", arXiv 2307.06304 §2.1). Sequences lie one after another with
 //! nothing between them and attend only to themselves, so no padding and no mask between tokens exists.
 
+use super::solvers::table::Variance;
+
 /// Tokens of one pack: enough to keep a large GPU busy, few enough that activations stay small beside the weights.
 pub const MAX_PACKED_TOKENS: usize = 8192;
 
@@ -13,6 +15,8 @@ pub struct Item {
     pub steps: usize,
     /// Features of a token that guidance acts on, which is one number of a pack.
     pub guided_channels: usize,
+    /// Where the fresh noise of its solver has its amplitude from, if that adds some; one kernel adds it for all.
+    pub variance: Option<Variance>,
 }
 
 /// Greedy packing: each item goes to the first pack of its kind with room for it. Indices of the items of each pack, in order;
@@ -20,9 +24,8 @@ pub struct Item {
 pub fn pack(items: &[Item], most: usize) -> Vec<Vec<usize>> {
     let mut packs: Vec<(Item, Vec<usize>)> = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let fits = |pack: &&mut (Item, Vec<usize>)| {
-            (pack.0.steps, pack.0.guided_channels) == (item.steps, item.guided_channels) && pack.0.tokens + item.tokens <= most
-        };
+        let alike = |a: &Item, b: &Item| (a.steps, a.guided_channels, a.variance) == (b.steps, b.guided_channels, b.variance);
+        let fits = |pack: &&mut (Item, Vec<usize>)| alike(&pack.0, item) && pack.0.tokens + item.tokens <= most;
         match packs.iter_mut().find(fits) {
             Some((filled, members)) => {
                 filled.tokens += item.tokens;
@@ -39,7 +42,11 @@ mod tests {
     use super::*;
 
     fn items(tokens: &[usize], steps: &[usize]) -> Vec<Item> {
-        tokens.iter().zip(steps).map(|(tokens, steps)| Item { tokens: *tokens, steps: *steps, guided_channels: 32 }).collect()
+        tokens
+            .iter()
+            .zip(steps)
+            .map(|(tokens, steps)| Item { tokens: *tokens, steps: *steps, guided_channels: 32, variance: None })
+            .collect()
     }
 
     #[test]
@@ -54,6 +61,9 @@ mod tests {
         assert_eq!(pack(&mixed, 100), [[0, 2], [1, 3]], "by steps");
         mixed[2].guided_channels = 3;
         assert_eq!(pack(&mixed, 100), [vec![0], vec![1, 3], vec![2]], "by guided channels");
+        mixed[1].variance = Some(Variance::Fixed);
+        mixed[3].variance = Some(Variance::Range);
+        assert_eq!(pack(&mixed, 100), [[0], [1], [2], [3]], "by the variance of fresh noise");
         assert!(pack(&[], 100).is_empty(), "nothing to pack");
     }
 
