@@ -125,19 +125,31 @@ impl Gpu {
 
     /// Reads `bytes` of a buffer from `offset`.
     pub(crate) async fn download(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-        let staging = self.create("read", bytes, usage);
+        let staging = self.readback(bytes);
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
         self.queue.submit([encoder.finish()]);
         let done = Signal::default();
         let notify = done.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |_| notify.set());
+        staging.map_async(wgpu::MapMode::Read, ..bytes, move |_| notify.set());
         self.wait(&done).await?;
-        let view = staging.get_mapped_range(..).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
+        let view = staging.get_mapped_range(..bytes).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
         let contents = view.to_vec();
         drop(view);
+        staging.unmap();
+        if staging.size() <= MOST_STAGED {
+            *lock(&self.readback) = Some(staging);
+        }
         Ok(contents)
+    }
+
+    /// A buffer to read `bytes` back through: the last one if it is large enough. Nobody else has it until it is put back.
+    fn readback(&self, bytes: u64) -> Buffer {
+        let last = lock(&self.readback).take();
+        last.filter(|last| last.size() >= bytes).unwrap_or_else(|| {
+            crate::counters::buffer();
+            self.create("read", bytes, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Preparations {
     pub executables: u64,
     /// Kernels that were compiled.
     pub kernels: u64,
-    /// Storage buffers that were allocated, those of weights among them.
+    /// Buffers that were allocated: for values, for weights and to read back through.
     pub buffers: u64,
 }
 

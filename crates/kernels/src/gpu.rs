@@ -33,6 +33,8 @@ pub struct Gpu {
     /// Bytes uploaded since the last submission.
     pub(crate) staged: AtomicU64,
     pub(crate) tally: Arc<Tally>,
+    /// What was last read back through.
+    pub(crate) readback: Mutex<Option<Buffer>>,
 }
 
 impl Gpu {
@@ -77,6 +79,7 @@ impl Gpu {
             flights: Mutex::default(),
             staged: AtomicU64::new(0),
             tally: Arc::default(),
+            readback: Mutex::default(),
         })
     }
 
@@ -114,6 +117,7 @@ impl Gpu {
         lock(&self.pipelines).clear();
         lock(&self.weights).clear();
         lock(&self.fills).clear();
+        lock(&self.readback).take();
         Err(error)
     }
 

@@ -41,7 +41,7 @@ fn the_same_sizes_make_nothing_new() {
         let other = GenerateRequest { prompt: "ocean".into(), seed: 9, shift: Some(2.0), guidance, ..request.clone() };
         assert!(make(&pipeline, &other).0 != first, "{name}: another clip");
         assert_eq!(pipeline.executables_made(), made, "{name}: nothing new");
-        assert_eq!(Preparations::so_far(), prepared, "{name}: nothing is recorded, compiled or allocated");
+        assert_eq!(Preparations::so_far(), prepared, "{name}: nothing is recorded, compiled or allocated, to read back neither");
         let wider = GenerateRequest { width: 64, conditioning: Conditioning::default(), preview_every: 0, ..request.clone() };
         make(&pipeline, &wider);
         assert_eq!(pipeline.executables_made(), made + 2, "{name}: denoised and decoded in another size, the same text");
