@@ -4,6 +4,7 @@
 
 mod given;
 mod guidance;
+mod models;
 mod parts;
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use given::GivenArgs;
 pub(crate) use guidance::GuidanceArgs;
+pub(crate) use models::{ModelsCommand, PullArgs};
 pub(crate) use parts::PartsArgs;
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
@@ -275,18 +277,6 @@ pub(crate) enum WeightType {
     #[default]
     F32,
     F16,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelsCommand {
-    /// Models in $KINORA_MODELS and next to this program
-    List,
-    /// Size, shapes and vocabulary of one model
-    Info {
-        /// Model folder or name
-        #[arg(value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
-        model: String,
-    },
 }
 
 fn side() -> clap::builder::RangedI64ValueParser<u32> {

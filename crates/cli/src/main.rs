@@ -9,6 +9,7 @@ mod expand;
 mod failure;
 mod generate;
 mod given;
+mod hub;
 mod interrupt;
 mod models;
 mod options;
@@ -77,6 +78,9 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
             Ok(Report::new(args.outputs.as_os_str(), json))
         }
         Command::Models(ModelsCommand::List) => Ok(list_models()),
+        Command::Models(ModelsCommand::Pull(args)) => hub::pull(args, console),
+        Command::Models(ModelsCommand::Verify { model }) => hub::verify(model),
+        Command::Models(ModelsCommand::Rm { model }) => hub::remove(model),
         Command::Models(ModelsCommand::Info { model }) => {
             let json = models::describe(&models::find(model)?)?;
             Ok(Report::new(failure::printable(&models::text(&json)), json))

@@ -11,7 +11,7 @@ use kinora_runtime::weights::{Checkpoint, DType};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Exit, Failure};
-use crate::parts;
+use crate::{hub, parts};
 
 /// The model that comes with Kinora.
 pub(crate) const BUILT_IN: &str = "flipbook";
@@ -28,9 +28,13 @@ pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
     if let Some(found) = tried.iter().find(named) {
         return Ok(found.clone());
     }
+    if let Some(fetched) = hub::find(model) {
+        return Ok(fetched);
+    }
     let looked: Vec<_> = tried.iter().map(|path| format!("`{}`", path.display())).collect();
     let message = format!("no model `{model}`: expected a folder with model_index.json, or weight files; looked at {}", looked.join(", "));
-    Err(Failure::new(Exit::Model, "model-not-found", message).hint("give --model DIR, or set KINORA_MODELS to the folder of models"))
+    Err(Failure::new(Exit::Model, "model-not-found", message)
+        .hint("give --model DIR, set KINORA_MODELS to the folder of models, or fetch one by `kinora models pull OWNER/NAME`"))
 }
 
 fn is_model(path: &Path) -> bool {
@@ -62,6 +66,7 @@ pub(crate) fn list() -> Vec<(String, PathBuf)> {
             models.push((name, path));
         }
     }
+    models.extend(hub::list());
     models.sort();
     models
 }
