@@ -8,7 +8,7 @@ export { generateVideo, loadModel, VideoModel } from './model.js';
 export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
 export { VERSION } from './options.js';
 export type {
-  DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, ModelInfo, ImageSource, ModelSource, ProgressPhase,
+  DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, LoraSource, ModelInfo, ImageSource, ModelSource, ProgressPhase,
   Prompt, PromptParts, UnknownWord, VideoSource,
 } from './options.js';
 export { checkSupport, type SupportCode, type SupportReport } from './support.js';

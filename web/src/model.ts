@@ -6,6 +6,7 @@ import { Client, hasThread } from './client.js';
 import { KinoraError, errorFromData } from './errors.js';
 import { expandPrompt } from './expand.js';
 import { Generation } from './generation.js';
+import { withLoras } from './lora.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
 import type {
@@ -34,13 +35,14 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   // Nothing is downloaded for nothing.
   const unsupported = device === 'cpu' ? undefined : supportError(await checkSupport());
   if (unsupported) throw unsupported;
-  const source = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none');
+  const model = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none');
+  const { source, loras } = withLoras(model, options.lora);
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
-  const keeps = cache === 'opfs' || (cache === 'auto' && source !== flipbook);
+  const keeps = cache === 'opfs' || (cache === 'auto' && model !== flipbook);
   const wasm = String(options.wasm ?? moduleFor(source, worker));
   const client = await Client.start(worker);
   try {
-    const parameters = { wasm, source, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
+    const parameters = { wasm, source, loras, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
     const loaded = await client.call('load', parameters, { signal, onEvent: onProgress });
     return new VideoModel(client, loaded, { worker, wasm });
   } catch (error) {

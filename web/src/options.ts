@@ -54,10 +54,21 @@ export interface ModelSource {
 /** Bytes covered by one checksum. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 
+/** An adaptation of a model: a LoRA file, in safetensors or GGUF. */
+export interface LoraSource extends Omit<FileEntry, 'path' | 'url'> {
+  url: string | URL;
+  /** How much of it; default 1. */
+  strength?: number;
+  /** The alpha of a file that has none; default: its rank, which makes the scale 1. */
+  alpha?: number;
+}
+
 /** How to load a model. */
 export interface LoadOptions {
-  /** `flipbook` comes with the package; else the address of a folder in diffusers layout, or its files. */
+  /** `flipbook` comes with the package; else the address of a folder in diffusers layout, or files: those of such a folder, or weight files alone. */
   model?: 'flipbook' | (string & {}) | URL | ModelSource;
+  /** Adaptations, which add up; {@link ModelInfo.loras} says what came of them. */
+  lora?: LoraSource | readonly LoraSource[];
   dtype?: DType;
   /** `cpu` runs exact reference code and is very slow. */
   device?: 'auto' | 'webgpu' | 'cpu';
@@ -269,6 +280,8 @@ export interface ModelInfo {
   guidance: number;
   /** Adapter and kernels in use. */
   device: string;
+  /** What came of each adaptation: tensors applied of those in the file, and names of those that were not. */
+  loras: string[];
 }
 
 /** Version of this package. */

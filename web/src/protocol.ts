@@ -1,6 +1,7 @@
 /** The messages between the page and the worker. Types only. */
 
 import type { ErrorData } from './errors.js';
+import type { LoraSetting } from './lora.js';
 import type { Estimate, GenerateOptions, GenerationEvent, LoadProgress, ModelInfo, ModelSource, PromptParts } from './options.js';
 
 /** An image or a clip of a request. */
@@ -63,7 +64,7 @@ export interface EncodeCall {
 /** What the worker can be asked: parameters, result, and what it reports meanwhile. */
 export interface Calls {
   load: {
-    parameters: { wasm: string; source: ModelSource; device: 'auto' | 'gpu' | 'soft' | 'cpu'; f32: boolean; cache: boolean };
+    parameters: { wasm: string; source: ModelSource; loras: LoraSetting[]; device: 'auto' | 'gpu' | 'soft' | 'cpu'; f32: boolean; cache: boolean };
     /** And what to tell language models that expand prompts. */
     result: { info: ModelInfo; expansionTask: string };
     event: LoadProgress;

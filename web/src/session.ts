@@ -124,7 +124,7 @@ class Session {
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
-    const { wasm, source, device, f32, cache } = parameters;
+    const { wasm, source, loras, device, f32, cache } = parameters;
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
     const nothing = { phase: 'plan', loadedBytes: 0, totalBytes: 0, cachedBytes: 0, message: 'downloading the engine' } as const;
     report({ ...nothing, fraction: 0 });
@@ -134,7 +134,7 @@ class Session {
     const progress = await download(source, files, { kept, signal, onProgress: report });
     report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = (this.#model = await Model.load(files, { label: source.name.replace(/\/$/, ''), device, f32 }).catch(async (thrown: unknown) => {
+    const model = (this.#model = await Model.load(files, { label: source.name.replace(/\/$/, ''), device, f32, loras }).catch(async (thrown: unknown) => {
       if (!NOT_THE_FILES.has(errorData(thrown).code)) await kept?.drop();
       throw thrown;
     }));

@@ -44,7 +44,7 @@ pub(crate) fn load(device: &Device, model: &Path, given: &PartsArgs, dtype: Weig
     }
     VideoPipeline::load_with(device.clone(), folder, parts, run::weight_format(dtype)).map_err(|error| match error {
         // What is missing is said by its flag.
-        Error::InvalidRequest { .. } => Failure::new(Exit::Model, "incomplete-model", &error)
+        Error::InvalidRequest { ref parameter, .. } if parameter == "model" => Failure::new(Exit::Model, "incomplete-model", &error)
             .hint("give the missing files by --transformer, --vae, --text-encoder and --tokenizer, or a folder that holds them"),
         other => other.into(),
     })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use kinora_kernels::{Device, WeightFormat};
 use kinora_runtime::models::layout::recognise;
-use kinora_runtime::weights::{Checkpoint, Lora, NewTensor, Values, to_bytes};
+use kinora_runtime::weights::{Checkpoint, Lora, ModelFiles, NewTensor, Values, to_bytes};
 use kinora_runtime::{CancelToken, Error, GenerateRequest, Generated, ModelParts, Result, VideoPipeline};
 use support::{golden, nmse};
 
@@ -115,6 +115,24 @@ fn several_adaptations_add_up_at_their_strengths() {
     assert!(error < 1e-3, "on Q8_0: NMSE {error:.2e}");
     let none = ModelParts { loras: vec![lora("comfy", 0.0)], ..parts(&DIFFUSERS) };
     assert!(nmse(&generate(&load(none).expect("it loads")).latents, &expected("f32")) <= 1e-9, "no strength, no change");
+}
+
+#[test]
+fn files_in_memory_make_up_a_model_too() {
+    let mut files = ModelFiles::new("memory");
+    let mut insert = |name: &str, from: &str| files.insert(name, std::fs::read(golden().join(from)).expect("a fixture"));
+    for name in ["comfy_fp16.safetensors", "vae.safetensors", "umt5_q8_0.gguf"] {
+        insert(&format!("any/{name}"), &format!("containers/{name}"));
+    }
+    insert("tokenizer.json", "tokenizer/unigram.json");
+    insert("lora/0", "containers/lora_kohya.safetensors");
+    files.adapt("lora/0", 1.0, None).expect("it is there");
+    assert_eq!(files.adapt("lora/1", 1.0, None).expect_err("absent").code(), "not-found");
+    let pipeline = VideoPipeline::from_files(Device::cpu(), files, WeightFormat::F32).expect("it loads");
+    assert_eq!(pipeline.loras().len(), 1, "one report");
+    let error = nmse(&generate(&pipeline).latents, &expected("lora"));
+    // The text encoder is quantised.
+    assert!(error < 1e-3, "NMSE {error:.2e}");
 }
 
 /// A file of f32 tensors.

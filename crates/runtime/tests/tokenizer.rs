@@ -221,3 +221,32 @@ fn a_damaged_charsmap_never_panics() {
         }
     }
 }
+
+#[test]
+fn tokenizers_inside_of_weight_files_give_the_same_ids() {
+    let whole = Tokenizer::from_json(&fs::read(golden("unigram.json")).unwrap()).unwrap();
+    let folder = golden("../gguf");
+    let spiece = fs::read(folder.join("spiece.model")).unwrap();
+    let header = format!(r#"{{"spiece_model":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, spiece.len());
+    let comfy = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &spiece].concat();
+    let comfy = Checkpoint::from_files("comfy", vec![("comfy".into(), comfy)]).unwrap();
+    let llama = Checkpoint::open(folder.join("tokenizer.gguf")).unwrap();
+    // The GGUF fixture has no map of characters: plain text needs none.
+    let plain = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    for (file, fits) in [(&comfy, &(|_: &str| true) as &dyn Fn(&str) -> bool), (&llama, &plain)] {
+        let own = Tokenizer::from_json(&file.tokenizer().unwrap().expect("it has one")).unwrap();
+        // T5's tokens for gaps are no part of a vocabulary.
+        let texts: Vec<String> = corpus().into_iter().filter(|text| fits(text) && !text.contains("<extra_id_")).collect();
+        assert!(texts.len() > 300, "{} strings", texts.len());
+        for text in texts {
+            assert_eq!(own.encode(&text, usize::MAX), whole.encode(&text, usize::MAX), "{file:?}: {text:?}");
+        }
+    }
+    for cut in [1, 100, spiece.len() / 2, spiece.len() - 1] {
+        let header = format!(r#"{{"spiece_model":{{"dtype":"U8","shape":[{cut}],"data_offsets":[0,{cut}]}}}}"#);
+        let cut = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &spiece[..cut]].concat();
+        let error = Checkpoint::from_files("cut", vec![("cut".into(), cut)]).unwrap().tokenizer().unwrap_err();
+        assert_eq!(error.code(), "invalid-tokenizer", "{error}");
+    }
+    assert!(Checkpoint::open(folder.join("small.gguf")).unwrap().tokenizer().unwrap().is_none(), "none inside");
+}

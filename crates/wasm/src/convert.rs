@@ -16,6 +16,17 @@ pub(crate) struct Settings {
     pub(crate) device: DeviceKind,
     /// Whether to keep weights in 32 bits.
     pub(crate) f32: bool,
+    /// What adapts it.
+    #[serde(default)]
+    pub(crate) loras: Vec<LoraSetting>,
+}
+
+/// A file that adapts the model.
+#[derive(Deserialize)]
+pub(crate) struct LoraSetting {
+    pub(crate) path: String,
+    pub(crate) strength: f32,
+    pub(crate) alpha: Option<f32>,
 }
 
 /// Where to run, and with which kernels.
@@ -46,6 +57,7 @@ pub(crate) struct Info {
     guidance: f32,
     fps: f32,
     device: String,
+    loras: Vec<String>,
 }
 
 impl Info {
@@ -64,6 +76,7 @@ impl Info {
             guidance: manifest.default_guidance,
             fps: manifest.fps,
             device: pipeline.device().name(),
+            loras: pipeline.loras().iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -132,6 +132,9 @@ impl Model {
         let device = open(settings.device).await?;
         let mut model = ModelFiles::new(settings.label.clone());
         files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
+        for lora in settings.loras {
+            model.adapt(&lora.path, lora.strength, lora.alpha).map_err(Failure::from)?;
+        }
         let format = if settings.f32 { WeightFormat::F32 } else { WeightFormat::F16 };
         let pipeline = VideoPipeline::from_files(device, model, format).map_err(Failure::from)?;
         Ok(Self { pipeline: RefCell::new(Rc::new(pipeline)), label: settings.label, device: settings.device })

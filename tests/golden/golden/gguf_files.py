@@ -1,12 +1,15 @@
 """Blocks of every GGUF encoding with the values that PyPI gguf gives them, and a small file that it writes."""
 
+import base64
+import json
+
 import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
 from safetensors.torch import save_file
 
-from .common import fresh
+from .common import ROOT, fresh
 
 # Where the f16 of a block are, which random bytes would make huge.
 HALVES = {Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q8_0: [0], Type.Q2_K: [80, 82], Type.Q3_K: [108],
@@ -58,6 +61,34 @@ def write_file(folder) -> None:
     save_file(expected, folder / "small.safetensors")
 
 
+def write_tokenizers(folder) -> None:
+    """The Unigram tokenizer of the other fixtures as SentencePiece and as llama.cpp keep it; the latter without its large map."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    document = json.loads((ROOT / "tokenizer" / "unigram.json").read_text())
+    vocabulary = document["model"]["vocab"]
+    kinds = [3, 3, 2] + [1] * (len(vocabulary) - 3)
+    model = sentencepiece_model_pb2.ModelProto()
+    for (piece, score), kind in zip(vocabulary, kinds):
+        model.pieces.add(piece=piece, score=score, type=kind)
+    spec = model.trainer_spec
+    spec.model_type, spec.pad_id, spec.eos_id, spec.unk_id, spec.bos_id = 1, 0, 1, 2, -1
+    model.normalizer_spec.precompiled_charsmap = base64.b64decode(document["normalizer"]["normalizers"][0]["precompiled_charsmap"])
+    (folder / "spiece.model").write_bytes(model.SerializeToString())
+    writer = gguf.GGUFWriter(folder / "tokenizer.gguf", "t5encoder")
+    writer.add_tokenizer_model("t5")
+    writer.add_token_list([piece for piece, _ in vocabulary])
+    writer.add_token_scores([score for _, score in vocabulary])
+    writer.add_token_types(kinds)
+    writer.add_eos_token_id(1)
+    writer.add_unk_token_id(2)
+    writer.add_tensor("unused", np.zeros(8, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def generate() -> None:
     folder, rng, tensors = fresh("gguf"), np.random.default_rng(1300), {}
     for kind in HALVES:
@@ -66,3 +97,4 @@ def generate() -> None:
         tensors[f"{kind.name}.values"] = torch.from_numpy(gguf.quants.dequantize(found, kind))
     save_file(tensors, folder / "blocks.safetensors")
     write_file(folder)
+    write_tokenizers(folder)

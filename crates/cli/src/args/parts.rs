@@ -18,7 +18,7 @@ pub(crate) struct PartsArgs {
     /// Weights of the text encoder
     #[arg(help_heading = MODEL, long, value_name = "FILE")]
     pub(crate) text_encoder: Option<PathBuf>,
-    /// The text encoder's tokenizer.json [default: the one beside the weights]
+    /// The text encoder's tokenizer.json [default: the one beside its weights, or in them]
     #[arg(help_heading = MODEL, long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
     /// Adapt the model by a LoRA, several times for several; alpha is for files that lack it

@@ -124,8 +124,12 @@ impl VideoPipeline {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_files(device: Device, mut files: ModelFiles, format: WeightFormat) -> Result<Self> {
-        let parts = if files.contains("model_index.json") { None } else { Some(files.take_parts()?) };
-        let overlay = parts.map_or_else(|| Ok(Overlay::default()), |parts| Overlay::new(parts, true))?;
+        let loras = files.take_loras();
+        let overlay = if files.contains("model_index.json") {
+            Overlay::new(ModelParts { loras, ..ModelParts::default() }, false)?
+        } else {
+            Overlay::new(ModelParts { loras, ..files.take_parts()? }, true)?
+        };
         let files = RefCell::new(files);
         let path = |name: &str| files.borrow().path(name);
         let read = |name: &str| files.borrow_mut().take(name);

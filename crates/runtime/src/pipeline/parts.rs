@@ -14,7 +14,7 @@ use crate::weights::{Checkpoint, Lora};
 pub struct ModelParts {
     /// Weight files. A component that is in one of them replaces that of the folder.
     pub weights: Vec<Checkpoint>,
-    /// Contents of a `tokenizer.json`.
+    /// Contents of a `tokenizer.json`; absent if the text encoder's file has a tokenizer in it.
     pub tokenizer: Option<Vec<u8>>,
     /// Adaptations of the denoisers, which add up.
     pub loras: Vec<Lora>,
@@ -79,6 +79,10 @@ impl Overlay {
                 if let Some([index, scheduler]) = found.pipeline.filter(|_| whole) {
                     overlay.texts.insert("model_index.json".into(), index.into());
                     overlay.texts.insert("scheduler/scheduler_config.json".into(), scheduler.into());
+                }
+                // One that is given goes before one that travels with the weights.
+                if let Some(tokenizer) = if whole && parts.tokenizer.is_none() { found.checkpoint.tokenizer()? } else { None } {
+                    overlay.texts.insert(TOKENIZER.into(), tokenizer);
                 }
                 if let Some(other) = overlay.checkpoints.insert(folder, found.checkpoint) {
                     return Err(Error::InvalidConfig {

@@ -11,6 +11,7 @@ mod charsmap;
 mod expand;
 mod normalize;
 mod pre_tokenize;
+mod sentencepiece;
 mod split;
 mod tokenizer;
 pub mod unicode;
@@ -18,4 +19,5 @@ mod unigram;
 mod wordpiece;
 
 pub use expand::{Known, Object, Vocabulary, expansion_task};
+pub(crate) use sentencepiece::Pieces;
 pub use tokenizer::{Encoding, Tokenizer};

@@ -1,6 +1,8 @@
 //! A model's weights as one table of tensors, whether they lie in one file or in several, in safetensors or GGUF.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use kinora_kernels::{Delta, Encoding, Place, SharedBytes};
@@ -17,6 +19,8 @@ pub struct Checkpoint {
     files: Vec<SharedBytes>,
     tensors: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
+    /// The file of each array, and where it is.
+    arrays: BTreeMap<String, (usize, Range<u64>)>,
 }
 
 #[derive(Clone)]
@@ -84,7 +88,7 @@ impl Checkpoint {
     }
 
     pub(super) fn empty(label: String) -> Self {
-        Self { label, files: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
+        Self { label, files: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new(), arrays: BTreeMap::new() }
     }
 
     /// Adds the tensors of a file called `name`, and returns its number.
@@ -100,11 +104,13 @@ impl Checkpoint {
             self.tensors.insert(tensor, Tensor { file: index, entry, deltas: Vec::new() });
         }
         self.metadata.extend(header.metadata);
+        self.arrays.extend(header.arrays.into_iter().map(|(key, range)| (key, (index, range))));
         self.files.push(file);
         Ok(index)
     }
 
     /// The number of the file that holds tensor `name`.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn file_of(&self, name: &str) -> Option<usize> {
         self.tensors.get(name).map(|tensor| tensor.file)
     }
@@ -183,6 +189,12 @@ impl Checkpoint {
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
+    }
+
+    /// The bytes of a list in a GGUF header.
+    pub(super) fn array(&self, key: &str) -> Option<Cow<'_, [u8]>> {
+        let (file, range) = self.arrays.get(key)?;
+        self.files[*file].read(range.clone()).ok()
     }
 
     /// How the checkpoint is called in errors: its path.

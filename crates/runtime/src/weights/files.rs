@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::pipeline::ModelParts;
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, Lora};
 
 /// Endings of files that hold weights and can be read.
 pub const WEIGHT_FILES: [&str; 2] = [".safetensors", ".gguf"];
@@ -16,17 +16,34 @@ pub(super) const NO_WEIGHTS: &str = "weight file (*.safetensors or *.gguf)";
 pub struct ModelFiles {
     label: String,
     files: BTreeMap<String, Vec<u8>>,
+    loras: Vec<Lora>,
 }
 
 impl ModelFiles {
     /// No files yet; `label` is how errors call the folder.
     pub fn new(label: impl Into<String>) -> Self {
-        Self { label: label.into(), files: BTreeMap::new() }
+        Self { label: label.into(), files: BTreeMap::new(), loras: Vec::new() }
     }
 
     /// Adds a file.
     pub fn insert(&mut self, path: impl Into<String>, bytes: Vec<u8>) {
         self.files.insert(path.into(), bytes);
+    }
+
+    /// Takes a file for an adaptation of the model.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and those of a file that is none of weights.
+    pub fn adapt(&mut self, name: &str, strength: f32, alpha: Option<f32>) -> Result<()> {
+        let (path, bytes) = (self.path(name), self.take(name)?);
+        let file = Checkpoint::from_files(path.clone(), vec![(path, bytes)])?;
+        self.loras.push(Lora { file, strength, alpha });
+        Ok(())
+    }
+
+    /// Hands out the adaptations.
+    pub(crate) fn take_loras(&mut self) -> Vec<Lora> {
+        std::mem::take(&mut self.loras)
     }
 
     /// How errors call a file.

@@ -63,6 +63,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// Bytes read so far.
+    fn position(&self) -> u64 {
+        self.read - self.rest.len() as u64
+    }
+
     /// A little-endian number of so many bytes.
     fn number(&mut self, bytes: u64) -> Result<u64, Stop> {
         Ok(self.bytes(bytes)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
@@ -117,13 +122,18 @@ fn header(reader: &mut Reader<'_>, size: u64) -> Result<Header, Stop> {
         return Err(format!("GGUF version {version} is {swapped}; expected 2 or 3, little-endian").into());
     }
     let (tensors, entries) = (reader.count("tensors", MOST_ENTRIES)?, reader.count("entries of metadata", MOST_ENTRIES)?);
-    let mut metadata = BTreeMap::new();
+    let (mut metadata, mut arrays) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..entries {
         let key = reader.text("a key of the metadata")?;
         let value = match reader.u32()? {
             8 => reader.text(key)?.to_owned(),
             9 => {
+                let start = reader.position();
                 reader.array(0)?;
+                // All that is ever asked for.
+                if key.starts_with("tokenizer.ggml.") {
+                    arrays.insert(key.to_owned(), start..reader.position());
+                }
                 String::new()
             }
             kind => reader.number(scalar_bytes(kind)?)?.to_string(),
@@ -147,8 +157,8 @@ fn header(reader: &mut Reader<'_>, size: u64) -> Result<Header, Stop> {
     for _ in 0..tensors {
         found.push(tensor(reader)?);
     }
-    let data_start = (reader.read - reader.rest.len() as u64).next_multiple_of(alignment);
-    let mut header = Header { tensors: BTreeMap::new(), metadata };
+    let data_start = reader.position().next_multiple_of(alignment);
+    let mut header = Header { tensors: BTreeMap::new(), metadata, arrays };
     // As ggml writes and demands it: one after another, each filled up to the alignment.
     found.sort_by_key(|(_, entry)| (entry.bytes.start, entry.bytes.end));
     let mut end = 0;
@@ -170,6 +180,22 @@ fn header(reader: &mut Reader<'_>, size: u64) -> Result<Header, Stop> {
         return Err(format!("the tensors end at byte {}, but the file has {size}", data_start + end).into());
     }
     Ok(header)
+}
+
+/// The elements of an array of texts, from its type on.
+pub(super) fn texts(array: &[u8]) -> Option<Vec<String>> {
+    let mut reader = Reader { rest: array, read: 0 };
+    let is_text = matches!(reader.u32(), Ok(8));
+    let count = reader.number(8).ok().filter(|_| is_text)?;
+    (0..count).map(|_| reader.text("an element").ok().map(str::to_owned)).collect()
+}
+
+/// The elements of an array of numbers as their bits, from its type on.
+pub(super) fn numbers(array: &[u8]) -> Option<Vec<u64>> {
+    let mut reader = Reader { rest: array, read: 0 };
+    let bytes = scalar_bytes(reader.u32().ok()?).ok()?;
+    let count = reader.number(8).ok()?;
+    (0..count).map(|_| reader.number(bytes).ok()).collect()
 }
 
 /// Name, type, extents and place within the data.

@@ -9,6 +9,7 @@ mod lora;
 mod quantised;
 mod safetensors;
 mod tensor;
+mod tokenizer;
 mod write;
 
 pub use checkpoint::Checkpoint;

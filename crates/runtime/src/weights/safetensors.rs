@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -24,6 +25,8 @@ pub struct Header {
     pub tensors: BTreeMap<String, Entry>,
     /// Free text that the writer stored.
     pub metadata: BTreeMap<String, String>,
+    /// Where lists of a GGUF file are that are kept for a tokenizer, counted from the start of the file.
+    pub arrays: BTreeMap<String, Range<u64>>,
 }
 
 impl Header {
@@ -66,7 +69,7 @@ impl Header {
         let raw: UniqueMap<&RawValue> =
             serde_json::from_str(json).map_err(|e| format!("the header is not a JSON object of tensors: {e}"))?;
 
-        let mut header = Self { tensors: BTreeMap::new(), metadata: BTreeMap::new() };
+        let mut header = Self { tensors: BTreeMap::new(), metadata: BTreeMap::new(), arrays: BTreeMap::new() };
         for (name, value) in raw.0 {
             if name == "__metadata__" {
                 let metadata: UniqueMap<String> = serde_json::from_str(value.get()).map_err(|e| format!("`__metadata__`: {e}"))?;

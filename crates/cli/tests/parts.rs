@@ -1,0 +1,86 @@
+//! Models of single files and adaptations on the command line.
+
+mod support;
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::Folder;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// `kinora generate` in the folder of the fixtures.
+fn generate(words: &[&str], output: &Path) -> Result<Output, Box<dyn Error>> {
+    let containers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/containers");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+    command.current_dir(containers).args(["generate", "a rocket", "--executor", "cpu", "--seed", "1", "--size", "32x16", "--frames", "5"]);
+    Ok(command.args(["--steps", "2", "--progress", "plain", "-y", "-o"]).arg(output).args(words).output()?)
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const FILES: [&str; 8] = [
+    "--model",
+    "wan_q8_0.gguf",
+    "--vae",
+    "vae.safetensors",
+    "--text-encoder",
+    "umt5_q8_0.gguf",
+    "--tokenizer",
+    "../tokenizer/unigram.json",
+];
+
+#[test]
+fn a_model_is_put_together_from_files_and_adapted() -> Outcome {
+    let folder = Folder::new("parts")?;
+    // A format that holds nothing but frames.
+    let path = folder.0.join("a.y4m");
+    let run = |more: &[&str]| -> Result<(Vec<u8>, String), Box<dyn Error>> {
+        let output = generate(&[&FILES, more].concat(), &path)?;
+        assert!(output.status.success(), "{}", errors(&output));
+        Ok((fs::read(&path)?, errors(&output)))
+    };
+    let (plain, _) = run(&[])?;
+    let (adapted, told) = run(&["--lora", "lora_comfy.safetensors:0.5", "--lora", "lora_plain.safetensors"])?;
+    assert!(plain != adapted, "the adaptation changes the clip");
+    assert!(told.contains("lora_comfy.safetensors: 12 of 12 tensors applied"), "{told}");
+    assert!(told.contains("lora_plain.safetensors: 5 of 6 tensors applied; not used: diffusion_model.blocks.0.cross_attn.k_img"), "{told}");
+    // The same files in a folder, with a tokenizer beside them.
+    let loose = folder.0.join("loose");
+    fs::create_dir_all(loose.join("vae"))?;
+    let containers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/containers");
+    for (from, to) in [
+        ("wan_q8_0.gguf", "a.gguf"),
+        ("vae.safetensors", "vae/b.safetensors"),
+        ("umt5_q8_0.gguf", "c.gguf"),
+        ("../tokenizer/unigram.json", "tokenizer.json"),
+    ] {
+        fs::copy(containers.join(from), loose.join(to))?;
+    }
+    let output = generate(&["--model", loose.to_str().ok_or("a path")?], &path)?;
+    assert!(output.status.success() && fs::read(&path)? == plain, "{}", errors(&output));
+    Ok(())
+}
+
+#[test]
+fn files_that_make_up_no_model_are_refused_with_what_is_missing() -> Outcome {
+    let folder = Folder::new("parts-missing")?;
+    let path = folder.0.join("a.gif");
+    for (words, code, said) in [
+        (&FILES[..4], "incomplete-model", "the text encoder of the model"),
+        (&FILES[..6], "incomplete-model", "tokenizer.json"),
+        (&["--model", "wan_q8_0.gguf", "--vae", "umt5_q8_0.gguf"][..], "wrong-part", "umt5_q8_0.gguf"),
+        (&["--model", "expected.safetensors"][..], "invalid-config", "no model that is known"),
+        (&[&FILES[..], &["--lora", "vae.safetensors"]].concat()[..], "invalid-request", "names of layers that this model has"),
+    ] {
+        let output = generate(words, &path)?;
+        let told = errors(&output);
+        assert!(!output.status.success() && told.contains(&format!("error[{code}]")) && told.contains(said), "{words:?}: {told}");
+        assert!(!path.exists(), "nothing is left behind");
+    }
+    Ok(())
+}
