@@ -74,6 +74,9 @@ pub(crate) fn list() -> Vec<(String, PathBuf)> {
 /// What `kinora models info` prints: name, components with parameters and bytes, and the vocabulary
 /// if the model ships one.
 pub(crate) fn describe(folder: &Path) -> Result<Value, Failure> {
+    if !is_model(folder) {
+        return parts::describe(folder);
+    }
     let index = read_json(&folder.join("model_index.json"))?;
     let mut components = Map::new();
     for name in index.as_object().into_iter().flat_map(Map::keys).filter(|name| !name.starts_with('_')) {

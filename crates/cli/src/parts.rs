@@ -1,5 +1,6 @@
 //! From what `--model` and its companions name to a loaded pipeline.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use kinora_runtime::{
     pipeline::parts::components,
     weights::{Checkpoint, Lora, WEIGHT_FILES},
 };
+use serde_json::{Map, Value, json};
 
 use crate::{
     args::{PartsArgs, WeightType},
@@ -68,6 +70,57 @@ pub(crate) fn weight_files(model: &Path) -> Result<Vec<PathBuf>, Failure> {
     files.retain(|path| path.is_file() && is_weight_file(path));
     files.sort();
     Ok(files)
+}
+
+/// Endings of what stands beside quantised matrices.
+const BESIDE: [&str; 6] = [".scale", ".scale_weight", ".weight_scale", ".scale_input", ".input_scale", "scaled_fp8"];
+
+/// What weight files that are no folder in diffusers layout hold, in the form of [`models::describe`].
+pub(crate) fn describe(model: &Path) -> Result<Value, Failure> {
+    let (mut described, mut size_bytes, mut pipeline) = (Map::new(), 0, Value::Null);
+    for path in weight_files(model)? {
+        let file = Checkpoint::open(&path)?;
+        let bytes = fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or(0);
+        size_bytes += bytes;
+        for (folder, found) in components(&file)? {
+            let (mut parameters, mut encodings) = (0, BTreeSet::new());
+            let names: Vec<&str> = found.checkpoint.names().collect();
+            for name in &names {
+                let entry = found.checkpoint.entry(name)?;
+                // Scales and marks are no parameters.
+                if entry.dtype.encoding().is_some() && !BESIDE.iter().any(|ending| name.ends_with(ending)) {
+                    parameters += entry.elements() as u64;
+                    encodings.insert(entry.dtype.name());
+                }
+            }
+            let config = &found.config;
+            let class = if config["_class_name"].is_null() { &config["architectures"][0] } else { &config["_class_name"] };
+            if let Some([index, _]) = found.pipeline {
+                pipeline = serde_json::from_str::<Value>(index).map(|mut index| index["_class_name"].take()).unwrap_or_default();
+            }
+            let part = json!({
+                "class": class, "parameters": parameters, "sizeBytes": bytes, "tensors": names.len(), "config": config,
+                "file": path.display().to_string(), "encodings": encodings,
+            });
+            described.insert(folder.to_owned(), part);
+        }
+    }
+    let parameters: u64 = described.values().filter_map(|part| part["parameters"].as_u64()).sum();
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    Ok(json!({
+        "name": name, "path": model.display().to_string(), "class": pipeline, "parameters": parameters, "sizeBytes": size_bytes,
+        "components": described, "settings": Value::Null, "vocabulary": Value::Null,
+    }))
+}
+
+/// What metadata call a model with its parts and adaptations.
+pub(crate) fn label(model: &str, given: &PartsArgs) -> String {
+    let parts = [&given.transformer, &given.vae, &given.text_encoder].into_iter().flatten().map(|path| path.display().to_string());
+    let loras = given.lora.iter().map(|lora| {
+        let alpha = lora.alpha.map_or(String::new(), |alpha| format!(":{alpha}"));
+        format!("{}:{}{alpha}", lora.file.display(), lora.strength)
+    });
+    [model.to_owned()].into_iter().chain(parts).chain(loras).collect::<Vec<_>>().join(" + ")
 }
 
 fn is_weight_file(path: &Path) -> bool {

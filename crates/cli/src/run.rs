@@ -18,7 +18,7 @@ use crate::{
     args::{DeviceArgs, EvalArgs, Executor, GenerateArgs, WeightType},
     failure::{Exit, Failure},
     given::Given,
-    interrupt,
+    interrupt, parts,
 };
 
 impl From<Error> for Failure {
@@ -89,7 +89,7 @@ pub(crate) fn request(
     let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
     let mut draft = options.resolve(given.sources(), &|source, most| source.frames(rate, most), pipeline, note)?;
     draft.request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
-    let metadata = draft.metadata(pipeline, &args.model, &|source| source.name())?;
+    let metadata = draft.metadata(pipeline, &parts::label(&args.model, &args.parts), &|source| source.name())?;
     check(&metadata)?;
     let request = draft.fit(pipeline, &mut |source, fit| source.fitted(fit, rate, note))?;
     Ok((request, metadata))

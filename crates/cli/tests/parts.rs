@@ -84,3 +84,22 @@ fn files_that_make_up_no_model_are_refused_with_what_is_missing() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn what_files_hold_is_said() -> Outcome {
+    let containers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/containers");
+    let info = |file: &str| -> Result<serde_json::Value, Box<dyn Error>> {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_kinora")).current_dir(&containers).args(["models", "info", file, "--json"]).output()?;
+        assert!(output.status.success(), "{file}: {}", errors(&output));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    let wan = info("wan_q8_0.gguf")?;
+    assert_eq!((wan["class"].as_str(), wan["components"]["transformer"]["config"]["num_layers"].as_u64()), (Some("WanPipeline"), Some(2)));
+    assert_eq!(wan["components"]["transformer"]["encodings"], serde_json::json!(["F32", "Q8_0"]), "{wan}");
+    let text = info("umt5_fp16.safetensors")?;
+    assert_eq!(text["components"]["text_encoder"]["class"], "UMT5EncoderModel", "{text}");
+    // Scales are no parameters: as many as in the other file.
+    assert_eq!(info("fp8_old.safetensors")?["parameters"], wan["parameters"]);
+    Ok(())
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kinora_kernels::WeightFormat;
 use kinora_runtime::manifest::Index;
 use kinora_runtime::models::component::Component;
+use kinora_runtime::text::Tokenizer;
 use kinora_runtime::weights::Checkpoint;
 use support::golden;
 
@@ -69,6 +70,11 @@ fn weights(name: &str, count: usize) {
                 total += tensor.bytes.len();
             }
             assert!(total < len, "tensors of {total} bytes in a file of {len}");
+            if let Ok(Some(json)) = file.tokenizer() {
+                // Whatever it says, it is JSON; a vocabulary of other pieces is still one.
+                let _ = Tokenizer::from_json(&json);
+                assert!(json.len() < 100 * len, "a tokenizer of {} bytes from {len}", json.len());
+            }
         }
         slowest = slowest.max(start.elapsed());
     }
@@ -76,6 +82,23 @@ fn weights(name: &str, count: usize) {
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
     // Changes of values and texts are no faults; most changes of a header are.
     assert!(accepted > 0 && accepted < count, "{accepted} of {count} accepted");
+}
+
+/// Reads mutations of a tokenizer that is a tensor.
+fn sentencepiece(count: usize) {
+    // Of its map of characters the beginning will do.
+    let original = std::fs::read(golden().join("gguf/spiece.model")).expect("a fixture")[..20_000].to_vec();
+    let mut random = Random(7);
+    for _ in 0..count {
+        let mut model = original.clone();
+        mutate(&mut model, &mut random);
+        let header = format!(r#"{{"spiece_model":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, model.len());
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &model].concat();
+        let file = Checkpoint::from_files("test", vec![("test".into(), bytes)]).expect("a file");
+        if let Err(error) = file.tokenizer() {
+            assert_eq!(error.code(), "invalid-tokenizer", "{error}");
+        }
+    }
 }
 
 /// Loads components with mutations of their configuration.
@@ -97,23 +120,16 @@ fn configurations(folder: &str, count: usize) {
     }
 }
 
-fn all(count: usize) {
-    weights("gguf/small.gguf", count);
-    weights("wan_pipeline/inputs_euler.safetensors", count);
+#[test]
+fn thousands_of_mutations_are_accepted_or_refused() {
+    const COUNT: usize = 20_000;
+    weights("gguf/small.gguf", COUNT);
+    weights("gguf/tokenizer.gguf", COUNT / 4);
+    weights("wan_pipeline/inputs_euler.safetensors", COUNT);
+    sentencepiece(COUNT / 4);
     let folders =
         ["wan_pipeline/transformer", "wan_vae/v21", "umt5/tiny", "t5/gated_gelu", "ltx_transformer/head32", "ltx_vae/v095", "bert/tiny"];
     for folder in folders {
-        configurations(folder, count / 5);
+        configurations(folder, COUNT / 5);
     }
-}
-
-#[test]
-fn thousands_of_mutations_are_accepted_or_refused() {
-    all(2000);
-}
-
-#[test]
-#[ignore = "minutes; run with --run-ignored all after a change of a reader"]
-fn twenty_thousand_mutations_are_accepted_or_refused() {
-    all(20_000);
 }

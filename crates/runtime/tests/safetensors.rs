@@ -288,3 +288,19 @@ fn quantised_matrices_are_read_with_their_scales() {
     let error = Weights::new(&vector, WeightFormat::F32).tensor("m", &[2]).unwrap_err();
     assert_eq!(error.code(), "wrong-dtype", "a vector is never quantised: {error}");
 }
+
+#[test]
+fn formats_that_cannot_be_read_are_named_whatever_their_bytes_pretend() {
+    for (dtype, text, reason) in
+        [("U8", r#"{"format":"nvfp4"}"#, "`nvfp4`"), ("I8", r#"{"format":"int8_tensorwise","convrot":true}"#, "convrot")]
+    {
+        let end = 4 + text.len();
+        let header = format!(
+            r#"{{"m.weight":{{"dtype":"{dtype}","shape":[2,2],"data_offsets":[0,4]}},"m.comfy_quant":{{"dtype":"U8","shape":[{}],"data_offsets":[4,{end}]}}}}"#,
+            text.len()
+        );
+        let checkpoint = open(file(&header, &[&[0; 4], text.as_bytes()].concat())).unwrap();
+        let error = Weights::new(&checkpoint, WeightFormat::F32).tensor("m.weight", &[2, 2]).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("`m`"), "{error}");
+    }
+}

@@ -109,6 +109,18 @@ fn loaders_demand_the_tensors_of_the_reference_at_true_size() {
 }
 
 #[test]
+fn a_model_that_sees_a_picture_is_not_taken_for_one_that_does_not() {
+    // Fun-InP 1.3B: the width of text-to-video, 36 channels. By its width alone it would be taken for that.
+    let mut tensors = tensors(&read(&golden().join("true_size/wan2.1-t2v-1.3b"), "tensors.txt"));
+    tensors.iter_mut().filter(|(name, _)| name == "patch_embedding.weight").for_each(|(_, shape)| shape[1] = 36);
+    let hollow = Hollow::new("inpaint", "{}", &tensors);
+    let file = Checkpoint::open(hollow.0.join("model.safetensors")).expect("a header");
+    let found = recognise(&file).expect("known").0.remove(0).config;
+    let sizes = ["in_channels", "out_channels", "num_attention_heads", "num_layers"].map(|key| found[key].as_u64());
+    assert_eq!(sizes, [36, 16, 12, 30].map(Some), "{found}");
+}
+
+#[test]
 fn a_single_file_of_two_components_is_taken_apart() {
     let list = read(&golden().join("containers"), "ltx_single_file.txt");
     let hollow = Hollow::new("single-file", "{}", &tensors(&list));

@@ -61,7 +61,12 @@ impl Checkpoint {
     pub fn stored(&self, name: &str) -> Result<(Stored, Vec<String>)> {
         let Entry { dtype, shape, .. } = self.entry(name)?;
         let matrix = shape.len() > 1 && !shape.contains(&0);
-        let in_bytes = matches!(dtype, DType::I8 | DType::F8E4M3 | DType::F8E5M2);
+        let in_bytes = matches!(dtype, DType::I8 | DType::U8 | DType::F8E4M3 | DType::F8E5M2);
+        let mut taken = Vec::new();
+        if matrix && in_bytes {
+            // A format that cannot be read is named as such, whatever type its bytes pretend to be.
+            self.check_format(name, &mut taken)?;
+        }
         let Some(encoding) = dtype.encoding().filter(|_| matrix || *dtype != DType::I8) else {
             let expected = "F32, F16, BF16, F8, a block format of GGUF, or a matrix of I8 with scales".into();
             return Err(Error::WrongDType { name: name.into(), expected, found: dtype.to_string() });
@@ -70,7 +75,6 @@ impl Checkpoint {
         // A vector is one row; what is added to it is added as a whole.
         let row = if shape.len() > 1 { shape[1..].iter().product::<usize>().max(1) } else { 1 };
         let mut stored = Stored { row, deltas: deltas.to_vec(), ..place.into() };
-        let mut taken = Vec::new();
         if matrix && in_bytes {
             stored.scales = self.scales(name, shape[0], row, &mut taken)?;
             if stored.scales.is_none() && *dtype == DType::I8 {
@@ -81,23 +85,31 @@ impl Checkpoint {
         Ok((stored, taken))
     }
 
+    /// Refuses the matrix `name` if the text beside it says that it is in a format that cannot be read.
+    fn check_format(&self, name: &str, taken: &mut Vec<String>) -> Result<()> {
+        let layer = name.strip_suffix("weight").unwrap_or(name);
+        let quant = format!("{layer}comfy_quant");
+        if !self.contains(&quant) {
+            return Ok(());
+        }
+        let corrupt = |problem: String| Error::CorruptWeights { file: self.label().into(), problem };
+        let format: Format = serde_json::from_slice(&self.get(&quant)?.bytes).map_err(|e| corrupt(format!("`{quant}`: {e}")))?;
+        format.check(layer.trim_end_matches('.')).map_err(corrupt)?;
+        taken.push(quant);
+        Ok(())
+    }
+
     /// The factors of the matrix `name` `[rows, row]`, wherever they are.
     fn scales(&self, name: &str, rows: usize, row: usize, taken: &mut Vec<String>) -> Result<Option<Scales>> {
         let layer = name.strip_suffix("weight").unwrap_or(name);
         let corrupt = |problem: String| Error::CorruptWeights { file: self.label().into(), problem };
-        let quant = format!("{layer}comfy_quant");
-        if self.contains(&quant) {
-            let format: Format = serde_json::from_slice(&self.get(&quant)?.bytes).map_err(|e| corrupt(format!("`{quant}`: {e}")))?;
-            format.check(layer.trim_end_matches('.')).map_err(corrupt)?;
-            taken.push(quant);
-        }
         taken.extend(UNUSED.iter().map(|unused| format!("{layer}{unused}")).filter(|unused| self.contains(unused)));
         let own = format!("{name}.scale");
         let names = [own.clone(), format!("{layer}scale_weight"), format!("{layer}weight_scale")];
         let Some(found) = names.into_iter().find(|scale| self.contains(scale)) else {
-            // In a file that is marked as scaled, a matrix without a factor is about a thousand times too large.
-            let missing = || corrupt(format!("`{MARK}` says that matrices are scaled, but `{layer}scale_weight` is missing"));
-            return if self.contains(MARK) { Err(missing()) } else { Ok(None) };
+            // Marked as scaled, by the file or by what stands beside it, a matrix without a factor is about a thousand times too large.
+            let missing = || corrupt(format!("matrices are marked as scaled, but `{layer}scale_weight` is missing"));
+            return if self.contains(MARK) || !taken.is_empty() { Err(missing()) } else { Ok(None) };
         };
         if self.contains(MARK) {
             taken.push(MARK.into());
