@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// What all generations share, because they share one model in memory.
-const SHARED: [&str; 10] = ["model", "transformer", "vae", "text-encoder", "tokenizer", "lora", "dtype", "device", "executor", "batch"];
+const SHARED: [&str; 11] =
+    ["model", "transformer", "vae", "decoder", "text-encoder", "tokenizer", "lora", "dtype", "device", "executor", "batch"];
 
 /// More than a batch of thousands of long lines.
 const MAX_BATCH_BYTES: u64 = 64 << 20;

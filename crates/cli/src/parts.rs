@@ -44,12 +44,17 @@ pub(crate) fn load(device: &Device, model: &Path, given: &PartsArgs, dtype: Weig
     for lora in &given.lora {
         parts.loras.push(Lora { file: Checkpoint::open(&lora.file)?, strength: lora.strength, alpha: lora.alpha });
     }
-    VideoPipeline::load_with(device.clone(), folder, parts, run::weight_format(dtype)).map_err(|error| match error {
+    let mut pipeline = VideoPipeline::load_with(device.clone(), folder, parts, run::weight_format(dtype)).map_err(|error| match error {
         // What is missing is said by its flag.
         Error::InvalidRequest { ref parameter, .. } if parameter == "model" => Failure::new(Exit::Model, "incomplete-model", &error)
             .hint("give the missing files by --transformer, --vae, --text-encoder and --tokenizer, or a folder that holds them"),
         other => other.into(),
-    })
+    })?;
+    if let Some(decoder) = &given.decoder {
+        let tiny = model.join("taehv");
+        pipeline.set_decoder(if decoder == Path::new("tiny") { &tiny } else { decoder }, run::weight_format(dtype))?;
+    }
+    Ok(pipeline)
 }
 
 /// The weight files at `model`: itself, or those in the folder and in its folders.

@@ -89,7 +89,7 @@ fn join(graph: &Graph, first: &Step, second: &Step, position: usize) -> Option<S
         (Op::GroupNorm(norm), Op::Unary { activation: Activation::Silu, scale: 1.0, offset: 0.0 }, 0) if !norm.silu => {
             Op::GroupNorm(GroupNorm { silu: true, ..norm.clone() })
         }
-        (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0) if bare(gemm) => {
+        (Op::Gemm(gemm), &Op::Unary { activation, scale: 1.0, offset: 0.0 }, 0) if bare(gemm) && activation != Activation::Tanh => {
             Op::Gemm(Gemm { activation, ..gemm.clone() })
         }
         (Op::Gemm(gemm), &Op::GatedAdd { gate }, 0) if bare(gemm) => Op::Gemm(Gemm { residual: true, gate: Some(gate), ..gemm.clone() }),

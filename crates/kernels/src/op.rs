@@ -17,6 +17,8 @@ pub enum Activation {
     Silu,
     /// `max(x, 0)`.
     Relu,
+    /// `tanh(x)`; never joined with what makes x.
+    Tanh,
 }
 
 /// How positions outside the input are read by a convolution.

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use kinora_kernels::{CancelToken, Device};
 
-use self::coder::Coder;
+pub use self::coder::{Coder, CoderMemory};
 use self::job::Job;
 pub use self::outlook::Estimate;
 pub use self::parts::ModelParts;
@@ -28,7 +28,7 @@ use crate::events::Event;
 use crate::executables::Executables;
 use crate::layout::Budget;
 use crate::manifest::Manifest;
-use crate::models::family::{Autoencoder, PipelineClass, TextEncoder};
+use crate::models::family::{Autoencoder, Direction, PipelineClass, TextEncoder};
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
@@ -74,6 +74,8 @@ pub struct VideoPipeline {
     understanding: Option<Understanding>,
     loras: Vec<LoraReport>,
     budget: Budget,
+    /// Decodes in place of the autoencoder.
+    decoder: Option<Box<dyn Autoencoder>>,
 }
 
 impl VideoPipeline {
@@ -101,9 +103,13 @@ impl VideoPipeline {
         (&self.device, &self.executables)
     }
 
-    /// The autoencoder at work.
-    fn coder(&self) -> Coder<'_> {
-        Coder { vae: self.vae.as_ref(), device: &self.device, executables: &self.executables, budget: self.budget }
+    /// What encodes or decodes here.
+    fn coder(&self, direction: Direction) -> Coder<'_> {
+        let vae = match direction {
+            Direction::Encode => &self.vae,
+            Direction::Decode => self.decoder.as_ref().unwrap_or(&self.vae),
+        };
+        Coder { vae: vae.as_ref(), device: &self.device, executables: &self.executables, budget: self.budget }
     }
 
     /// Where it runs.
@@ -285,7 +291,7 @@ impl VideoPipeline {
     /// [`Error::Kernels`].
     pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
         let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.latent_channels(), self.compression)?;
-        Ok((self.coder().encode(frames, shape, cancel).await?, shape))
+        Ok((self.coder(Direction::Encode).encode(frames, shape, cancel).await?, shape))
     }
 
     /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
@@ -293,7 +299,7 @@ impl VideoPipeline {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
-        self.coder().decode_all(latents, shape, cancel).await
+        self.coder(Direction::Decode).decode_all(latents, shape, cancel).await
     }
 
     /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).

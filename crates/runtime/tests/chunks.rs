@@ -2,10 +2,14 @@
 
 mod support;
 
-use kinora_kernels::{Cadence, Device, Executable, Graph, Plan, Tensor, WeightFormat};
+use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, Plan, Tensor, WeightFormat};
+use kinora_runtime::Budget;
+use kinora_runtime::executables::Executables;
 use kinora_runtime::models::component::Component;
 use kinora_runtime::models::family::{Autoencoder, Direction, Split};
 use kinora_runtime::nn::{Carry, Chunk};
+use kinora_runtime::pipeline::{Coder, CoderMemory};
+use kinora_runtime::shape::LatentShape;
 use support::{devices, golden};
 
 fn autoencoder(folder: &str) -> Box<dyn Autoencoder> {
@@ -112,5 +116,62 @@ fn chunks_of_causal_autoencoders_are_the_whole_bit_for_bit() {
                 compare(folder, vae.as_ref(), Direction::Encode, [2 * rows, columns, 3], lengths, device);
             }
         }
+        for folder in ["taehv/taew2_1", "taehv/taew2_2"] {
+            let vae = autoencoder(folder);
+            assert_eq!(vae.split(Direction::Decode, 3), Split::Chunks(vec![1; 3]), "{folder}");
+            compare(folder, vae.as_ref(), Direction::Decode, [3, 2, vae.latent_channels()], &[1, 2, 1], device);
+        }
+    }
+}
+
+/// Latents of a scene: smooth, with some detail.
+fn latents(shape: LatentShape) -> Vec<f32> {
+    let [frames, height, width] = shape.grid;
+    let at = |c: usize, t: usize, y: usize, x: usize| {
+        let [c, t, y, x] = [c, t, y, x].map(|v| v as f32);
+        (0.7 * c + 0.4 * t + 0.5 * y).sin() + 0.5 * (1.3 * c - 0.6 * x + 0.3 * t).cos()
+    };
+    (0..shape.channels)
+        .flat_map(|c| (0..frames).flat_map(move |t| (0..height).flat_map(move |y| (0..width).map(move |x| at(c, t, y, x)))))
+        .collect()
+}
+
+/// Frames of latents within a budget of bytes besides weights, and in how many parts they were made.
+fn decoded(vae: &dyn Autoencoder, shape: LatentShape, least_value_bytes: u64, device: &Device) -> (Vec<Vec<u8>>, CoderMemory) {
+    let executables = Executables::default();
+    let coder = Coder { vae, device, executables: &executables, budget: Budget { total_bytes: 0, least_value_bytes } };
+    let memory = coder.memory(Direction::Decode, shape).expect("can be decoded");
+    let mut frames = Vec::new();
+    let sink = &mut async |frame| {
+        frames.push(frame);
+        Ok(())
+    };
+    pollster::block_on(coder.decode(&latents(shape), shape, &CancelToken::default(), sink)).expect("decodes");
+    (frames, memory)
+}
+
+/// Peak signal-to-noise ratio in decibels.
+fn psnr(found: &[Vec<u8>], expected: &[Vec<u8>]) -> f64 {
+    let errors = found.iter().flatten().zip(expected.iter().flatten()).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let count = expected.iter().map(Vec::len).sum::<usize>();
+    10.0 * (255.0_f64.powi(2) * count as f64 / errors.sum::<f64>().max(1e-9)).log10()
+}
+
+#[test]
+fn windows_and_tiles_are_close_to_the_whole() {
+    let (_, device, _) = devices().last().expect("an adapter");
+    for (folder, grid, least) in [("ltx_vae/v095", [24, 2, 2], 45.0), ("ltx_vae/v090", [3, 40, 2], 45.0), ("wan_vae/v21", [2, 2, 40], 20.0)]
+    {
+        let vae = autoencoder(folder);
+        let shape = LatentShape { channels: vae.latent_channels(), grid };
+        let (whole, all) = decoded(vae.as_ref(), shape, u64::MAX, device);
+        let allowed = all.value_bytes * 2 / 3;
+        let (frames, memory) = decoded(vae.as_ref(), shape, allowed, device);
+        let ratio = psnr(&frames, &whole);
+        println!("{folder}: {memory:?} of {} bytes, {ratio:.1} dB", all.value_bytes);
+        assert_eq!(frames.len(), whole.len(), "{folder}");
+        assert!(memory.pieces * memory.tiles > all.pieces * all.tiles, "{folder}: in parts");
+        assert!(memory.value_bytes <= allowed, "{folder}: {memory:?} of {} bytes", all.value_bytes);
+        assert!(ratio >= least, "{folder} in {memory:?}: {ratio:.1} dB");
     }
 }

@@ -40,6 +40,13 @@ fn stages_of_a_cascade_match_the_reference() {
 }
 
 #[test]
+fn tiny_autoencoders_match_the_reference() {
+    for folder in ["taew2_1", "taew2_2"] {
+        check_folder(&format!("taehv/{folder}"));
+    }
+}
+
+#[test]
 fn text_encoders_match_the_reference() {
     for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);

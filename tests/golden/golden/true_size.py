@@ -24,6 +24,10 @@ def _model(config: dict) -> torch.nn.Module:
         if "_class_name" in config:
             import diffusers
 
+            if config["_class_name"] == "TAEHV":
+                from .taehv import Taehv
+
+                return Taehv(**{name: value for name, value in config.items() if name != "_class_name"})
             return getattr(diffusers, config["_class_name"]).from_config(config)
         import transformers
 

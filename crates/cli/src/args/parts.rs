@@ -15,6 +15,10 @@ pub(crate) struct PartsArgs {
     /// Weights of the video autoencoder
     #[arg(help_heading = MODEL, long, value_name = "FILE")]
     pub(crate) vae: Option<PathBuf>,
+    /// Decode with another autoencoder of the same latents, previews too: a TAEHV's folder or file, or `tiny` for the one in `taehv`
+    /// beside the model's parts
+    #[arg(help_heading = MODEL, long, value_name = "DIR|FILE|tiny")]
+    pub(crate) decoder: Option<PathBuf>,
     /// Weights of the text encoder
     #[arg(help_heading = MODEL, long, value_name = "FILE")]
     pub(crate) text_encoder: Option<PathBuf>,

@@ -15,6 +15,11 @@ impl<'p> Tensor<'p> {
         self.unary(Activation::Silu, 1.0, 0.0)
     }
 
+    /// `tanh(x)`.
+    pub fn tanh(self) -> Self {
+        self.unary(Activation::Tanh, 1.0, 0.0)
+    }
+
     /// `max(x, 0)`.
     #[track_caller]
     pub fn relu(self) -> Self {
@@ -182,6 +187,7 @@ pub(super) fn lower_unary(activation: Activation, scale: f32, offset: f32, cx: &
         Activation::GeluErf => unary::Activation::GeluErf,
         Activation::Silu => unary::Activation::Silu,
         Activation::Relu => unary::Activation::Relu,
+        Activation::Tanh => unary::Activation::Tanh,
     };
     let kernel = unary::Variant { activation }.kernel();
     cx.dispatch(kernel, vectors.div_ceil(64), 8.0 * shape.elements() as f64, bindings, params);

@@ -43,7 +43,8 @@ macro_rules! variant {
         let epilogue = match ($op.gate, $op.residual, $op.activation) {
             (Some(_), ..) => Epilogue::Gate,
             (None, true, _) => Epilogue::Residual,
-            (None, false, Activation::None) => Epilogue::None,
+            // Fusion leaves `tanh` a step of its own.
+            (None, false, Activation::None | Activation::Tanh) => Epilogue::None,
             (None, false, Activation::GeluTanh) => Epilogue::GeluTanh,
             (None, false, Activation::GeluErf) => Epilogue::GeluErf,
             (None, false, Activation::Silu) => Epilogue::Silu,

@@ -10,6 +10,8 @@ mod latents;
 pub mod layout;
 pub mod ltx;
 pub mod t5;
+#[cfg(feature = "families")]
+pub mod taehv;
 pub mod wan;
 
 pub(crate) use config::{parse_config, require, require_head_size};
@@ -24,6 +26,8 @@ pub const FAMILIES: &[&Family] = &[
     &cascade::FAMILY,
     &ltx::FAMILY,
     &t5::FAMILY,
+    #[cfg(feature = "families")]
+    &taehv::FAMILY,
     #[cfg(feature = "families")]
     &wan::FAMILY,
 ];

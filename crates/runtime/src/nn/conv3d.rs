@@ -50,7 +50,7 @@ impl Conv3dConfig {
 pub struct Conv3d {
     name: String,
     weight: Weight,
-    bias: Weight,
+    bias: Option<Weight>,
     options: Conv3dOptions,
 }
 
@@ -76,19 +76,19 @@ impl Weights<'_> {
             time_padding: Padding::Replicate,
             space_padding: Padding::Zero,
         };
-        Ok(Conv3d { name: name.into(), weight, bias, options })
+        Ok(Conv3d { name: name.into(), weight, bias: Some(bias), options })
     }
 }
 
 impl Conv3d {
-    /// A convolution of this weight `[Cout, Cin, kt, kh, kw]` and bias `[Cout]`.
-    pub fn new(name: &str, weight: Weight, bias: Weight, options: Conv3dOptions) -> Self {
-        Self { name: name.into(), weight, bias, options }
+    /// A convolution of this weight `[Cout, Cin, kt, kh, kw]` and bias `[Cout]`, if it has one.
+    pub fn new(name: &str, weight: Weight, bias: impl Into<Option<Weight>>, options: Conv3dOptions) -> Self {
+        Self { name: name.into(), weight, bias: bias.into(), options }
     }
 
     /// `[B, F, H, W, Cin]` → `[B, F', H', W', Cout]`.
     pub fn forward<'p>(&self, x: Tensor<'p>) -> Tensor<'p> {
-        x.plan().scope(self.name.as_str(), || x.conv3d(&self.weight, Some(&self.bias), &self.options))
+        x.plan().scope(self.name.as_str(), || x.conv3d(&self.weight, self.bias.as_ref(), &self.options))
     }
 
     /// [`forward`](Self::forward) of a chunk of a clip, for a convolution that looks back alone and steps by one frame.
@@ -97,7 +97,7 @@ impl Conv3d {
         x.plan().scope(self.name.as_str(), || {
             let (x, missing) = carry.extend(x, past, time_padding);
             let options = Conv3dOptions { front: [missing, height, width], ..self.options };
-            x.conv3d(&self.weight, Some(&self.bias), &options)
+            x.conv3d(&self.weight, self.bias.as_ref(), &options)
         })
     }
 }

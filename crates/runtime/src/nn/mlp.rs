@@ -13,6 +13,7 @@ pub fn activate(x: Tensor<'_>, activation: Activation) -> Tensor<'_> {
         Activation::GeluErf => x.gelu_erf(),
         Activation::Silu => x.silu(),
         Activation::Relu => x.relu(),
+        Activation::Tanh => x.tanh(),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::layout::Cut;
 
-/// How much of the later of two windows counts at position `at` of the `shared` ones: from 0 to 1, in the middle of each position.
+/// How much of the later of two windows counts at position `at` of the `shared` ones: from 0 to 1, most of the way in the middle,
+/// since what is near an end of a window knows least of what is beyond.
 pub(super) fn ramp(at: usize, shared: usize) -> f32 {
-    (at as f32 + 0.5) / shared as f32
+    let smooth = |x: f32| x * x * (3.0 - 2.0 * x);
+    smooth(smooth((at as f32 + 0.5) / shared as f32))
 }
 
 /// `to` becomes `share` of `from` and the rest of itself.
@@ -76,12 +78,12 @@ mod tests {
         let mut frames = vec![vec![0; 4 * 8]];
         place_columns(&mut frames, &[frame(&[10, 10, 10, 50, 50, 50])], [3, 4], Place { start: 0, shared: 0 });
         place_columns(&mut frames, &[frame(&[30, 30, 30, 90, 90, 90])], [3, 4], Place { start: 1, shared: 2 });
-        assert_eq!(frames[0], frame(&[10, 15, 25, 30, 50, 60, 80, 90]), "two columns in common");
+        assert_eq!(frames[0], frame(&[10, 11, 29, 30, 50, 53, 87, 90]), "two columns in common");
         let mut frames = vec![frame(&[8, 8, 8])];
         place_rows(&mut frames, &[frame(&[16, 16])], 1, Place { start: 1, shared: 1 });
         assert_eq!(frames[0], frame(&[8, 12, 16]), "one row in common");
         let mut clip = vec![frame(&[0]), frame(&[0])];
         fade_frames(&mut clip, &[frame(&[100]), frame(&[100])]);
-        assert_eq!(clip, [frame(&[25]), frame(&[75])], "two frames in common");
+        assert_eq!(clip, [frame(&[7]), frame(&[93])], "two frames in common");
     }
 }

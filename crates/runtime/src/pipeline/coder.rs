@@ -12,11 +12,28 @@ use crate::shape::LatentShape;
 
 /// An autoencoder with what it runs on.
 #[derive(Clone, Copy)]
-pub(super) struct Coder<'a> {
-    pub(super) vae: &'a dyn Autoencoder,
-    pub(super) device: &'a Device,
-    pub(super) executables: &'a Executables,
-    pub(super) budget: Budget,
+pub struct Coder<'a> {
+    /// The model.
+    pub vae: &'a dyn Autoencoder,
+    /// Where it runs.
+    pub device: &'a Device,
+    /// What is ready to run.
+    pub executables: &'a Executables,
+    /// What it may take.
+    pub budget: Budget,
+}
+
+/// What a direction and a size take, and in how many parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoderMemory {
+    /// Bytes on the device but for weights.
+    pub value_bytes: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Chunks or windows of time.
+    pub pieces: usize,
+    /// Tiles of space.
+    pub tiles: usize,
 }
 
 impl Coder<'_> {
@@ -30,6 +47,15 @@ impl Coder<'_> {
             Direction::Decode => self.decode_plan(shape.channels, piece),
         };
         choose(self.vae, direction, shape, self.budget, &|graph: &Graph| self.device.check_limits(graph), &record)
+    }
+
+    /// What coding latents of `shape` takes; known without running anything.
+    ///
+    /// # Errors
+    /// [`Error::Kernels`](crate::Error::Kernels) if not even the smallest pieces fit the device.
+    pub fn memory(&self, direction: Direction, shape: LatentShape) -> Result<CoderMemory> {
+        let Chosen { layout, value_bytes, weight_bytes, .. } = self.choose(direction, shape)?;
+        Ok(CoderMemory { value_bytes, weight_bytes, pieces: layout.order().len(), tiles: layout.tiles() })
     }
 
     /// Fails if latents of `shape` cannot be decoded here; known without running anything.

@@ -47,7 +47,7 @@ impl Coder<'_> {
     ///
     /// # Errors
     /// [`Error::NonFinite`] naming the layer, [`Error::Cancelled`], [`Error::Kernels`], and those of `sink`.
-    pub(super) async fn decode(
+    pub async fn decode(
         &self,
         latents: &[f32],
         shape: LatentShape,

@@ -7,7 +7,7 @@ use super::{Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::family::NoiseLevels;
+use crate::models::family::{Direction, NoiseLevels};
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
@@ -88,7 +88,7 @@ impl VideoPipeline {
     ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
-        self.coder().check_decode(shape)?;
+        self.coder(Direction::Decode).check_decode(shape)?;
         let mut job = self.job(request, shape, texts)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
@@ -130,7 +130,7 @@ impl VideoPipeline {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
             let frames = segment.lead + segment.latent_frames.len();
             let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
-            let latents = self.coder().encode(&source, own, cancel).await?;
+            let latents = self.coder(Direction::Encode).encode(&source, own, cancel).await?;
             given.push(Given { segment, latents, shape: own });
         }
         Ok(given)
@@ -178,7 +178,7 @@ impl VideoPipeline {
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        Ok(self.coder().decode_all(&first, shape.first_frame(), cancel).await?.swap_remove(0))
+        Ok(self.coder(Direction::Decode).decode_all(&first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.

@@ -97,6 +97,26 @@ impl VideoPipeline {
         Self::load_with(device, Some(folder), ModelParts::default(), format)
     }
 
+    /// Decodes with another autoencoder of the same latents from now on, previews too: the folder of a component, or a weight file.
+    ///
+    /// # Errors
+    /// Those of missing, corrupt or unsupported files, and [`Error::InvalidConfig`] for latents of another kind.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn set_decoder(&mut self, path: &Path, format: WeightFormat) -> Result<()> {
+        let component = if path.is_dir() { Component::open(path, format)? } else { Component::open_file(path, None, format)? };
+        let invalid = |problem| Error::InvalidConfig { file: path.display().to_string(), problem };
+        let Component::Autoencoder(decoder) = component else { return Err(invalid("no autoencoder".into())) };
+        let of = |vae: &dyn Autoencoder| (vae.latent_channels(), vae.compression());
+        let (found, expected) = (of(decoder.as_ref()), of(self.vae.as_ref()));
+        if found != expected {
+            let text = |(channels, [t, h, w]): (usize, [usize; 3])| format!("latents of {channels} channels for {t}×{h}×{w} pixels");
+            return Err(invalid(format!("expected {}, as the model's own autoencoder has, found {}", text(expected), text(found))));
+        }
+        self.decoder = Some(decoder);
+        self.executables = Executables::default();
+        Ok(())
+    }
+
     /// Loads a model folder with parts of it replaced, or without a folder a model that `parts` make up.
     ///
     /// # Errors
@@ -185,6 +205,7 @@ impl VideoPipeline {
             understanding,
             loras: files.reports.take(),
             budget: Budget::default(),
+            decoder: None,
         })
     }
 }

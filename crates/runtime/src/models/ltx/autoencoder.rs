@@ -14,8 +14,9 @@ use crate::sampling::tokens::{batched, channels_first, channels_last};
 /// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
 const DECODE_TIMESTEP: f32 = 0.0;
 
-/// Latent frames that two windows of a clip have in common.
-const WINDOW_OVERLAP: usize = 3;
+/// Latent frames that two windows of a clip have in common: with random weights, which forget the distance less than trained ones do,
+/// three are 37 dB from the whole, four 43 and six 45 to 49.
+const WINDOW_OVERLAP: usize = 6;
 
 impl Autoencoder for Vae {
     fn latent_channels(&self) -> usize {

@@ -34,7 +34,7 @@ pub const FAMILY: Family = Family {
     pipelines: &[PipelineClass {
         name: "WanPipeline",
         denoisers: &["WanTransformer3DModel"],
-        autoencoders: &["AutoencoderKLWan"],
+        autoencoders: &["AutoencoderKLWan", "TAEHV"],
         text_encoders: &["UMT5EncoderModel"],
         noise_ranges,
         defaults: Defaults { steps: 50, guidance: 5.0, width: 832, height: 480, frames: 81, fps: 16.0 },
