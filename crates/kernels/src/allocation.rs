@@ -57,6 +57,7 @@ impl Drop for Allocation {
 
 impl Gpu {
     /// A buffer of `size` bytes: the only place where one is made.
+    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
     pub(crate) fn create(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> Buffer {
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
         self.tally.add(size);
