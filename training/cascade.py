@@ -7,6 +7,7 @@ much of the autoencoder's error its input has, `level`: 0 for clean frames, 1 fo
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -29,6 +30,48 @@ def catmull_rom(frames: torch.Tensor) -> torch.Tensor:
     n, c, h, w = frames.shape
     padded = F.pad(frames.reshape(n * c, 1, h, w), (2, 2, 2, 2), mode="replicate")
     return F.pixel_shuffle(F.conv2d(padded, weight), 2).view(n, c, 2 * h, 2 * w)
+
+
+# Search for motion: displacements in pixels each way, half the side of what is compared, and the cost of a pixel of distance.
+REACH, HALF, PRICE = 4, 8, 256
+
+
+def between(frames: np.ndarray) -> np.ndarray:
+    """[F, H, W, 3] uint8 -> [F - 1, H, W, 3] uint16, twice the frames between: the mean of the pixel that lies at -d in the
+    frame before and of that at d in the frame after, where the displacement d makes the surroundings of the two most alike."""
+    count, height, width, _ = frames[1:].shape
+    pad = ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0))
+    before, after = np.pad(frames[:-1], pad, mode="edge"), np.pad(frames[1:], pad, mode="edge")
+    luma = [x.astype(np.int32) @ np.array([1, 2, 1], np.int32) for x in (before, after)]
+    steps = range(-REACH, REACH + 1)
+    shifts = sorted(((y, x) for y in steps for x in steps), key=lambda d: d[0] ** 2 + d[1] ** 2)
+    least, at = None, np.zeros((count, height, width), np.int32)
+    for i, (y, x) in enumerate(shifts):
+        rows, columns = slice(REACH - y, REACH - y + height), slice(REACH - x, REACH - x + width)
+        error = luma[0][:, rows, columns]
+        rows, columns = slice(REACH + y, REACH + y + height), slice(REACH + x, REACH + x + width)
+        error = box((error - luma[1][:, rows, columns]) ** 2)
+        error = error + int(PRICE * (2 * HALF + 1) ** 2 * (y * y + x * x) ** 0.5)
+        if least is None:
+            least = error
+        else:
+            at[error < least] = i
+            least = np.minimum(least, error)
+    shift = np.array(shifts)[at]
+    clip, row, column = np.ogrid[:count, REACH : REACH + height, REACH : REACH + width]
+    first = before[clip, row - shift[..., 0], column - shift[..., 1]].astype(np.uint16)
+    return first + after[clip, row + shift[..., 0], column + shift[..., 1]]
+
+
+def box(x: np.ndarray) -> np.ndarray:
+    """Sums over squares of 2 HALF + 1 pixels, the border repeated."""
+    for axis in (1, 2):
+        pad = [(0, 0)] * 3
+        pad[axis] = (HALF + 1, HALF)
+        total = np.pad(x, pad, mode="edge").cumsum(axis, dtype=np.int64)
+        side = 2 * HALF + 1
+        x = np.take(total, range(side, total.shape[axis]), axis) - np.take(total, range(total.shape[axis] - side), axis)
+    return x
 
 
 class Conv(nn.Module):
@@ -71,6 +114,8 @@ class CascadeStage(nn.Module):
         self.scale, self.between = scale, between
         # Between two frames: two on either side, so one less comes out than goes in.
         self.conv_in = Conv(12, channels[0], 3, 1, 1, 4 if between else 3)
+        if between:
+            self.conv_guess = Conv(12, channels[0], 3)
         self.level = nn.ParameterList(torch.zeros(c, 1) for c in channels)
         self.down = nn.ModuleList(Conv(4 * a, b, 1) for a, b in zip(channels, channels[1:]))
         self.up = nn.ModuleList(Conv(b, 4 * a, 1) for a, b in zip(channels, channels[1:]))
@@ -84,14 +129,12 @@ class CascadeStage(nn.Module):
         self.conv_out = Conv(channels[0], 12 * scale * scale, 3)
         nn.init.zeros_(self.conv_out.weight)
 
-    def forward(self, frames: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """[B, 3, F, H, W] in -1..1 and [B] in 0..1 -> [B, 3, F or F - 1, scale * H, scale * W]."""
+    def forward(self, frames: torch.Tensor, level: torch.Tensor, guess: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, 3, F, H, W] in -1..1 and [B] in 0..1 -> [B, 3, F or F - 1, scale * H, scale * W]. What lies between frames is
+        guessed by `between`, [B, 3, F - 1, H, W]."""
         clips = len(frames)
-        x = frames.transpose(1, 2)
-        base = (x[:, 1:] + x[:, :-1]) / 2 if self.between else x
-        base, x = base.flatten(0, 1), x.flatten(0, 1)
-        if self.scale == 2:
-            base = catmull_rom(base)
+        x = frames.transpose(1, 2).flatten(0, 1)
+        base = guess.transpose(1, 2).flatten(0, 1) if self.between else catmull_rom(x)
 
         def told(x, i):
             shift = level[:, None] @ self.level[i].T
@@ -99,6 +142,8 @@ class CascadeStage(nn.Module):
 
         x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         x = told(self.conv_in(x, clips), 0)
+        if self.between:
+            x = x + self.conv_guess(F.pixel_unshuffle(base, 2), clips)
         skips = []
         for i, (down, blocks) in enumerate(zip(self.down, self.down_blocks)):
             skips.append(x)

@@ -11,9 +11,10 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from PIL import Image
 
-from . import classifier, measures
+from . import cascade, cascade_fit, classifier, measures
 from . import vae as vae_stage
 from .captions import OBJECTS, held_out, plain_prompt, prompt, unseen_synonyms
+from .pairs import Pairs
 from .config import COLORS, FRAMES
 from .data import Clips, contact_sheet
 from .dit import SHEET
@@ -151,6 +152,12 @@ def seams(pipeline: Pipeline, clips: Clips, result: dict) -> None:
         print(name, result[name], flush=True)
 
 
+def stages(work: Path, folder: Path) -> dict:
+    """The exported stages of the cascade on the held-out clips."""
+    pairs = Pairs(work)
+    return {name: cascade_fit.measure(cascade.load(folder / name), pairs) for name in ("upscale", "interpolate")}
+
+
 def main(work: Path, folder: Path) -> None:
     clips, pipeline = Clips(work), Pipeline(folder)
     net, own = classifier.load(work, clips)
@@ -170,5 +177,6 @@ def main(work: Path, folder: Path) -> None:
     vae_stage.convolution.install(pipeline.vae)
     psnr, flicker, _ = vae_stage.evaluate(pipeline.vae, clips)
     result["vae"] = dict(psnr_db=round(psnr, 2), flicker_255=round(flicker, 3), held_out_names=60)
+    result["cascade"] = stages(work, folder)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -13,7 +13,8 @@ const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'tex
 /** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
 function model(name) {
   const folder = join(web, '..', 'models', name);
-  const files = PARTS.flatMap((part) => walk(join(folder, part)));
+  const { kinora } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8'));
+  const files = [...PARTS, ...(kinora.cascade ?? [])].flatMap((part) => walk(join(folder, part)));
   const entries = files.map((file) => {
     const path = relative(folder, file).replaceAll('\\', '/');
     const bytes = readFileSync(file);

@@ -2,7 +2,7 @@
 
 import type { GenerateOptions } from './options.js';
 
-const NUMBERS = ['width', 'height', 'frames', 'window', 'fps', 'steps', 'seed'] as const;
+const NUMBERS = ['width', 'height', 'frames', 'window', 'fps', 'upscale', 'interpolate', 'steps', 'seed'] as const;
 const TEXTS = { prompt: '', model: 'flipbook', alt: '', poster: '', loading: 'lazy' };
 const FLAGS = ['controls', 'loop', 'autoplay'];
 
@@ -35,6 +35,8 @@ export interface KinoraVideoAttributes {
   frames: number | undefined;
   window: number | undefined;
   fps: number | undefined;
+  upscale: number | undefined;
+  interpolate: number | undefined;
   steps: number | undefined;
   seed: number | undefined;
 }

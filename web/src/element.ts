@@ -29,7 +29,7 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
 /**
  * Generates a clip from its attributes and plays it.
  *
- * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `window`, `fps`, `steps` as in {@link GenerateOptions};
+ * Attributes: `prompt`; `model`; `seed`, `width`, `height`, `frames`, `window`, `fps`, `upscale`, `interpolate`, `steps` as in {@link GenerateOptions};
  * `autoplay` begins unasked, and again when these change; `loading` is `lazy` (default: `autoplay` waits until the element is near the viewport) or `eager`
  * (loads the model at once); `loop`; `controls`; `alt` (default: the prompt); `poster`, the address of a picture.
  *

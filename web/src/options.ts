@@ -140,7 +140,7 @@ export interface GenerateOptions {
   window?: number;
   /** 2 doubles width and height of the finished clip, by the model's own stage or else by Catmull-Rom. Default: 1. */
   upscale?: 1 | 2;
-  /** 2 makes frames between those of the clip, by the model's own stage or else as means. `frames` counts those before. Default: 1. */
+  /** 2 makes frames between those of the clip, by the model's own stage or else of pixels that match. `frames` counts those before. Default: 1. */
   interpolate?: 1 | 2;
   /** Seconds; chooses the nearest number of frames that can be made. Ignored if `frames` is given. */
   durationSeconds?: number;
@@ -201,7 +201,7 @@ export type GenerationEvent =
   /** Denoising is done, pictures are being made. */
   | { type: 'decode'; frames: number; fraction: number }
   /** Pictures are being refined to so many, by the model's own stage or by what stands in for one. */
-  | { type: 'refine'; stage: 'interpolate' | 'upscale'; by: 'model' | 'mean' | 'catmull-rom'; frames: number; fraction: number }
+  | { type: 'refine'; stage: 'interpolate' | 'upscale'; by: 'model' | 'matching' | 'catmull-rom'; frames: number; fraction: number }
   | { type: 'done'; ms: number };
 
 /** Something asked for that a model does not know, and the nearest that it does. */
@@ -242,7 +242,7 @@ export interface GenerationMetadata {
   upscale?: 2;
   upscaledBy?: 'model' | 'catmull-rom';
   interpolate?: 2;
-  interpolatedBy?: 'model' | 'mean';
+  interpolatedBy?: 'model' | 'matching';
   /** Frames of each window, and how many there are, where the clip is made of windows. */
   window?: number;
   windows?: number;

@@ -38,8 +38,9 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
   const [width = '', height = ''] = recipe.shape.split('x');
   const [first = '', ...then] = scenesOf(recipe.prompt);
   const pieces = own.frames === undefined ? piecesOf(recipe.frames, 1 + then.length) : { frames: own.frames, window: '' };
-  for (const [name, value] of Object.entries({ ...recipe, ...pieces, prompt: first, width, height })) {
-    if (value && name !== 'shape') clip.setAttribute(name, value);
+  const detail = recipe.detail === '2' ? '2' : '';
+  for (const [name, value] of Object.entries({ ...recipe, ...pieces, prompt: first, width, height, upscale: detail, interpolate: detail })) {
+    if (value && name !== 'shape' && name !== 'detail') clip.setAttribute(name, value);
     else clip.removeAttribute(name);
   }
   clip.given = then.length > 0 ? { ...given, then } : given;
@@ -74,7 +75,7 @@ function workOn(parts: (video: Video) => PromptParts, frames = ''): void {
   // A clip of several scenes is in the last one now.
   const prompt = scenesOf(readForm(form).prompt).at(-1) ?? '';
   // The element shows what went wrong.
-  if (video) generate({ video, ...parts(video) }, { prompt, frames, shape: `${video.width}x${video.height}` }).catch(() => undefined);
+  if (video) generate({ video, ...parts(video) }, { prompt, frames, shape: shapeOf(video) }).catch(() => undefined);
 }
 
 function caption(prompt: string, details = ''): void {
@@ -106,15 +107,27 @@ function showDrawn(used = ''): void {
 
 /** As it was written, so that a link says what was asked for; except by the browser's language model, which may not say it again. */
 function recipeOfVideo(video: Video): Recipe {
-  const { prompt, originalPrompt = prompt, seed, width, height, steps, given } = video.metadata;
+  const { prompt, originalPrompt = prompt, seed, steps, given, upscale = 1 } = video.metadata;
   const then = (given?.then as string[] | undefined) ?? [];
   const scenes = [worded.has(video) ? prompt : originalPrompt, ...then];
-  return { prompt: scenes.join('\n'), seed: String(seed), shape: `${width}x${height}`, frames: lengthOf(video.metadata), steps: String(steps) };
+  return { prompt: scenes.join('\n'), seed: String(seed), shape: shapeOf(video), frames: lengthOf({ ...video.metadata, frames: generatedFrames(video) }), steps: String(steps), detail: String(upscale) };
+}
+
+/** The shape of what was generated, before it was enlarged. */
+function shapeOf({ width, height, metadata }: Video): string {
+  const factor = metadata.upscale ?? 1;
+  return `${width / factor}x${height / factor}`;
+}
+
+/** How many frames were generated, before others came between. */
+function generatedFrames({ metadata }: Video): number {
+  return 1 + (metadata.frames - 1) / (metadata.interpolate ?? 1);
 }
 
 /** As many frames of a clip as the model can make. */
 function framesOf(video?: Video): number {
-  return 1 + FRAME_STEP * Math.floor(((video?.frameCount ?? 1) - 1) / FRAME_STEP);
+  const frames = ((video?.frameCount ?? 1) - 1) / (video?.metadata.interpolate ?? 1);
+  return 1 + FRAME_STEP * Math.floor(frames / FRAME_STEP);
 }
 
 /** Everything around the clip says what it was made from. */
@@ -130,7 +143,8 @@ function present(video: Video, ms?: number): void {
   clip.setAttribute('prompt', prompt);
   showDrawn(used);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
-  const frames = video.metadata.frames === Number(DEFAULT_FRAMES) ? '' : String(video.metadata.frames);
+  const generated = generatedFrames(video);
+  const frames = generated === Number(DEFAULT_FRAMES) ? '' : String(generated);
   showSnippets({ ...recipe, prompt, frames }, given, window === undefined ? '' : String(window));
   actions.hidden = false;
   const [red, green, blue] = video.rgba(0);

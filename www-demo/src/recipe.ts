@@ -11,19 +11,21 @@ export interface Recipe {
   shape: string;
   frames: string;
   steps: string;
+  /** `2` doubles pixels and frames of what is generated, `1` leaves it. */
+  detail: string;
 }
 
-const KEYS = ['prompt', 'seed', 'shape', 'frames', 'steps'] as const;
+const KEYS = ['prompt', 'seed', 'shape', 'frames', 'steps', 'detail'] as const;
 /** As the form allows. */
 const MAX_CHARS = 400;
 /** What the model does by itself. */
-export const DEFAULTS: { shape: string; frames: string; steps: string } & Partial<Recipe> = { shape: '128x128', frames: DEFAULT_FRAMES, steps: '8' };
+export const DEFAULTS: { shape: string; frames: string; steps: string; detail: string } & Partial<Recipe> = { shape: '128x128', frames: DEFAULT_FRAMES, steps: '8', detail: '1' };
 
 /** What the form says. */
 export function readForm(form: HTMLFormElement): Recipe {
   const data = new FormData(form);
   const text = (key: string) => String(data.get(key) ?? '').trim();
-  return { prompt: text('prompt'), seed: text('seed'), shape: text('shape'), frames: text('frames'), steps: text('steps') };
+  return { prompt: text('prompt'), seed: text('seed'), shape: text('shape'), frames: text('frames'), steps: text('steps'), detail: text('detail') };
 }
 
 /** Puts a recipe into the form. Choices that the form does not offer stay as they are. */

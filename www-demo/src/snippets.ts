@@ -7,9 +7,11 @@ import { DEFAULTS, type Recipe } from './recipe.js';
 const PLAIN = ['extend', 'loop', 'strength', 'overlap', 'then'];
 
 /** Writes both snippets; `given` is what the clip was made from besides text, `window` the frames of each window. */
-export function showSnippets({ prompt, seed, shape, frames, steps }: Recipe, given: Record<string, unknown> = {}, window = ''): void {
+export function showSnippets({ prompt, seed, shape, frames, steps, detail }: Recipe, given: Record<string, unknown> = {}, window = ''): void {
   const [width, height] = shape === DEFAULTS.shape ? [] : shape.split('x');
-  const asked = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, window, steps: steps === DEFAULTS.steps ? '' : steps };
+  const factor = detail === DEFAULTS.detail ? '' : detail;
+  const refined = { upscale: factor, interpolate: factor };
+  const asked = { seed, width, height, frames: frames === DEFAULTS.frames ? '' : frames, window, ...refined, steps: steps === DEFAULTS.steps ? '' : steps };
   const options = Object.entries(asked).filter(([, value]) => value);
   const attributes = options.map(([name, value]) => `${name}="${value}"`).join(' ');
   const properties = options.map(([name, value]) => `${name}: ${value}`).join(', ');

@@ -177,7 +177,7 @@ pub(crate) struct GenerateArgs {
     /// Enlarge the finished clip, by the model's own stage or else by Catmull-Rom; sizes above are those before
     #[arg(help_heading = SIZE, long, value_name = "FACTOR", value_parser = clap::value_parser!(u32).range(1..=2))]
     pub(crate) upscale: Option<u32>,
-    /// Make frames between those of the clip, by the model's own stage or else as means; --frames counts those before
+    /// Make frames between those of the clip, by the model's own stage or else of pixels that match; --frames counts those before
     #[arg(help_heading = SIZE, long, value_name = "FACTOR", value_parser = clap::value_parser!(u32).range(1..=2))]
     pub(crate) interpolate: Option<u32>,
 

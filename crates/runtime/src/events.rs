@@ -47,7 +47,7 @@ pub enum Event {
     Refine {
         /// `interpolate` or `upscale`.
         stage: &'static str,
-        /// `model`, or what stands in for a stage that the model does not have: `mean` or `catmull-rom`.
+        /// `model`, or what stands in for a stage that the model does not have: `matching` or `catmull-rom`.
         by: &'static str,
         /// That become of it.
         frames: usize,

@@ -11,6 +11,7 @@ pub mod events;
 pub mod executables;
 mod layout;
 pub mod manifest;
+pub mod matching;
 pub mod metadata;
 pub mod models;
 pub mod nn;

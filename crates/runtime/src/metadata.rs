@@ -53,7 +53,7 @@ pub struct Metadata {
     /// Factor of the frames per second, where it is not 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpolate: Option<usize>,
-    /// What did it: `model` or `mean`.
+    /// What did it: `model` or `matching`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpolated_by: Option<&'static str>,
     /// Frames of each window.

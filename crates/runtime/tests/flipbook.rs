@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kinora_kernels::Cadence;
 use kinora_runtime::weights::ModelFiles;
-use kinora_runtime::{CancelToken, Device, Error, Event, VideoPipeline, WeightFormat};
+use kinora_runtime::{CancelToken, Device, Error, Event, GenerateRequest, VideoPipeline, WeightFormat};
 
 /// What a browser fetches.
 const FILES: [&str; 9] = [
@@ -50,6 +50,29 @@ fn the_background_has_the_colour_of_the_prompt() {
     for frame in &clip.frames {
         let [red, green, blue, alpha] = [0, 1, 2, 3].map(|channel| frame[channel]);
         assert!(blue > 150 && blue > red + 60 && alpha == 255, "{name}: the corner is {red} {green} {blue} {alpha}");
+    }
+}
+
+#[test]
+fn its_own_stages_double_pixels_and_frames() {
+    let (name, device, _) = &support::devices()[1];
+    let pipeline = load(device.clone());
+    let request = GenerateRequest { upscale: 2, interpolate: 2, steps: 2, ..pipeline.request("a rocket flying on a blue background") };
+    let mut refined = Vec::new();
+    let on_event = &mut |event| {
+        if let Event::Refine { stage, by, frames } = event {
+            refined.push((stage, by, frames));
+        }
+    };
+    let clip = pollster::block_on(pipeline.generate(&request, &CancelToken::default(), on_event)).expect("generates");
+    assert_eq!(refined, [("interpolate", "model", 33), ("upscale", "model", 33)], "{name}");
+    assert_eq!((clip.width, clip.height, clip.frames.len(), clip.fps), (256, 256, 33, 24.0), "{name}");
+    // What is plain stays plain, at every border and in frames between.
+    for frame in &clip.frames {
+        for corner in [0, 255, 255 * 256, 256 * 256 - 1] {
+            let [red, green, blue, _] = [0, 1, 2, 3].map(|channel| frame[4 * corner + channel]);
+            assert!(blue > 150 && blue > red + 60, "{name}: a corner is {red} {green} {blue}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use kinora_runtime::conditioning::{Given, Long};
+use kinora_runtime::weights::Checkpoint;
 use kinora_runtime::{CancelToken, Device, Event, GenerateRequest, Generated, Options, VideoPipeline, WeightFormat};
 
 fn pipeline() -> VideoPipeline {
@@ -23,21 +24,22 @@ fn made(pipeline: &VideoPipeline, request: &GenerateRequest) -> (Generated, Vec<
 }
 
 #[test]
-fn a_model_without_stages_gets_means_and_catmull_rom() {
+fn a_model_without_stages_gets_matching_and_catmull_rom() {
     let pipeline = pipeline();
     let plain = pipeline.request("water");
     let (small, none) = made(&pipeline, &plain);
     assert!(none.is_empty(), "{none:?}: nothing was asked for");
     let (clip, refined) = made(&pipeline, &GenerateRequest { interpolate: 2, upscale: 2, ..plain.clone() });
-    assert_eq!(refined, [("interpolate", "mean", 9), ("upscale", "catmull-rom", 9)]);
+    assert_eq!(refined, [("interpolate", "matching", 9), ("upscale", "catmull-rom", 9)]);
     assert_eq!((clip.width, clip.height, clip.frames.len(), clip.fps), (64, 64, 9, 24.0));
     assert_eq!((clip.decoded, clip.frames[0].len()), (0..9, 4 * 64 * 64));
 
     let (between, _) = made(&pipeline, &GenerateRequest { interpolate: 2, ..plain.clone() });
-    for (at, frame) in between.frames.iter().enumerate() {
-        let [before, behind] = [at / 2, at.div_ceil(2)].map(|frame| &small.frames[frame]);
-        let means = before.iter().zip(behind).map(|(a, b)| (u16::from(*a) + u16::from(*b)).div_ceil(2));
-        assert!(frame.iter().zip(means).all(|(found, mean)| u16::from(*found).abs_diff(mean) <= 1), "frame {at}");
+    for (at, pair) in small.frames.windows(2).enumerate() {
+        assert!(between.frames[2 * at] == pair[0] && between.frames[2 * at + 2] == pair[1], "frames that are given stay");
+        let twice = kinora_runtime::matching::between(&pair[0], &pair[1], [32, 32]);
+        let found = between.frames[2 * at + 1].chunks_exact(4);
+        assert!(found.zip(twice).all(|(found, twice)| (0..3).all(|c| (2 * u16::from(found[c])).abs_diff(twice[c]) <= 1)), "frame {at}");
     }
 
     let (large, _) = made(&pipeline, &GenerateRequest { upscale: 2, ..plain });
@@ -75,7 +77,7 @@ fn requests_say_how_often_and_metadata_by_what() {
     assert_eq!((request.frames, request.fps, request.width), (5, 24.0, 32), "12 fps are generated");
     let metadata = draft_of_both.metadata(&pipeline, "tiny", &|()| String::new()).expect("no windows");
     assert_eq!((metadata.width, metadata.height, metadata.frames, metadata.fps), (64, 64, 9, 24.0), "of the finished clip");
-    assert_eq!((metadata.upscaled_by, metadata.interpolated_by), (Some("catmull-rom"), Some("mean")));
+    assert_eq!((metadata.upscaled_by, metadata.interpolated_by), (Some("catmull-rom"), Some("matching")));
     let none = draft(Options::default()).expect("possible").metadata(&pipeline, "tiny", &|()| String::new()).expect("no windows");
     assert_eq!((none.upscale, none.upscaled_by, none.fps), (None, None, 12.0));
     for (options, parameter) in [
@@ -85,4 +87,17 @@ fn requests_say_how_often_and_metadata_by_what() {
         let error = draft(options).map(|_| ()).expect_err(parameter).to_string();
         assert!(error.contains(parameter) && error.contains("1 or 2"), "{error}");
     }
+}
+
+#[test]
+fn matching_finds_what_the_reference_finds() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/matching/between.safetensors");
+    let file = Checkpoint::open(&file).expect("the fixture");
+    let rows = |name: &str| -> Vec<i64> { file.get(name).and_then(|tensor| tensor.to_i64()).expect("a tensor") };
+    let (height, width, bytes) = (36, 56, rows("frames"));
+    let rgba = |pixels: &[i64]| pixels.chunks_exact(3).flat_map(|p| [p[0] as u8, p[1] as u8, p[2] as u8, 255]).collect::<Vec<u8>>();
+    let (before, after) = bytes.split_at(height * width * 3);
+    let found = kinora_runtime::matching::between(&rgba(before), &rgba(after), [height, width]);
+    let expected: Vec<[u16; 3]> = rows("between").chunks_exact(3).map(|p| [p[0] as u16, p[1] as u16, p[2] as u16]).collect();
+    assert!(found == expected, "{} of {} differ", found.iter().zip(&expected).filter(|(a, b)| a != b).count(), expected.len());
 }

@@ -3,11 +3,12 @@
 import sys
 
 import torch
+from safetensors.torch import save_file
 
 from .common import ROOT, fresh, generator, normal, save_case, seed_parameters
 
 sys.path.insert(0, str(ROOT.parent.parent))
-from training.cascade import CascadeStage, export  # noqa: E402
+from training.cascade import CascadeStage, between, export  # noqa: E402
 
 MODELS = {
     "upscale": dict(
@@ -34,5 +35,15 @@ def generate() -> None:
                     frames=normal(gen, batch, 3, frames, height, width).half(),
                     level=torch.tensor([0.3, 1.0][:batch]),
                 )
+                if model.between:
+                    given["guess"] = normal(gen, batch, 3, frames - 1, height, width).half()
                 sample = model(*(value.double() for value in given.values()))
                 save_case(folder, f"{batch}x{frames}x{height}x{width}", given, dict(sample=sample))
+
+        if name == "interpolate":
+            # Something that moves, so that displacements other than none are chosen.
+            frames = torch.rand(1, 1, 9, 14, generator=gen)
+            frames = torch.nn.functional.interpolate(frames, (36, 56), mode="bilinear")[0, 0]
+            frames = torch.stack([(255 * frames.roll((t, 3 * t), (0, 1))).int()[..., None].repeat(1, 1, 3) for t in range(2)])
+            save_file(dict(frames=frames, between=torch.from_numpy(between(frames.byte().numpy()).astype("int32"))),
+                      fresh("matching") / "between.safetensors")

@@ -376,6 +376,6 @@ pub trait SecondStage: Evaluable + Send + Sync {
     fn level(&self) -> f32;
 
     /// Frames `[1, F, H, W, 3]` in −1..1 and their level of noise `[1, 1]` → all frames, larger `[1, F, 2H, 2W, 3]`, or those
-    /// between, `[1, F − 1, H, W, 3]`.
-    fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, level: Tensor<'p>) -> Tensor<'p>;
+    /// between, `[1, F − 1, H, W, 3]`, by a [guess](crate::matching) of them that is given for them alone.
+    fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, guess: Option<Tensor<'p>>, level: Tensor<'p>) -> Tensor<'p>;
 }

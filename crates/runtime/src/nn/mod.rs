@@ -4,8 +4,8 @@
 
 mod attention;
 mod carry;
+mod catmull_rom;
 mod conv3d;
-mod doubler;
 pub mod embed;
 mod linear;
 mod mlp;
@@ -15,8 +15,8 @@ mod weights;
 
 pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};
 pub use carry::{Carry, Chunk};
+pub use catmull_rom::CatmullRom;
 pub use conv3d::{Conv3d, Conv3dConfig, TimePadding};
-pub use doubler::Doubler;
 pub use embed::{Embedding, TimestepEmbedder};
 pub use linear::Linear;
 pub use mlp::{GatedMlp, Mlp, activate, activation_from_name};

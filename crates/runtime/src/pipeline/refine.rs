@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::executables::{Executables, Key};
 use crate::manifest::Index;
+use crate::matching::between;
 use crate::models::component::Component;
 use crate::models::family::{Doubles, SecondStage};
-use crate::nn::Doubler;
+use crate::nn::CatmullRom;
 use crate::request::GenerateRequest;
 
 /// Pixels of a window of frames, over all of them: more give larger plans, fewer compute more frames twice.
@@ -20,7 +21,7 @@ const WINDOW_PIXELS: usize = 1 << 20;
 /// What doubles the frames and the pixels of a clip.
 pub(super) struct Refiners {
     stages: Vec<Box<dyn SecondStage>>,
-    plain: [Doubler; 2],
+    larger: CatmullRom,
     window_pixels: usize,
 }
 
@@ -39,8 +40,7 @@ impl Refiners {
                 found => stages.push(second_stage(found?, index)?),
             }
         }
-        let plain = [Doubles::Frames, Doubles::Pixels].map(|doubles| Doubler::new(doubles, format));
-        Ok(Self { stages, plain, window_pixels: WINDOW_PIXELS })
+        Ok(Self { stages, larger: CatmullRom::new(format), window_pixels: WINDOW_PIXELS })
     }
 
     /// The model's own stage.
@@ -48,13 +48,14 @@ impl Refiners {
         self.stages.iter().map(AsRef::as_ref).find(|stage| stage.doubles() == doubles)
     }
 
-    /// The plan from `frames [1, F, H, W, 3]` to `rgba [F', H'·W']`.
+    /// The plan from `frames [1, F, H, W, 3]`, and a `guess` of those between, to `rgba [F', H'·W']`.
     fn plan(&self, doubles: Doubles, [frames, height, width]: [usize; 3]) -> Result<Graph> {
         let plan = Plan::new();
         let x = plan.input("frames", &[1, frames, height, width, 3], Cadence::Once);
+        let guess = (doubles == Doubles::Frames).then(|| plan.input("guess", &[1, frames - 1, height, width, 3], Cadence::Once));
         let y = plan.scope(doubles.name(), || match self.stage(doubles) {
-            Some(stage) => stage.record(&plan, x, plan.constant(&[1, 1], &[stage.level()])),
-            None => self.plain[usize::from(doubles == Doubles::Pixels)].forward(x),
+            Some(stage) => stage.record(&plan, x, guess, plan.constant(&[1, 1], &[stage.level()])),
+            None => guess.unwrap_or_else(|| self.larger.forward(x)),
         });
         plan.output("rgba", y.reshape(&y.shape().dims()[1..]).rgba());
         Ok(plan.finish()?)
@@ -80,14 +81,21 @@ impl Refiners {
         (device, executables): (&Device, &Executables),
         cancel: &CancelToken,
     ) -> Result<Vec<Vec<u8>>> {
-        let (between, area) = if doubles == Doubles::Frames { (1, 1) } else { (0, 4) };
+        let (fewer, area) = if doubles == Doubles::Frames { (1, 1) } else { (0, 4) };
+        if doubles == Doubles::Frames && self.stage(doubles).is_none() {
+            return Ok(frames.windows(2).map(|pair| mean_bytes(&between(&pair[0], &pair[1], [height, width]))).collect());
+        }
         let extents = [self.window(doubles, [frames.len(), height, width]), height, width];
         let (length, reach) = (extents[0], self.reach(doubles));
-        let mut made = Vec::with_capacity(frames.len() - between);
-        while made.len() < frames.len() - between {
+        let mut made = Vec::with_capacity(frames.len() - fewer);
+        while made.len() < frames.len() - fewer {
             let mut exec = executables.take(Key::Refine(doubles, extents), device, cancel, || self.plan(doubles, extents))?;
             let start = made.len().saturating_sub(reach).min(frames.len() - length);
-            exec.write("frames", &values(&frames[start..start + length]))?;
+            let given = &frames[start..start + length];
+            exec.write("frames", &values(given))?;
+            if fewer == 1 {
+                exec.write("guess", &given.windows(2).flat_map(|pair| guess(&pair[0], &pair[1], [height, width])).collect::<Vec<_>>())?;
+            }
             exec.run().await?;
             let window = read_rgba(&mut exec, area * height * width).await?;
             executables.keep(exec);
@@ -104,7 +112,7 @@ impl VideoPipeline {
     pub fn refiner(&self, doubles: Doubles) -> &'static str {
         match (self.refiners.stage(doubles), doubles) {
             (Some(_), _) => "model",
-            (None, Doubles::Frames) => "mean",
+            (None, Doubles::Frames) => "matching",
             (None, Doubles::Pixels) => "catmull-rom",
         }
     }
@@ -153,7 +161,8 @@ impl VideoPipeline {
         for doubles in wanted(request) {
             let length = self.refiners.window(doubles, [frames, request.height, request.width]);
             let step = length - (2 * self.refiners.reach(doubles)).min(length - 1);
-            if frames > 1 || doubles == Doubles::Pixels {
+            // What matching finds is found on the host.
+            if doubles == Doubles::Pixels || (frames > 1 && self.refiners.stage(doubles).is_some()) {
                 plans.push(((frames - length).div_ceil(step) + 1, self.refiners.plan(doubles, [length, request.height, request.width])?));
             }
             frames = if doubles == Doubles::Frames { 2 * frames - 1 } else { frames };
@@ -172,6 +181,16 @@ fn wanted(request: &GenerateRequest) -> impl Iterator<Item = Doubles> {
 fn values(frames: &[Vec<u8>]) -> Vec<f32> {
     let pixels = frames.iter().flat_map(|frame| frame.chunks_exact(4));
     pixels.flat_map(|pixel| pixel[..3].iter().map(|value| f32::from(*value) / 127.5 - 1.0)).collect()
+}
+
+/// The frame between two, in −1..1.
+fn guess(before: &[u8], after: &[u8], extents: [usize; 2]) -> Vec<f32> {
+    between(before, after, extents).into_iter().flatten().map(|twice| f32::from(twice) / 255.0 - 1.0).collect()
+}
+
+/// RGBA bytes of colours of twice the range.
+fn mean_bytes(pixels: &[[u16; 3]]) -> Vec<u8> {
+    pixels.iter().flat_map(|pixel| pixel.map(|twice| twice.div_ceil(2) as u8).into_iter().chain([255])).collect()
 }
 
 impl Generated {

@@ -49,8 +49,8 @@ impl SecondStage for Stage {
         self.config.level
     }
 
-    fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, level: Tensor<'p>) -> Tensor<'p> {
-        self.forward(plan, frames, level)
+    fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, guess: Option<Tensor<'p>>, level: Tensor<'p>) -> Tensor<'p> {
+        self.forward(plan, frames, guess, level)
     }
 }
 
@@ -59,9 +59,11 @@ impl Evaluate for Stage {
         &["forward"]
     }
 
-    /// `CascadeStage.forward`: `frames [B, 3, F, H, W]` and `level [B]` → `sample [B, 3, F', H', W']`.
+    /// `CascadeStage.forward`: `frames [B, 3, F, H, W]`, `level [B]` and, for frames between, `guess [B, 3, F − 1, H, W]` →
+    /// `sample [B, 3, F', H', W']`.
     fn evaluate(&self, _: &str, inputs: &Inputs<'_>) -> Result<Evaluation> {
-        inputs.only(&["frames", "level"])?;
+        let known = if self.config.between { &["frames", "level", "guess"][..] } else { &["frames", "level"] };
+        inputs.only(known)?;
         let (view, extents) = inputs.ranked("frames", "[B, 3, F, H, W]")?;
         let [batch, _, f, h, w] = extents;
         view.expect_shape(&[batch, 3, f, h, w])?;
@@ -72,12 +74,24 @@ impl Evaluate for Stage {
         let level = inputs.values("level", &[batch])?;
         let plan = Plan::new();
         let frames = plan.input("frames", &[batch, f, h, w, 3], Cadence::Once);
-        let sample = self.forward(&plan, frames, plan.input("level", &[batch, 1], Cadence::Once));
+        let guess = if self.config.between {
+            let extents = [batch, 3, f - 1, h, w];
+            let values = batched(&inputs.values("guess", &extents)?, extents, channels_last);
+            Some((plan.input("guess", &[batch, f - 1, h, w, 3], Cadence::Once), values))
+        } else {
+            None
+        };
+        let level_input = plan.input("level", &[batch, 1], Cadence::Once);
+        let sample = self.forward(&plan, frames, guess.as_ref().map(|(guess, _)| *guess), level_input);
         let shape = sample.shape();
         plan.output("sample", sample);
         let d = shape.dims();
         let extents_out = [batch, 3, d[1], d[2], d[3]];
-        let run = Run::new(plan.finish()?).write("frames", batched(&view.to_f32(), extents, channels_last)).write("level", level);
+        let guess = guess.map(|(_, values)| values);
+        let mut run = Run::new(plan.finish()?).write("frames", batched(&view.to_f32(), extents, channels_last)).write("level", level);
+        if let Some(values) = guess {
+            run = run.write("guess", values);
+        }
         let finish = move |values: Vec<f32>| {
             vec![Output { name: "sample", shape: extents_out.to_vec(), values: batched(&values, extents_out, channels_first) }]
         };

@@ -5,7 +5,7 @@ use kinora_kernels::{Conv3dOptions, PatchOrder, Plan, Tensor, Weight};
 
 use super::StageConfig;
 use crate::error::Result;
-use crate::nn::{Conv3d, Doubler, Weights};
+use crate::nn::{CatmullRom, Conv3d, Weights};
 
 /// Rows and columns of a block of pixels that become channels.
 const BLOCK: [usize; 3] = [1, 2, 2];
@@ -16,8 +16,10 @@ const BLOCK_CHANNELS: usize = 12;
 pub struct Stage {
     /// Its configuration.
     pub config: StageConfig,
-    guess: Doubler,
+    larger: CatmullRom,
     conv_in: Conv3d,
+    /// Of the frames between, as they are guessed.
+    conv_guess: Option<Conv3d>,
     /// What full noise adds to each channel, by resolution `[C, 1]`.
     levels: Vec<Weight>,
     /// From one resolution to the next lower one.
@@ -55,7 +57,8 @@ impl Stage {
         }
         let levels = channels.iter().enumerate().map(|(i, channels)| w.tensor(&format!("level.{i}"), &[*channels, 1]));
         Ok(Self {
-            guess: Doubler::new(config.doubles(), w.format()),
+            larger: CatmullRom::new(w.format()),
+            conv_guess: config.between.then(|| convolution(w, "conv_guess", BLOCK_CHANNELS, *first, [1, 3, 3])).transpose()?,
             conv_in: convolution(w, "conv_in", BLOCK_CHANNELS, *first, [if config.between { 4 } else { 3 }, 3, 3])?,
             levels: levels.collect::<Result<_>>()?,
             down,
@@ -67,10 +70,16 @@ impl Stage {
     }
 
     /// Frames `[B, F, H, W, 3]` in −1..1 and how much of the autoencoder's error they have `[B, 1]` → `[B, F, 2H, 2W, 3]`, or
-    /// the frames between, `[B, F − 1, H, W, 3]`.
-    pub fn forward<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, level: Tensor<'p>) -> Tensor<'p> {
+    /// the frames between by a guess of them, `[B, F − 1, H, W, 3]`.
+    pub fn forward<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, guess: Option<Tensor<'p>>, level: Tensor<'p>) -> Tensor<'p> {
+        if guess.is_some() != self.config.between {
+            plan.fail("cascade", "a guess exactly of frames between", if guess.is_some() { "one" } else { "none" });
+        }
         let told = |x: Tensor<'p>, at: usize| x.add_per_batch(level.linear(&self.levels[at], None));
         let mut x = told(self.conv_in.forward(frames.pixel_unshuffle_3d(BLOCK, PatchOrder::TimeHeightWidth)), 0);
+        if let (Some(conv), Some(guess)) = (&self.conv_guess, guess) {
+            x = x + conv.forward(guess.pixel_unshuffle_3d(BLOCK, PatchOrder::TimeHeightWidth));
+        }
         let mut skips = Vec::new();
         for (i, resolution) in self.down.iter().enumerate() {
             skips.push(x);
@@ -88,7 +97,7 @@ impl Stage {
         }
         let side = 2 * self.config.scale;
         let correction = self.conv_out.forward(x.silu()).pixel_shuffle_3d([1, side, side], PatchOrder::TimeHeightWidth);
-        self.guess.forward(frames) + correction
+        guess.unwrap_or_else(|| self.larger.forward(frames)) + correction
     }
 }
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from .cascade import CascadeStage, catmull_rom
-from .cascade_data import HIGH_FRAMES, Pairs, half
+from .pairs import HIGH_FRAMES, Pairs, half
 from .config import SEED, SIZE
-from .data import psnr, random_color
+from .data import psnr
 from .optim import Optimizer, follow
 from .runner import Run
 
@@ -22,36 +22,31 @@ class Sample:
     clean: torch.Tensor  # [3, F, H, W]
     made: torch.Tensor | None  # the same after the autoencoder
     wanted: torch.Tensor
+    guess: list[torch.Tensor | None]  # what lies between, by the clean and by the decoded frames
 
 
 def batch(pairs: Pairs, sample, step: int, crop: int, last_first: int, count: int):
-    """Inputs, levels and targets, fixed by the step and the clips that are decoded."""
-    rng, decoded = np.random.default_rng((SEED, 11, step)), pairs.decoded()
-    inputs, levels, wanted = [], [], []
-    places = len(decoded) - len(pairs.held_out)
+    """Inputs, levels, guesses and targets, fixed by the step and the clips that are ready."""
+    rng, ready = np.random.default_rng((SEED, 11, step)), sample.ready(pairs)
+    inputs, levels, guesses, wanted = [], [], [], []
     for _ in range(count):
+        place = int(ready[rng.integers(len(ready))])
         box = (*rng.integers(0, SIZE - crop + 1, 2), crop)
-        first = int(rng.integers(last_first + 1))
-        use = places > 0 and rng.random() < 0.65
-        if use:
-            place = len(pairs.held_out) + int(rng.integers(places))
-            k = pairs.order[place]
-            one = sample(pairs, decoded, k, place, first, box, pairs.color(k))
-            level = 1.0 if rng.random() < 0.75 else float(rng.random())
+        one = sample(pairs, place, int(rng.integers(last_first + 1)), box)
+        level, given, guess = 0.0, one.clean, one.guess[0]
+        if rng.random() < sample.decoded:
+            level = 1.0 if rng.random() < 0.75 or guess is not None else float(rng.random())
             given = one.clean.lerp(one.made, level)
             given = given + float(rng.random()) * NOISE * level * torch.randn(given.shape) * (rng.random() < 0.5)
-        else:
-            k, color = pairs.train[rng.integers(len(pairs.train))], random_color(rng)
-            one = sample(pairs, decoded, k, None, first, box, color)
-            level, given = 0.0, one.clean
+            guess = one.guess[1]
         colors = torch.from_numpy(rng.permutation(3))
-        given, target = given[colors], one.wanted[colors]
-        if rng.random() < 0.5:
-            given, target = given.flip(-1), target.flip(-1)
-        inputs.append(given)
+        mirrored = rng.random() < 0.5
+        for value, values in ((given, inputs), (guess, guesses), (one.wanted, wanted)):
+            if value is not None:
+                value = value[colors]
+                values.append(value.flip(-1) if mirrored else value)
         levels.append(level)
-        wanted.append(target)
-    return torch.stack(inputs), torch.tensor(levels), torch.stack(wanted)
+    return torch.stack(inputs), torch.tensor(levels), torch.stack(guesses) if guesses else None, torch.stack(wanted)
 
 
 def gradients(video: torch.Tensor) -> torch.Tensor:
@@ -90,17 +85,19 @@ def measure(stage: CascadeStage, pairs: Pairs, count: int | None = None) -> dict
                 pixels = decoded[place].astype(np.float32) / 127.5 - 1
                 given = torch.from_numpy(pixels).permute(3, 0, 1, 2)
             plain = baseline(given, stage.between)
-            made = stage(given[None], torch.tensor([level]))[0].clamp(-1, 1)
+            guess = pairs.guess(place, int(level))[None] if stage.between else None
+            made = stage(given[None], torch.tensor([level]), guess)[0].clamp(-1, 1)
             rows.append(
                 (
                     psnr(made, wanted),
                     psnr(plain, wanted),
                     float(gradients(made[None]) / gradients(wanted[None])),
                     float(gradients(plain.clamp(-1, 1)[None]) / gradients(wanted[None])),
+                    psnr(guess[0], wanted) if stage.between else 0.0,
                 )
             )
         if rows:
-            made, plain, edges, before = np.mean(rows, 0).tolist()
+            made, plain, edges, before, guessed = np.mean(rows, 0).tolist()
             out[kind] = dict(
                 count=len(rows),
                 psnr=round(made, 2),
@@ -109,6 +106,8 @@ def measure(stage: CascadeStage, pairs: Pairs, count: int | None = None) -> dict
                 gradients=round(edges, 3),
                 baseline_gradients=round(before, 3),
             )
+            if stage.between:
+                out[kind]["matching"] = round(guessed, 2)
     return out
 
 
@@ -130,9 +129,9 @@ def fit(work: Path, name: str, config: dict, sample, minutes: float, crop: int, 
     make = globals()["batch"]
 
     def step_loss():
-        given, level, wanted = make(pairs, sample, run.step, crop, last_first, batch)
+        given, level, guess, wanted = make(pairs, sample, run.step, crop, last_first, batch)
         with torch.autocast("cpu", torch.bfloat16):
-            output = stage(given, level)
+            output = stage(given, level, guess)
         return loss(output.float(), wanted)
 
     def look(last: bool) -> None:

@@ -1,42 +1,25 @@
-//! [`Doubler`]: the frames or pixels that need no weights, as a guess for networks to correct and for models without one.
+//! [`CatmullRom`]: frames of twice the size without weights, as a guess for networks to correct and for models without one.
 
 use kinora_kernels::op::Padding;
 use kinora_kernels::{Conv3dOptions, PatchOrder, Shape, Tensor, Weight, WeightFormat};
 
-use crate::models::family::Doubles;
 use crate::nn::Conv3d;
 
-/// Catmull–Rom a quarter of a pixel behind a pixel, over that before it, itself and the two after it. In f16 exact.
+/// The kernel a quarter of a pixel behind a pixel, over that before it, itself and the two after it. In f16 exact.
 const TAPS: [f32; 4] = [-9.0 / 128.0, 111.0 / 128.0, 29.0 / 128.0, -3.0 / 128.0];
 
-/// Catmull–Rom for pixels, means of neighbours for frames.
-pub enum Doubler {
-    /// Along columns, then along rows.
-    Pixels(Box<[Conv3d; 2]>),
-    /// Means.
-    Frames,
-}
+/// Interpolation along columns, then along rows.
+pub struct CatmullRom([Conv3d; 2]);
 
-impl Doubler {
+impl CatmullRom {
     /// For frames of three colours.
-    pub fn new(doubles: Doubles, format: WeightFormat) -> Self {
-        match doubles {
-            Doubles::Frames => Self::Frames,
-            Doubles::Pixels => Self::Pixels(Box::new([lines("rows", 3, [5, 1], format), lines("columns", 6, [1, 5], format)])),
-        }
+    pub fn new(format: WeightFormat) -> Self {
+        Self([lines("rows", 3, [5, 1], format), lines("columns", 6, [1, 5], format)])
     }
 
-    /// `[B, F, H, W, 3]` → `[B, F, 2H, 2W, 3]` with the border repeated, or the frames between, `[B, F − 1, H, W, 3]`.
+    /// `[B, F, H, W, 3]` → `[B, F, 2H, 2W, 3]`, with the border repeated.
     pub fn forward<'p>(&self, frames: Tensor<'p>) -> Tensor<'p> {
-        match self {
-            Self::Frames => {
-                let count = frames.shape().dims()[1].saturating_sub(1);
-                (frames.slice_frames(0, count) + frames.slice_frames(1, count)).affine(0.5, 0.0)
-            }
-            Self::Pixels(passes) => {
-                passes.iter().fold(frames, |x, pass| pass.forward(x)).pixel_shuffle_3d([1, 2, 2], PatchOrder::TimeHeightWidth)
-            }
-        }
+        self.0.iter().fold(frames, |x, pass| pass.forward(x)).pixel_shuffle_3d([1, 2, 2], PatchOrder::TimeHeightWidth)
     }
 }
 

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from .cascade import between
 from .config import COLORS, FRAMES, ROOT, SEED, SIZE
 from .data import random_color
 
+GUESSED = 220  # clips that the temporal stage is trained on
 HIGH = 2 * SIZE
 HIGH_FRAMES = 2 * FRAMES - 1
 
@@ -80,6 +82,18 @@ class Pairs:
         return np.memmap(file, np.uint8, "r", shape=(count, FRAMES, SIZE, SIZE, 3))
 
 
+    def guesses(self) -> list[int]:
+        """Places in `self.order` whose frames between are guessed."""
+        return sorted(int(file.stem) for file in (self.work / "between").glob("*.npy") if file.stem.isdigit())
+
+    def guess(self, place: int, decoded: int, first=0, count=FRAMES - 1, box=(0, 0, SIZE)) -> torch.Tensor:
+        """[3, count, size, size] of the guesses after frame `first` and on, by the clean or the decoded frames."""
+        top, left, size = box
+        values = np.load(self.work / f"between/{place}.npy", mmap_mode="r")[decoded]
+        values = values[first : first + count, top : top + size, left : left + size].astype(np.float32)
+        return torch.from_numpy(values / 255 - 1).permute(3, 0, 1, 2)
+
+
 def half(video: torch.Tensor) -> torch.Tensor:
     """[3, F, 2H, 2W] -> [3, F, H, W], the mean of four pixels."""
     return F.avg_pool2d(video, 2)
@@ -105,13 +119,24 @@ def decode(work: Path, count: int | None = None) -> None:
             out.flush()
 
 
+def guess(work: Path, count: int) -> None:
+    """Writes what lies between the frames of `count` clips, clean and decoded, those held out last."""
+    pairs = Pairs(work)
+    folder, held_out = work / "between", len(pairs.held_out)
+    folder.mkdir(exist_ok=True)
+    for place in [*range(12), *range(held_out, held_out + count), *range(12, held_out)]:
+        if (folder / f"{place}.npy").exists():
+            continue
+        k = pairs.order[place]
+        video = half(pairs.real(k, np.arange(0, HIGH_FRAMES, 2), pairs.color(k)))
+        clean = ((video + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+        values = np.stack([between(clean), between(np.asarray(pairs.decoded()[place]))])
+        np.save(folder / f"{place}.part.npy", values)
+        (folder / f"{place}.part.npy").rename(folder / f"{place}.npy")
+
+
 def main(work: Path) -> None:
     if not (work / "high.bin").exists():
         build(work)
     decode(work)
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(Path(sys.argv[1]))
+    guess(work, GUESSED)
