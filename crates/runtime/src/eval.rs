@@ -4,6 +4,7 @@
 //! has, and what they record, is its family's business ([`Evaluate`](crate::models::family::Evaluate)); running them is the
 //! same for all.
 
+mod autoencoder;
 mod inputs;
 mod scheduler;
 pub mod text;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use kinora_kernels::WeightFormat;
 use kinora_kernels::{Device, Executable, Graph};
 
+pub use self::autoencoder::Coded;
 pub use self::inputs::{Inputs, wrong_shape};
 use crate::error::{Error, Result};
 #[cfg(feature = "eval")]

@@ -5,6 +5,7 @@
 mod attention;
 mod carry;
 mod catmull_rom;
+mod conv2d;
 mod conv3d;
 pub mod embed;
 mod linear;
@@ -16,6 +17,7 @@ mod weights;
 pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};
 pub use carry::{Carry, Chunk};
 pub use catmull_rom::CatmullRom;
+pub use conv2d::Conv2d;
 pub use conv3d::{Conv3d, Conv3dConfig, TimePadding};
 pub use embed::{Embedding, TimestepEmbedder};
 pub use linear::Linear;

@@ -3,11 +3,13 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 pub(crate) mod fixture;
+pub(crate) mod model_folder;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub(crate) use fixture::nmse;
+pub(crate) use model_folder::ModelFolder;
 
 use kinora_kernels::{AdapterSelect, Device, WeightFormat, adapters};
 use kinora_runtime::Result;
