@@ -13,6 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from golden import cogvideox_transformer
 from golden.common import ROOT, quiet
 
 sys.path.insert(0, str(ROOT.parent.parent))
@@ -23,6 +24,8 @@ CLASSES = {
     "ltx_vae": diffusers.AutoencoderKLLTXVideo,
     "wan_transformer": diffusers.WanTransformer3DModel,
     "wan_vae": diffusers.AutoencoderKLWan,
+    "cogvideox_transformer": diffusers.CogVideoXTransformer3DModel,
+    "cogvideox_vae": diffusers.AutoencoderKLCogVideoX,
     "t5": transformers.T5EncoderModel,
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,
@@ -37,6 +40,8 @@ def run(family: str, model, case: str, given: dict) -> dict:
         given["rope_interpolation_scale"] = tuple(given["rope_interpolation_scale"].tolist())
     if family == "cascade":
         return dict(sample=model(**given))
+    if family == "cogvideox_transformer":
+        return dict(sample=cogvideox_transformer.forward(model, given))
     if family.endswith("transformer"):
         return dict(sample=model(**given).sample)
     if family.endswith("vae") and case.startswith("encode"):

@@ -6,8 +6,10 @@
 import importlib
 import sys
 
-PARTS = ["ltx_transformer", "ltx_vae", "wan_transformer", "wan_vae", "taehv", "cascade", "text_encoders", "schedulers", "solvers", "sampler",
-         "tokenizer", "wan_pipeline", "categories", "true_size", "gguf_files", "containers"]
+PARTS = ["ltx_transformer", "ltx_vae", "wan_transformer", "wan_vae", "taehv", "cogvideox_transformer", "cogvideox_vae",
+         "cascade", "text_encoders", "schedulers", "solvers", "sampler", "tokenizer", "wan_pipeline",
+         "cogvideox_pipeline", "categories", "true_size", "gguf_files",
+         "containers"]
 
 
 def main() -> None:

@@ -105,6 +105,21 @@ fn compare(
 }
 
 #[test]
+fn chunks_of_cogvideox_are_the_batches_of_the_reference() {
+    let vae = autoencoder("cogvideox_vae/small");
+    let split = |direction, frames| vae.split(direction, frames);
+    assert_eq!(split(Direction::Decode, 13), Split::Chunks(vec![3, 2, 2, 2, 2, 2]), "as published");
+    assert_eq!(split(Direction::Encode, 13), Split::Chunks(vec![3, 2, 2, 2, 2, 2]), "9 frames and five times 8");
+    assert_eq!(split(Direction::Encode, 4), Split::Chunks(vec![4]), "13 frames at once");
+    // That the whole is what the reference makes is seen in `golden.rs`.
+    for (_, device, _) in devices() {
+        compare("cogvideox", vae.as_ref(), Direction::Decode, [2, 3, 5], &[3, 2, 2], device);
+        compare("cogvideox", vae.as_ref(), Direction::Decode, [1, 2, 5], &[2, 2], device);
+        compare("cogvideox", vae.as_ref(), Direction::Encode, [8, 12, 3], &[3, 2, 2], device);
+    }
+}
+
+#[test]
 fn chunks_of_causal_autoencoders_are_the_whole_bit_for_bit() {
     for (_, device, _) in devices() {
         for folder in ["wan_vae/v21", "wan_vae/v21_two_stages", "wan_vae/v22"] {

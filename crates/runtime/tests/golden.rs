@@ -47,6 +47,20 @@ fn tiny_autoencoders_match_the_reference() {
 }
 
 #[test]
+fn cogvideox_transformers_match_the_reference() {
+    for folder in ["sincos", "rotary", "patches_in_time", "plain"] {
+        check_folder(&format!("cogvideox_transformer/{folder}"));
+    }
+}
+
+#[test]
+fn cogvideox_autoencoders_match_the_reference() {
+    for folder in ["small", "one_halving"] {
+        check_folder(&format!("cogvideox_vae/{folder}"));
+    }
+}
+
+#[test]
 fn text_encoders_match_the_reference() {
     for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);

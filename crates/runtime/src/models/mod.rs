@@ -3,6 +3,7 @@
 
 pub mod bert;
 pub mod cascade;
+pub mod cogvideox;
 pub mod component;
 mod config;
 pub mod family;
@@ -24,6 +25,8 @@ use family::Family;
 pub const FAMILIES: &[&Family] = &[
     &bert::FAMILY,
     &cascade::FAMILY,
+    #[cfg(feature = "families")]
+    &cogvideox::FAMILY,
     &ltx::FAMILY,
     &t5::FAMILY,
     #[cfg(feature = "families")]
