@@ -20,7 +20,7 @@ pub const KEPT_BYTES: u64 = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
     /// Text of sequences of these lengths.
-    Text(Vec<usize>),
+    Text(Vec<[usize; 2]>),
     /// Frames to these latents.
     Encode(LatentShape),
     /// Noise to latents.
@@ -164,26 +164,26 @@ mod tests {
     #[test]
     fn what_is_kept_is_found_by_its_sizes() {
         let (all, device, cancel) = (Executables::default(), Device::cpu(), CancelToken::default());
-        let take = |rows: usize| all.take(Key::Text(vec![rows]), &device, &cancel, || graph(rows)).expect("runs");
+        let take = |rows: usize| all.take(Key::Text(vec![[rows, rows]]), &device, &cancel, || graph(rows)).expect("runs");
         all.keep(take(1));
-        assert!(all.has(&Key::Text(vec![1])) && !all.has(&Key::Text(vec![2])), "one of them");
+        assert!(all.has(&Key::Text(vec![[1, 1]])) && !all.has(&Key::Text(vec![[2, 2]])), "one of them");
         all.keep(take(2));
         all.keep(take(1));
         assert_eq!(all.made(), 2, "the third was kept");
         drop(take(1));
-        assert!(!all.has(&Key::Text(vec![1])), "what is not put back is gone");
+        assert!(!all.has(&Key::Text(vec![[1, 1]])), "what is not put back is gone");
     }
 
     #[test]
     fn what_is_too_large_makes_room_and_is_not_kept() {
         let (all, device, cancel) = (Executables::default(), Device::cpu(), CancelToken::default());
-        let take = |rows: usize| all.take(Key::Text(vec![rows]), &device, &cancel, || graph(rows)).expect("runs");
+        let take = |rows: usize| all.take(Key::Text(vec![[rows, rows]]), &device, &cancel, || graph(rows)).expect("runs");
         all.keep(take(1));
         // An input and an output of 16 bytes a row.
         let large = usize::try_from(KEPT_BYTES).expect("a 64-bit or 32-bit machine") / 16;
         let lease = take(large);
-        assert!(!all.has(&Key::Text(vec![1])), "dropped before the large one was made");
+        assert!(!all.has(&Key::Text(vec![[1, 1]])), "dropped before the large one was made");
         all.keep(lease);
-        assert!(!all.has(&Key::Text(vec![large])), "given back");
+        assert!(!all.has(&Key::Text(vec![[large, large]])), "given back");
     }
 }

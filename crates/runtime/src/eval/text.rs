@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// Added to the scores of padding. The reference adds the most negative number of its type; this one swallows every
 /// score just as well and leaves room for what a kernel multiplies it with.
-const MASKED: f32 = -1e30;
+pub(crate) const MASKED: f32 = -1e30;
 
 /// `input_ids [B, L]` and their extents.
 ///

@@ -151,6 +151,9 @@ pub enum TextPadding {
     Zeros,
     /// This token, encoded and attended to like the prompt's own.
     Token(u32),
+    /// Nothing; but a negative prompt has as many rows as the prompt it stands beside: it is cut after encoding, or filled up
+    /// before with this token, which sees the text in the encoder and is seen in the denoiser alone.
+    Paired(u32),
 }
 
 /// How finely a denoiser can be told the noise in its input.
@@ -338,8 +341,9 @@ pub trait TextEncoder: Evaluable + Send + Sync {
     /// [`InvalidRequest`](crate::Error::InvalidRequest) for an id beyond the vocabulary or too long a sequence.
     fn embed(&self, ids: &[u32], lengths: &[usize]) -> Result<Vec<f32>>;
 
-    /// Embeddings `[T, D]` → states `[T, D]`; tokens attend within their sequence.
-    fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize]) -> Tensor<'p>;
+    /// Embeddings `[T, D]` → states `[T, D]`; tokens attend within their sequence. `mask [T]`, if there is one, is added to the
+    /// scores of each token.
+    fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize], mask: Option<Tensor<'p>>) -> Tensor<'p>;
 }
 
 /// What a second stage makes twice as many of.

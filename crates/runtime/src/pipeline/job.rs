@@ -2,12 +2,12 @@
 
 use kinora_kernels::CancelToken;
 
-use super::text::{encode_ids, encoded_ids, padded, tokenize};
+use super::text::{Text, encode_ids, encoded_negative, encoded_text, padded, tokenize};
 use super::{Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Segment, Timeline, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::family::{Direction, NoiseLevels};
+use crate::models::family::{Direction, NoiseLevels, TextPadding};
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, StepDone};
 use crate::sampling::guidance::Guidance;
@@ -274,28 +274,36 @@ impl VideoPipeline {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(usize, Event),
     ) -> Result<Vec<Texts>> {
-        let mut distinct: Vec<&str> = Vec::new();
-        let mut index = |text| match distinct.iter().position(|known| *known == text) {
+        let (rules, max_tokens, width) = (&self.class.text, self.manifest.max_text_tokens, self.text_encoder.width());
+        let mut distinct: Vec<Text> = Vec::new();
+        let mut index = |text: Text| match distinct.iter().position(|known| *known == text) {
             Some(at) => at,
             None => {
                 distinct.push(text);
                 distinct.len() - 1
             }
         };
-        let places: Vec<(usize, Option<usize>)> = requests
-            .iter()
-            .map(|request| (index(&request.prompt), (!request.guidance.is_off()).then(|| index(&request.negative))))
-            .collect();
-        let (rules, max_tokens) = (&self.class.text, self.manifest.max_text_tokens);
-        let encodings: Vec<_> = distinct.iter().map(|text| tokenize(&self.tokenizer, rules, max_tokens, text)).collect();
-        for (i, (prompt, _)) in places.iter().enumerate() {
-            let encoding = &encodings[*prompt];
-            on_event(i, Event::Text { tokens: encoding.ids.len(), truncated: encoding.truncated });
+        let mut places = Vec::with_capacity(requests.len());
+        for (i, request) in requests.iter().enumerate() {
+            let prompt = tokenize(&self.tokenizer, rules, max_tokens, &request.prompt);
+            let tokens = prompt.ids.len();
+            on_event(i, Event::Text { tokens, truncated: prompt.truncated });
+            let negative = (!request.guidance.is_off()).then(|| {
+                let ids = tokenize(&self.tokenizer, rules, max_tokens, &request.negative).ids;
+                index(encoded_negative(ids, rules, max_tokens, tokens))
+            });
+            places.push((index(encoded_text(prompt.ids, rules, max_tokens)), negative));
         }
-        let ids: Vec<Vec<u32>> = encodings.into_iter().map(|encoding| encoded_ids(encoding.ids, rules, max_tokens)).collect();
-        let states = encode_ids(self.text_encoder.as_ref(), self.runner(), &ids, cancel).await?;
-        let text = |at: usize| padded(states[at].clone(), rules, max_tokens, self.text_encoder.width());
-        Ok(places.into_iter().map(|(prompt, negative)| Texts { prompt: text(prompt), negative: negative.map(text) }).collect())
+        let states = encode_ids(self.text_encoder.as_ref(), self.runner(), &distinct, cancel).await?;
+        let text = |at: usize| padded(states[at].clone(), rules, max_tokens, width);
+        let texts = places.into_iter().map(|(prompt, negative)| {
+            let (prompt, mut negative) = (text(prompt), negative.map(text));
+            if let (TextPadding::Paired(_), Some(negative)) = (rules.padding, &mut negative) {
+                negative.truncate(prompt.len());
+            }
+            Texts { prompt, negative }
+        });
+        Ok(texts.collect())
     }
 }
 

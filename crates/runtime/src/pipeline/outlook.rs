@@ -112,7 +112,7 @@ impl VideoPipeline {
     /// The plan of a prompt of typical length.
     fn typical_text_plan(&self) -> Result<Graph> {
         let tokens = encoded_tokens(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
-        text_plan(self.text_encoder.as_ref(), &[tokens])
+        text_plan(self.text_encoder.as_ref(), &[[tokens, tokens]])
     }
 
     /// A request for text of typical length.

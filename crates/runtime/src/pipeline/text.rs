@@ -3,6 +3,7 @@
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
 use crate::error::Result;
+use crate::eval::text::MASKED;
 use crate::executables::{Executables, Key};
 use crate::models::family::{TextEncoder, TextPadding, TextRules};
 use crate::text::{Encoding, Tokenizer};
@@ -17,12 +18,34 @@ pub(super) fn encoded_tokens(tokens: usize, rules: &TextRules, max_tokens: usize
     if matches!(rules.padding, TextPadding::Token(_)) { max_tokens } else { tokens }
 }
 
-/// The ids that are encoded for those of a prompt.
-pub(super) fn encoded_ids(mut ids: Vec<u32>, rules: &TextRules, max_tokens: usize) -> Vec<u32> {
+/// Ids to encode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    pub(super) ids: Vec<u32>,
+    /// How many of them, counted from the first, the others see.
+    pub(super) seen: usize,
+}
+
+impl From<Vec<u32>> for Text {
+    fn from(ids: Vec<u32>) -> Self {
+        Self { seen: ids.len(), ids }
+    }
+}
+
+/// What is encoded for the ids of a prompt.
+pub(super) fn encoded_text(mut ids: Vec<u32>, rules: &TextRules, max_tokens: usize) -> Text {
     if let TextPadding::Token(id) = rules.padding {
         ids.resize(max_tokens, id);
     }
-    ids
+    ids.into()
+}
+
+/// What is encoded for the ids of a negative prompt beside a prompt of so many tokens.
+pub(super) fn encoded_negative(mut ids: Vec<u32>, rules: &TextRules, max_tokens: usize, prompt_tokens: usize) -> Text {
+    let TextPadding::Paired(id) = rules.padding else { return encoded_text(ids, rules, max_tokens) };
+    let seen = ids.len();
+    ids.resize(seen.max(prompt_tokens), id);
+    Text { ids, seen }
 }
 
 /// States `[T, D]` of a prompt as the denoiser sees them.
@@ -35,37 +58,45 @@ pub(super) fn padded(mut states: Vec<f32>, rules: &TextRules, max_tokens: usize,
 
 /// Rows of text that the denoiser sees for a prompt of so many tokens.
 pub(super) fn padded_rows(tokens: usize, rules: &TextRules, max_tokens: usize) -> usize {
-    if rules.padding == TextPadding::None { tokens } else { max_tokens }
+    if matches!(rules.padding, TextPadding::None | TextPadding::Paired(_)) { tokens } else { max_tokens }
 }
 
-/// The plan from `embeddings [T, D]` to `last_hidden_state [T, D]` of sequences of these lengths, T tokens together.
+/// The plan from `embeddings [T, D]` to `last_hidden_state [T, D]` of sequences of so many tokens, T together, of which so many are
+/// seen.
 ///
 /// # Errors
 /// [`Kernels`](crate::Error::Kernels).
-pub(super) fn text_plan(encoder: &dyn TextEncoder, lengths: &[usize]) -> Result<Graph> {
+pub(super) fn text_plan(encoder: &dyn TextEncoder, sequences: &[[usize; 2]]) -> Result<Graph> {
     let plan = Plan::new();
+    let lengths: Vec<usize> = sequences.iter().map(|[length, _]| *length).collect();
     let x = plan.input("embeddings", &[lengths.iter().sum(), encoder.width()], Cadence::Once);
-    let states = plan.scope("text_encoder", || encoder.record(&plan, x, lengths));
+    let masked = sequences.iter().any(|[length, seen]| seen < length).then(|| {
+        let of = |&[length, seen]: &[usize; 2]| (0..length).map(move |at| if at < seen { 0.0 } else { MASKED });
+        let mask: Vec<f32> = sequences.iter().flat_map(of).collect();
+        plan.constant(&[mask.len()], &mask)
+    });
+    let states = plan.scope("text_encoder", || encoder.record(&plan, x, &lengths, masked));
     plan.output("last_hidden_state", states);
     Ok(plan.finish()?)
 }
 
-/// Hidden states `[T, D]` of each of several sequences of ids, all in one pass.
+/// Hidden states `[T, D]` of each of several texts, all in one pass.
 ///
 /// # Errors
 /// [`InvalidRequest`](crate::Error::InvalidRequest) for an id beyond the vocabulary, [`Kernels`](crate::Error::Kernels).
 pub(super) async fn encode_ids(
     encoder: &dyn TextEncoder,
     (device, executables): (&Device, &Executables),
-    sequences: &[Vec<u32>],
+    texts: &[Text],
     cancel: &CancelToken,
 ) -> Result<Vec<Vec<f32>>> {
-    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-    let ids = sequences.concat();
+    let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+    let ids: Vec<u32> = texts.iter().flat_map(|text| text.ids.iter().copied()).collect();
     if ids.is_empty() {
-        return Ok(vec![Vec::new(); sequences.len()]);
+        return Ok(vec![Vec::new(); texts.len()]);
     }
-    let mut exec = executables.take(Key::Text(lengths.clone()), device, cancel, || text_plan(encoder, &lengths))?;
+    let sequences: Vec<[usize; 2]> = texts.iter().map(|text| [text.ids.len(), text.seen]).collect();
+    let mut exec = executables.take(Key::Text(sequences.clone()), device, cancel, || text_plan(encoder, &sequences))?;
     exec.write("embeddings", &encoder.embed(&ids, &lengths)?)?;
     exec.run().await?;
     let states = exec.read("last_hidden_state").await?;
@@ -108,9 +139,12 @@ mod tests {
             .replace('\\', "");
         let tokenizer = Tokenizer::from_json(json.as_bytes()).expect("valid");
         let lower = TextRules { clean: str::to_lowercase, ..rules(TextPadding::Token(7)) };
-        let ids = |rules: &TextRules| encoded_ids(tokenize(&tokenizer, rules, 4, "A fox").ids, rules, 4);
+        let ids = |rules: &TextRules| encoded_text(tokenize(&tokenizer, rules, 4, "A fox").ids, rules, 4).ids;
         assert_eq!((ids(&lower), encoded_tokens(2, &lower, 4)), (vec![1, 2, 7, 7], 4), "in lower case, and filled up");
         let plain = rules(TextPadding::None);
+        let negative = |prompt_tokens| encoded_negative(vec![1, 2], &rules(TextPadding::Paired(7)), 4, prompt_tokens);
+        assert_eq!(negative(4), Text { ids: vec![1, 2, 7, 7], seen: 2 }, "as long as the prompt, which sees no more than before");
+        assert_eq!(negative(1), Text { ids: vec![1, 2], seen: 2 }, "cut after encoding");
         assert_eq!((ids(&plain), encoded_tokens(2, &plain, 4)), (vec![0, 2], 2), "as it is");
     }
 }

@@ -35,8 +35,8 @@ impl TextEncoder for Bert {
         self.embed(ids, None, lengths)
     }
 
-    fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize]) -> Tensor<'p> {
-        self.forward(plan, embeddings, lengths, None)
+    fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize], mask: Option<Tensor<'p>>) -> Tensor<'p> {
+        self.forward(plan, embeddings, lengths, mask)
     }
 }
 

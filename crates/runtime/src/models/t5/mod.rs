@@ -37,8 +37,8 @@ impl TextEncoder for T5Encoder {
         self.embed(ids)
     }
 
-    fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize]) -> Tensor<'p> {
-        self.forward(plan, embeddings, lengths, None)
+    fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize], mask: Option<Tensor<'p>>) -> Tensor<'p> {
+        self.forward(plan, embeddings, lengths, mask)
     }
 }
 
