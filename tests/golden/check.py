@@ -26,6 +26,7 @@ CLASSES = {
     "wan_vae": diffusers.AutoencoderKLWan,
     "cogvideox_transformer": diffusers.CogVideoXTransformer3DModel,
     "cogvideox_vae": diffusers.AutoencoderKLCogVideoX,
+    "kl_vae": diffusers.AutoencoderKL,
     "t5": transformers.T5EncoderModel,
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,

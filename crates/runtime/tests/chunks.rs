@@ -120,6 +120,14 @@ fn chunks_of_cogvideox_are_the_batches_of_the_reference() {
 }
 
 #[test]
+fn images_are_decoded_one_by_one() {
+    let vae = autoencoder("kl_vae/small");
+    assert_eq!(vae.split(Direction::Decode, 3), Split::Chunks(vec![1; 3]), "no frame sees another");
+    compare("kl", vae.as_ref(), Direction::Decode, [2, 3, 4], &[1, 1, 1], &Device::cpu());
+    compare("kl", vae.as_ref(), Direction::Encode, [8, 4, 3], &[1, 2], &Device::cpu());
+}
+
+#[test]
 fn chunks_of_causal_autoencoders_are_the_whole_bit_for_bit() {
     for (_, device, _) in devices() {
         for folder in ["wan_vae/v21", "wan_vae/v21_two_stages", "wan_vae/v22"] {

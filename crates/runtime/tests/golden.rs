@@ -61,6 +61,13 @@ fn cogvideox_autoencoders_match_the_reference() {
 }
 
 #[test]
+fn autoencoders_of_images_match_the_reference() {
+    for folder in ["small", "first_names", "plain"] {
+        check_folder(&format!("kl_vae/{folder}"));
+    }
+}
+
+#[test]
 fn text_encoders_match_the_reference() {
     for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);

@@ -7,6 +7,7 @@ pub mod cogvideox;
 pub mod component;
 mod config;
 pub mod family;
+pub mod kl;
 mod latents;
 pub mod layout;
 pub mod ltx;
@@ -27,6 +28,8 @@ pub const FAMILIES: &[&Family] = &[
     &cascade::FAMILY,
     #[cfg(feature = "families")]
     &cogvideox::FAMILY,
+    #[cfg(feature = "families")]
+    &kl::FAMILY,
     &ltx::FAMILY,
     &t5::FAMILY,
     #[cfg(feature = "families")]
