@@ -27,6 +27,7 @@ CLASSES = {
     "cogvideox_transformer": diffusers.CogVideoXTransformer3DModel,
     "cogvideox_vae": diffusers.AutoencoderKLCogVideoX,
     "kl_vae": diffusers.AutoencoderKL,
+    "latte_transformer": diffusers.LatteTransformer3DModel,
     "t5": transformers.T5EncoderModel,
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,

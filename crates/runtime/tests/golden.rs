@@ -61,6 +61,13 @@ fn cogvideox_autoencoders_match_the_reference() {
 }
 
 #[test]
+fn latte_transformers_match_the_reference() {
+    for folder in ["small", "affine"] {
+        check_folder(&format!("latte_transformer/{folder}"));
+    }
+}
+
+#[test]
 fn autoencoders_of_images_match_the_reference() {
     for folder in ["small", "first_names", "plain"] {
         check_folder(&format!("kl_vae/{folder}"));

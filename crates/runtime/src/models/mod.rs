@@ -9,6 +9,7 @@ mod config;
 pub mod family;
 pub mod kl;
 mod latents;
+pub mod latte;
 pub mod layout;
 pub mod ltx;
 pub mod t5;
@@ -30,6 +31,8 @@ pub const FAMILIES: &[&Family] = &[
     &cogvideox::FAMILY,
     #[cfg(feature = "families")]
     &kl::FAMILY,
+    #[cfg(feature = "families")]
+    &latte::FAMILY,
     &ltx::FAMILY,
     &t5::FAMILY,
     #[cfg(feature = "families")]
