@@ -39,7 +39,7 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   const { source, loras } = withLoras(model, options.lora);
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && model !== flipbook);
-  const wasm = String(options.wasm ?? moduleFor(source, worker));
+  const wasm = String(options.wasm ?? moduleFor(source, worker, loras.length > 0));
   const client = await Client.start(worker);
   try {
     const parameters = { wasm, source, loras, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
@@ -52,8 +52,9 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
 }
 
 /** The smaller WASM module if it runs the model. A thread starts one module only, so that the page's own takes that for all models. */
-function moduleFor({ pipeline = '' }: ModelSource, worker: LoadOptions['worker']): URL {
-  const small = hasThread(worker) && pipelines.includes(pipeline);
+function moduleFor({ pipeline = '', files }: ModelSource, worker: LoadOptions['worker'], isAdapted: boolean): URL {
+  const isPlain = !isAdapted && files.every(({ path }) => !path.endsWith('.gguf'));
+  const small = hasThread(worker) && pipelines.includes(pipeline) && isPlain;
   return small ? new URL('./wasm/core_bg.wasm', import.meta.url) : new URL('./wasm/families_bg.wasm', import.meta.url);
 }
 

@@ -40,6 +40,12 @@ export function serve(port: Port): () => void {
   return () => session.close();
 }
 
+/** As the engine reads it. What JSON has no number for is a word there, and so of the wrong type. */
+function json(value: unknown): string {
+  const plain = (_: string, v: unknown) => (typeof v === 'bigint' || (typeof v === 'number' && !Number.isFinite(v)) ? String(v) : v);
+  return JSON.stringify(value, plain);
+}
+
 class Session {
   readonly #port: Port;
   readonly #aborts = new Map<number, AbortController>();
@@ -108,11 +114,11 @@ class Session {
         return [clips, clips.flatMap((clip) => ('frames' in clip ? clip.frames.map((frame) => frame.buffer as ArrayBuffer) : []))];
       }
       case 'estimate':
-        return [await this.#work(signal, (model, cancel) => model.estimate(call.parameters, cancel, () => performance.now())), []];
+        return [await this.#work(signal, (model, cancel) => model.estimate(json(call.parameters), cancel, () => performance.now())), []];
       case 'encode': {
         const { wasm, frames, ...settings } = call.parameters;
         await this.#start(wasm, signal);
-        const file = encode(frames, settings);
+        const file = encode(frames, json(settings));
         return [file, [file.buffer as ArrayBuffer]];
       }
     }
@@ -134,7 +140,8 @@ class Session {
     const progress = await download(source, files, { kept, signal, onProgress: report });
     report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
-    const model = (this.#model = await Model.load(files, { label: source.name.replace(/\/$/, ''), device, f32, loras }).catch(async (thrown: unknown) => {
+    const settings = json({ label: source.name.replace(/\/$/, ''), device, f32, loras });
+    const model = (this.#model = await Model.load(files, settings).catch(async (thrown: unknown) => {
       if (!NOT_THE_FILES.has(errorData(thrown).code)) await kept?.drop();
       throw thrown;
     }));
@@ -189,7 +196,7 @@ class Session {
         });
       }
     };
-    const made = await this.#work(signal, (model, cancel) => model.generate(requests, arrays, cancel, onEvent));
+    const made = await this.#work(signal, (model, cancel) => model.generate(requests.map(json), arrays, cancel, onEvent));
     const clips = await Promise.all((made as Calls['generate']['result']).map((clip) => ('code' in clip ? this.#explain(clip) : clip)));
     await events;
     const done: GenerationEvent = { type: 'done', ms: performance.now() - begun };

@@ -1,6 +1,7 @@
 //! Which values share a buffer. WebGPU forbids one buffer to be read and written within a dispatch, whatever the
 //! ranges, so whole buffers are shared, not ranges of one arena.
 
+use crate::order::sort_by_numbers;
 use crate::plan::{Cadence, Graph, Source, ValueId};
 
 /// The buffer of every value.
@@ -121,12 +122,12 @@ impl GroupPlan {
         group.num_states = names.len();
         // Large ones first, so that what is left for small ones fits.
         let mut order: Vec<usize> = (0..plans.len()).collect();
-        order.sort_by_key(|&p| std::cmp::Reverse(plans[p].total_bytes()));
+        sort_by_numbers(&mut order, |&p| [u64::MAX - plans[p].total_bytes(), 0]);
         let mut passing: Vec<usize> = Vec::new();
         for p in order {
             let mut spare = passing.clone();
             let mut own: Vec<usize> = (0..plans[p].buffers.len()).filter(|&at| !matches!(uses[p][at], Use::State(_))).collect();
-            own.sort_by_key(|&at| std::cmp::Reverse(plans[p].buffers[at]));
+            sort_by_numbers(&mut own, |&at| [u64::MAX - plans[p].buffers[at], 0]);
             for at in own {
                 let bytes = plans[p].buffers[at];
                 let fits = (0..spare.len()).filter(|&i| group.buffers[spare[i]] >= bytes).min_by_key(|&i| group.buffers[spare[i]]);

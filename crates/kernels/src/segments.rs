@@ -63,12 +63,13 @@ impl Segments {
     /// [`Error::Limit`] if not even two slots fit.
     pub(crate) fn new(prelude: &[&Dispatch], step: &[&Dispatch], budget: u64) -> Result<Option<Self>> {
         let all = || prelude.iter().chain(step).flat_map(|dispatch| dispatch.weights());
-        let sizes: BTreeMap<u64, u64> = all().map(|weight| (weight.id(), weight.stored_bytes())).collect();
+        let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
+        sizes.extend(all().map(|weight| (weight.id(), weight.stored_bytes())));
         if sizes.values().sum::<u64>() <= budget {
             return Ok(None);
         }
-        let vectors: BTreeMap<u64, u64> =
-            all().filter(|weight| weight.shape().rank() == 1).map(|weight| (weight.id(), weight.stored_bytes())).collect();
+        let mut vectors: BTreeMap<u64, u64> = BTreeMap::new();
+        vectors.extend(all().filter(|weight| weight.shape().rank() == 1).map(|weight| (weight.id(), weight.stored_bytes())));
         let window_bytes = window_bytes(all(), window_of(budget));
         let fixed = vectors.values().sum::<u64>() + window_bytes + PARAMS_BYTES;
         let largest = prelude.iter().chain(step).map(|dispatch| matrices(dispatch).map(slot_size).sum()).fold(0, u64::max);
@@ -107,7 +108,8 @@ impl Segments {
 /// The matrices that are not resident if those that are may take `room` bytes: everything that runs once, and of the rest a
 /// share that is spread evenly, so that the way to the device is never idle for long.
 fn streamed(prelude: &[&Dispatch], step: &[&Dispatch], room: u64) -> BTreeSet<u64> {
-    let mut streamed: BTreeSet<u64> = prelude.iter().flat_map(|dispatch| matrices(dispatch)).map(Weight::id).collect();
+    let mut streamed: BTreeSet<u64> = BTreeSet::new();
+    streamed.extend(prelude.iter().flat_map(|dispatch| matrices(dispatch)).map(Weight::id));
     let (mut seen, mut repeated) = (BTreeSet::new(), Vec::new());
     for weight in step.iter().flat_map(|dispatch| matrices(dispatch)) {
         if seen.insert(weight.id()) {

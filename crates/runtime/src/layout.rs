@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use kinora_kernels::memory::GroupPlan;
-use kinora_kernels::{Cost, Graph};
+use kinora_kernels::{Cost, Graph, sort_by_numbers};
 
 use crate::error::{Error, Result};
 use crate::models::family::{Autoencoder, Direction, Split};
@@ -243,7 +243,7 @@ pub(crate) fn choose(
     record: &dyn Fn(Piece) -> Result<Graph>,
 ) -> Result<Chosen> {
     let mut layouts = layouts(vae, direction, shape);
-    layouts.sort_by_key(|layout| (layout.work(), layout.volume()));
+    sort_by_numbers(&mut layouts, |layout| [layout.work() as u64, layout.volume() as u64]);
     // From which volume on pieces are known, or all but known, to be too large.
     let mut too_large = usize::MAX;
     for layout in &layouts {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod eval;
 pub mod events;
 pub mod executables;
+pub mod json;
 mod layout;
 pub mod manifest;
 pub mod matching;

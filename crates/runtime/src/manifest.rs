@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::json::{object, problem};
 use crate::models::FAMILIES;
 use crate::models::family::PipelineClass;
 
@@ -21,7 +22,7 @@ impl Index {
     /// # Errors
     /// [`Error::InvalidConfig`].
     pub fn parse(json: &str, file: &str) -> Result<Self> {
-        let values = serde_json::from_str(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })?;
+        let values = object(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })?;
         Ok(Self { file: file.into(), values })
     }
 
@@ -46,7 +47,7 @@ impl Index {
     /// [`Error::InvalidConfig`] for a value of another type.
     pub fn kinora<T: DeserializeOwned + Default>(&self) -> Result<T> {
         let Some(kinora) = self.get("kinora") else { return Ok(T::default()) };
-        serde_json::from_value(kinora.clone()).map_err(|e| self.invalid(format!("`kinora`: {e}")))
+        object(&kinora.to_string()).map_err(|e| self.invalid(format!("`kinora`: {}", problem(&e))))
     }
 
     /// An error in this file.

@@ -1,7 +1,8 @@
 //! JavaScript objects to requests, and events, clips and errors to JavaScript objects.
 
-use js_sys::{Array, Object, Reflect, Uint8Array};
+use js_sys::{Array, JSON, Object, Reflect, Uint8Array};
 use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
+use kinora_runtime::json::{object, problem};
 use kinora_runtime::{Access, Event, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
@@ -190,10 +191,14 @@ impl From<Failure> for JsValue {
     }
 }
 
+// Objects go by way of JSON, whose reader and writer are here anyway.
+
 pub(crate) fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
-    Ok(value.serialize(&serde_wasm_bindgen::Serializer::json_compatible())?)
+    let text = serde_json::to_string(value).map_err(|error| JsValue::from(error.to_string()))?;
+    JSON::parse(&text)
 }
 
-pub(crate) fn from_js<T: DeserializeOwned>(value: JsValue) -> Result<T, Failure> {
-    serde_wasm_bindgen::from_value(value).map_err(|error| Failure::new("invalid-request", error.to_string()))
+/// Reads what is called `name` in errors.
+pub(crate) fn from_json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Failure> {
+    object(text).map_err(|error| Failure::new("invalid-request", format!("invalid {name}: {}", problem(&error))))
 }

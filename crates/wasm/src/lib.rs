@@ -1,5 +1,7 @@
 //! The runtime as JavaScript sees it: a thin layer that turns objects into requests, and frames and errors back.
 //!
+//! What JavaScript asks for comes as JSON, what it is told as objects.
+//!
 //! Private to the npm package in `web/`; its hand-written types are the public interface. Every function either returns
 //! a value or throws `{ code, message, hint }`.
 
@@ -19,7 +21,7 @@ use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Preset, VideoPipeline, WeightFormat};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 
-use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, clip, event, from_js, to_js};
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, clip, event, from_json, to_js};
 use request::{Resolved, resolve};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
@@ -123,12 +125,12 @@ pub struct Model {
 
 #[wasm_bindgen]
 impl Model {
-    /// Opens the device and loads a model from `files`.
+    /// Opens the device and loads a model from `files`. Settings are an object as JSON, like all that JavaScript asks for.
     ///
     /// # Errors
     /// Those of the runtime.
-    pub async fn load(files: Files, settings: JsValue) -> Result<Self, JsValue> {
-        let settings: Settings = from_js(settings)?;
+    pub async fn load(files: Files, settings: String) -> Result<Self, JsValue> {
+        let settings: Settings = from_json("settings", &settings)?;
         let device = open(settings.device).await?;
         let mut model = ModelFiles::new(settings.label.clone());
         files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
@@ -184,7 +186,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of the runtime.
-    pub async fn estimate(&self, call: JsValue, cancel: &Cancel, now: Function) -> Result<JsValue, JsValue> {
+    pub async fn estimate(&self, call: String, cancel: &Cancel, now: Function) -> Result<JsValue, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
         let request = resolve(&call, &mut std::iter::empty(), &pipeline, &self.label, None).await?.request;
         let clock = || now.call0(&JsValue::NULL).ok().and_then(|ms| ms.as_f64()).unwrap_or(f64::NAN) / 1e3;
@@ -200,7 +202,7 @@ impl Model {
     /// Those of reading the requests, and those that concern all of them.
     pub async fn generate(
         &self,
-        requests: Vec<JsValue>,
+        requests: Vec<String>,
         arrays: Vec<Uint8Array>,
         cancel: &Cancel,
         on_event: Function,
@@ -257,7 +259,7 @@ async fn open(kind: DeviceKind) -> Result<Device, Failure> {
 /// Those of the encoders: sizes a format cannot hold, unknown formats.
 #[wasm_bindgen]
 #[expect(clippy::needless_pass_by_value, reason = "wasm-bindgen hands lists of objects over by value only")]
-pub fn encode(frames: Vec<Uint8Array>, settings: JsValue) -> Result<Uint8Array, JsValue> {
-    let settings: ClipSettings = from_js(settings)?;
+pub fn encode(frames: Vec<Uint8Array>, settings: &str) -> Result<Uint8Array, JsValue> {
+    let settings: ClipSettings = from_json("settings", settings)?;
     Ok(settings.encode(frames.iter().map(Uint8Array::to_vec).collect()).map_err(Failure::from)?.as_slice().into())
 }

@@ -1,16 +1,26 @@
 //! What JavaScript asks for as options and sources of the runtime, which decides what they come to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::slice;
 
-use js_sys::{Object, Reflect, Uint8Array};
+use js_sys::Uint8Array;
 use kinora_media::{Clip, FrameRate, Need, Part, Source as Media};
 use kinora_runtime::conditioning::{Given, ImagePlace};
+use kinora_runtime::json::object;
 use kinora_runtime::{CancelToken, Error, Event, GenerateRequest, Options, VideoPipeline};
 use serde::Deserialize;
-use wasm_bindgen::JsValue;
+use serde_json::value::RawValue;
 
-use crate::convert::Failure;
+use crate::convert::{Failure, from_json};
+
+/// A request as JavaScript sends it.
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(borrow)]
+    options: &'a RawValue,
+    sources: Vec<Source>,
+}
 
 /// An image or a clip that comes along; its bytes are beside the request.
 #[derive(Deserialize)]
@@ -44,18 +54,19 @@ pub(crate) struct Resolved {
     pub(crate) events: Vec<Event>,
 }
 
-/// Reads `{ options, sources }`, whose images and clips are the next of `arrays`, and decides what it leaves open. The prompt is
+/// Reads `{ options, sources }` as JSON, whose images and clips are the next of `arrays`, and decides what it leaves open. The prompt is
 /// read in the words of the model unless nobody is there to `cancel` that.
 pub(crate) async fn resolve(
-    call: &JsValue,
+    call: &str,
     arrays: &mut dyn Iterator<Item = Uint8Array>,
     pipeline: &VideoPipeline,
     label: &str,
     cancel: Option<&CancelToken>,
 ) -> Result<Resolved, Failure> {
-    let mut options = options(&property(call, "options"))?;
+    let call: Call<'_> = object(call).map_err(|error| Failure::new("internal", error.to_string()))?;
+    let mut options = options(call.options.get())?;
     let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
-    let given = given(call, arrays, rate)?;
+    let given = given(call.sources, arrays, rate)?;
     let mut notes = Vec::new();
     if let Some(cancel) = cancel {
         let wording = Options::understand(slice::from_mut(&mut options), &[!given.is_empty()], pipeline, cancel).await?;
@@ -80,25 +91,20 @@ pub(crate) async fn resolve(
 }
 
 /// The options, or an error that names the one to blame.
-fn options(value: &JsValue) -> Result<Options, Failure> {
+fn options(text: &str) -> Result<Options, Failure> {
     let known = Options::names();
-    let names: Vec<String> = Object::keys(&Object::from(value.clone())).iter().filter_map(|name| name.as_string()).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+    let given: BTreeMap<String, &RawValue> = object(text).unwrap_or_default();
+    if let Some(unknown) = given.keys().find(|name| !known.contains(name)) {
         let expected = format!("one of {}", known.join(", "));
         return Err(Error::InvalidRequest { parameter: "option".into(), found: unknown.clone(), expected }.into());
     }
-    serde_wasm_bindgen::from_value(value.clone()).map_err(|error| {
-        let alone = |name: &String| {
-            let one = Object::new();
-            Reflect::set(&one, &name.as_str().into(), &property(value, name)).ok()?;
-            Some(wrong(name, &serde_wasm_bindgen::from_value::<Options>(one.into()).err()?))
-        };
-        names.iter().find_map(alone).unwrap_or_else(|| wrong("options", &error))
+    from_json("options", text).map_err(|error| {
+        let alone = |(name, value): (&String, &&RawValue)| from_json::<Options>(name, &format!("{{\"{name}\":{value}}}")).err();
+        given.iter().find_map(alone).unwrap_or(error)
     })
 }
 
-fn given(call: &JsValue, arrays: &mut dyn Iterator<Item = Uint8Array>, rate: FrameRate) -> Result<Given<Picture>, Failure> {
-    let sources: Vec<Source> = serde_wasm_bindgen::from_value(property(call, "sources")).map_err(|error| wrong("sources", &error))?;
+fn given(sources: Vec<Source>, arrays: &mut dyn Iterator<Item = Uint8Array>, rate: FrameRate) -> Result<Given<Picture>, Failure> {
     let mut given = Given::default();
     for Source { part, name, frame, width, height, fps, arrays: count } in sources {
         let mut data: Vec<Vec<u8>> = arrays.take(count).map(|array| array.to_vec()).collect();
@@ -129,13 +135,4 @@ fn given(call: &JsValue, arrays: &mut dyn Iterator<Item = Uint8Array>, rate: Fra
         }
     }
     Ok(given)
-}
-
-fn property(object: &JsValue, name: &str) -> JsValue {
-    Reflect::get(object, &name.into()).unwrap_or_default()
-}
-
-fn wrong(name: &str, error: &serde_wasm_bindgen::Error) -> Failure {
-    let text = error.to_string();
-    Failure::new("invalid-request", format!("invalid {name}: {}", text.trim_start_matches("Error: ")))
 }

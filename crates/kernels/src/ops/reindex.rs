@@ -194,9 +194,7 @@ impl<'p> Tensor<'p> {
     pub fn permute(self, order: &[usize]) -> Self {
         self.need_contiguous("permute");
         let shape = self.shape();
-        let mut sorted = order.to_vec();
-        sorted.sort_unstable();
-        if !sorted.into_iter().eq(0..shape.rank()) {
+        if order.len() != shape.rank() || !(0..shape.rank()).all(|axis| order.contains(&axis)) {
             self.plan().fail("permute", format!("each axis of {shape} once"), format!("{order:?}"));
             return self;
         }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// Reads a `config.json` called `file`.
 pub(crate) fn parse_config<T: for<'a> Deserialize<'a>>(json: &str, file: &str) -> Result<T> {
-    serde_json::from_str(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
+    crate::json::object(json).map_err(|e| Error::InvalidConfig { file: file.into(), problem: e.to_string() })
 }
 
 /// Refuses heads of a size that attention cannot have; `name` is the field that decides it.

@@ -24,6 +24,12 @@ pub struct Layout {
     pub pipeline: fn(&Tensors<'_>) -> Option<[&'static str; 2]>,
 }
 
+/// What a family lists of its layouts: none in the core module of a page, whose models are folders in the layout of the reference.
+#[must_use]
+pub const fn known(layouts: &'static [Layout]) -> &'static [Layout] {
+    if cfg!(feature = "families") { layouts } else { &[] }
+}
+
 /// A component that was found in a file.
 pub struct Found {
     /// Its `config.json`.

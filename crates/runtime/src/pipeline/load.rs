@@ -41,11 +41,17 @@ struct Files<'a> {
 impl Files<'_> {
     /// A file's bytes.
     fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        if !cfg!(feature = "families") {
+            return (self.read)(name);
+        }
         self.overlay.text(name).map_or_else(|| (self.read)(name), Ok)
     }
 
     /// The weights in `folder`, with what adaptations add to those of a denoiser.
     fn weights(&self, folder: &str) -> Result<Checkpoint> {
+        if !cfg!(feature = "families") {
+            return (self.checkpoint)(folder);
+        }
         let weights = self.overlay.checkpoint(folder).map_or_else(|| (self.checkpoint)(folder), Ok)?;
         if self.overlay.loras.is_empty() || !folder.starts_with("transformer") {
             return Ok(weights);
@@ -144,11 +150,13 @@ impl VideoPipeline {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_files(device: Device, mut files: ModelFiles, format: WeightFormat) -> Result<Self> {
-        let loras = files.take_loras();
-        let overlay = if files.contains("model_index.json") {
-            Overlay::new(ModelParts { loras, ..ModelParts::default() }, false)?
+        let overlay = if cfg!(feature = "families") {
+            let loras = files.take_loras();
+            let whole = !files.contains("model_index.json");
+            let parts = if whole { files.take_parts()? } else { ModelParts::default() };
+            Overlay::new(ModelParts { loras, ..parts }, whole)?
         } else {
-            Overlay::new(ModelParts { loras, ..files.take_parts()? }, true)?
+            Overlay::default()
         };
         let files = RefCell::new(files);
         let path = |name: &str| files.borrow().path(name);

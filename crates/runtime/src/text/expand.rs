@@ -77,7 +77,7 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::InvalidConfig`].
     pub fn parse(json: &str, file: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|error| Error::InvalidConfig { file: file.into(), problem: error.to_string() })
+        crate::json::object(json).map_err(|error| Error::InvalidConfig { file: file.into(), problem: error.to_string() })
     }
 }
 

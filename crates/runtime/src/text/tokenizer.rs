@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use kinora_kernels::sort_by_numbers;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -13,6 +14,7 @@ use super::pre_tokenize::{Piece, PreTokenize};
 use super::unigram::Unigram;
 use super::wordpiece::WordPiece;
 use crate::error::{Error, Result};
+use crate::json::object;
 
 /// Token ids of one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +179,8 @@ impl Tokenizer {
     }
 
     fn parse(json: &[u8]) -> Result<Self, String> {
-        let file: File<'_> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        let json = std::str::from_utf8(json).map_err(|e| e.to_string())?;
+        let file: File<'_> = object(json).map_err(|e| e.to_string())?;
         let model = parse_model(file.model.get())?;
         let [before, after] = file.post_processor.map_or(Ok([Vec::new(), Vec::new()]), Template::around)?;
         if !model.is_complete() {
@@ -188,7 +191,7 @@ impl Tokenizer {
         }
         let mut added = file.added_tokens;
         // Where two match at the same place, the longer wins.
-        added.sort_by_key(|token| std::cmp::Reverse(token.content.len()));
+        sort_by_numbers(&mut added, |token| [u64::MAX - token.content.len() as u64, 0]);
         Ok(Self { added, normalizer: file.normalizer, pre_tokenizer: file.pre_tokenizer, model, before, after })
     }
 
@@ -272,7 +275,7 @@ enum Segment<'a> {
 }
 
 fn parse_model(json: &str) -> Result<Model, String> {
-    let kind: ModelKind<'_> = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let kind: ModelKind<'_> = object(json).map_err(|e| e.to_string())?;
     let early = || match (&kind.merges, &kind.unk_token) {
         (Some(_), _) => "BPE",
         (None, Some(_)) => "WordPiece",
@@ -280,9 +283,9 @@ fn parse_model(json: &str) -> Result<Model, String> {
     };
     let name = kind.name.as_deref().unwrap_or_else(early);
     match name {
-        "WordPiece" => serde_json::from_str(json).map(Model::WordPiece),
-        "Unigram" => serde_json::from_str(json).map(Model::Unigram),
-        "BPE" => serde_json::from_str(json).map(Model::Bpe),
+        "WordPiece" => object(json).map(Model::WordPiece),
+        "Unigram" => object(json).map(Model::Unigram),
+        "BPE" => object(json).map(Model::Bpe),
         other => return Err(format!("the model `{other}` is not supported, only WordPiece, Unigram and BPE are")),
     }
     .map_err(|e| format!("the {name} model: {e}"))

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use kinora_kernels::sort_by_numbers;
+
 use super::grammar::{self, Word};
 use super::spelling;
 use crate::text::Vocabulary;
@@ -120,7 +122,7 @@ impl Lexicon {
                 }
             }
         }
-        spans.sort_by_key(|span| span.words.start);
+        sort_by_numbers(&mut spans, |span| [span.words.start as u64, 0]);
         spans
     }
 

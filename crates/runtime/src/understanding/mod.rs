@@ -10,6 +10,7 @@ mod reading;
 mod spelling;
 mod states;
 
+use kinora_kernels::sort_by_numbers;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -94,7 +95,7 @@ impl Understanding {
         let lexicon = Lexicon::new(&vocabulary);
         let drawn = vocabulary.objects.iter().filter(|object| !object.emoji.is_empty());
         let mut emoji: Vec<_> = drawn.map(|object| (without_selectors(&object.emoji), format!(" {} ", object.name))).collect();
-        emoji.sort_by_key(|(emoji, _)| std::cmp::Reverse(emoji.len()));
+        sort_by_numbers(&mut emoji, |(emoji, _)| [u64::MAX - emoji.len() as u64, 0]);
         Ok(Self { vocabulary, lexicon, states, emoji })
     }
 

@@ -48,7 +48,7 @@ fn header(file: &SharedBytes, label: &str) -> Result<Header> {
     let read = |range| file.read(range).map_err(|e| corrupt(e.to_string()));
     let size = file.size();
     let start = read(0..size.min(64))?;
-    if start.starts_with(b"GGUF") {
+    if cfg!(feature = "families") && start.starts_with(b"GGUF") {
         return gguf::parse(file.as_ref()).map_err(corrupt);
     }
     match Header::length(&start, size) {

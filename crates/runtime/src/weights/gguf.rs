@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kinora_kernels::{ByteSource, Encoding};
+use kinora_kernels::{ByteSource, Encoding, sort_by_numbers};
 
 use super::safetensors::Header;
 use super::tensor::{DType, Entry};
@@ -160,7 +160,7 @@ fn header(reader: &mut Reader<'_>, size: u64) -> Result<Header, Stop> {
     let data_start = reader.position().next_multiple_of(alignment);
     let mut header = Header { tensors: BTreeMap::new(), metadata, arrays };
     // As ggml writes and demands it: one after another, each filled up to the alignment.
-    found.sort_by_key(|(_, entry)| (entry.bytes.start, entry.bytes.end));
+    sort_by_numbers(&mut found, |(_, entry)| [entry.bytes.start, entry.bytes.end]);
     let mut end = 0;
     for (name, Entry { dtype, shape, bytes }) in found {
         if bytes.start != end {

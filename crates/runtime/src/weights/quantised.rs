@@ -29,7 +29,7 @@ pub(super) fn check_formats(metadata: &BTreeMap<String, String>) -> Result<(), S
         layers: BTreeMap<String, Format>,
     }
     let Some(text) = metadata.get("_quantization_metadata") else { return Ok(()) };
-    let found: Quantisation = serde_json::from_str(text).map_err(|e| format!("`_quantization_metadata`: {e}"))?;
+    let found: Quantisation = crate::json::object(text).map_err(|e| format!("`_quantization_metadata`: {e}"))?;
     found.layers.iter().try_for_each(|(layer, format)| format.check(layer))
 }
 
@@ -93,7 +93,8 @@ impl Checkpoint {
             return Ok(());
         }
         let corrupt = |problem: String| Error::CorruptWeights { file: self.label().into(), problem };
-        let format: Format = serde_json::from_slice(&self.get(&quant)?.bytes).map_err(|e| corrupt(format!("`{quant}`: {e}")))?;
+        let text = String::from_utf8_lossy(&self.get(&quant)?.bytes).into_owned();
+        let format: Format = crate::json::object(&text).map_err(|e| corrupt(format!("`{quant}`: {e}")))?;
         format.check(layer.trim_end_matches('.')).map_err(corrupt)?;
         taken.push(quant);
         Ok(())

@@ -9,11 +9,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use kinora_kernels::sort_by_numbers;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::tensor::{DType, Entry};
 use crate::error::{Error, Result};
+use crate::json::object;
 
 /// Longest header accepted, in bytes; the limit of the reference implementation.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -66,17 +68,16 @@ impl Header {
             return Err("the header does not begin with `{`".into());
         }
         let json = std::str::from_utf8(json).map_err(|e| format!("the header is not UTF-8: {e}"))?;
-        let raw: UniqueMap<&RawValue> =
-            serde_json::from_str(json).map_err(|e| format!("the header is not a JSON object of tensors: {e}"))?;
+        let raw: UniqueMap<&RawValue> = object(json).map_err(|e| format!("the header is not a JSON object of tensors: {e}"))?;
 
         let mut header = Self { tensors: BTreeMap::new(), metadata: BTreeMap::new(), arrays: BTreeMap::new() };
         for (name, value) in raw.0 {
             if name == "__metadata__" {
-                let metadata: UniqueMap<String> = serde_json::from_str(value.get()).map_err(|e| format!("`__metadata__`: {e}"))?;
+                let metadata: UniqueMap<String> = object(value.get()).map_err(|e| format!("`__metadata__`: {e}"))?;
                 header.metadata = metadata.0;
                 continue;
             }
-            let entry = serde_json::from_str(value.get())
+            let entry = object(value.get())
                 .map_err(|e| e.to_string())
                 .and_then(|tensor: RawTensor| tensor.check(data_start, file_len))
                 .map_err(|e| format!("tensor `{name}`: {e}"))?;
@@ -89,7 +90,7 @@ impl Header {
     /// The tensors must tile the data exactly.
     fn check_coverage(&self, data_start: u64, file_len: u64) -> Result<(), String> {
         let mut ranges: Vec<_> = self.tensors.iter().map(|(name, entry)| (&entry.bytes, name)).collect();
-        ranges.sort_by_key(|(range, _)| (range.start, range.end));
+        sort_by_numbers(&mut ranges, |(range, _)| [range.start, range.end]);
         let mut end = data_start;
         for (range, name) in ranges {
             let start = range.start;

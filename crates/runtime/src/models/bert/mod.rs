@@ -9,13 +9,14 @@ use kinora_kernels::{Plan, Tensor};
 
 use super::component::Component;
 use super::family::{ComponentClass, Evaluate, Family, TextEncoder};
+use super::layout::known;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Inputs, text};
 
 /// `BertModel`.
 pub const FAMILY: Family = Family {
     name: "bert",
-    layouts: layouts::LAYOUTS,
+    layouts: known(layouts::LAYOUTS),
     pipelines: &[],
     components: &[ComponentClass {
         name: "BertModel",

@@ -21,12 +21,13 @@ pub use vae_encoder::VaeEncoder;
 
 use super::component::Component;
 use super::family::{ComponentClass, Defaults, Family, NoiseRange, PipelineClass, TextPadding, TextRules};
+use super::layout::known;
 use crate::sampling::schedule::Levels;
 
 /// The three pipelines of diffusers differ in what they are given besides text, which any model of the family can be.
 pub const FAMILY: Family = Family {
     name: "ltx",
-    layouts: layouts::LAYOUTS,
+    layouts: known(layouts::LAYOUTS),
     pipelines: &[pipeline("LTXPipeline"), pipeline("LTXImageToVideoPipeline"), pipeline("LTXConditionPipeline")],
     components: &[
         ComponentClass {

@@ -9,13 +9,14 @@ use kinora_kernels::{Plan, Tensor};
 
 use super::component::Component;
 use super::family::{ComponentClass, Evaluate, Family, Source, TextEncoder};
+use super::layout::known;
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs, text};
 
 /// `T5EncoderModel` and `UMT5EncoderModel`.
 pub const FAMILY: Family = Family {
     name: "t5",
-    layouts: layouts::LAYOUTS,
+    layouts: known(layouts::LAYOUTS),
     pipelines: &[],
     components: &[
         ComponentClass { name: "T5EncoderModel", load: |source| load(source, RelativeBias::Shared) },

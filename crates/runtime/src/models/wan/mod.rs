@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use super::component::Component;
 use super::family::{ComponentClass, Defaults, Family, NoiseRange, PipelineClass, TextPadding, TextRules};
+use super::layout::known;
 use crate::error::Result;
 use crate::manifest::Index;
 use crate::sampling::schedule::Levels;
@@ -30,7 +31,7 @@ use crate::sampling::schedule::Levels;
 /// Wan.
 pub const FAMILY: Family = Family {
     name: "wan",
-    layouts: layouts::LAYOUTS,
+    layouts: known(layouts::LAYOUTS),
     pipelines: &[PipelineClass {
         name: "WanPipeline",
         denoisers: &["WanTransformer3DModel"],

@@ -75,7 +75,7 @@ impl SchedulerFile {
     pub fn from_json(json: &[u8], file: &str) -> Result<Self> {
         let text = String::from_utf8_lossy(json).replace(": -Infinity", ": null");
         let parsed: Self =
-            serde_json::from_str(&text).map_err(|error| Error::InvalidConfig { file: file.into(), problem: error.to_string() })?;
+            crate::json::object(&text).map_err(|error| Error::InvalidConfig { file: file.into(), problem: error.to_string() })?;
         let parsed = Self { file: file.into(), ..parsed };
         if !(1..=100_000).contains(&parsed.train()) {
             return Err(parsed.invalid(format!("num_train_timesteps {} must lie in 1 to 100000", parsed.train())));

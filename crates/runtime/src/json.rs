@@ -1,0 +1,66 @@
+//! Reading JSON: every object that a file or a page brings goes through here.
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde_json::de::StrRead;
+
+/// Reads an object.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn object<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = T::deserialize(Object(&mut reader))?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// What is wrong, without the place: for a text that nobody wrote.
+#[must_use]
+pub fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned()
+}
+
+/// Objects only. Left to itself the reader takes lists for structs too: nobody writes them, and the code for it is half of what a page
+/// would download for its structs.
+struct Object<'a, 'de>(&'a mut serde_json::Deserializer<StrRead<'de>>);
+
+impl<'de> Deserializer<'de> for Object<'_, 'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct
+        seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Pair {
+        a: u32,
+        b: Option<Vec<u32>>,
+    }
+
+    #[test]
+    fn structs_are_objects() {
+        let read = |text| object::<Pair>(text).map_err(|error| error.to_string());
+        assert_eq!(read(r#" {"b": [1, 2], "a": 3} "#), Ok(Pair { a: 3, b: Some(vec![1, 2]) }));
+        for (text, problem) in [
+            ("[3, null]", "invalid type: sequence, expected struct Pair"),
+            (r#"{"a": -1}"#, "invalid value: integer `-1`, expected u32"),
+            (r#"{"a": 1} {}"#, "trailing characters"),
+            (r#"{"b": null}"#, "missing field `a`"),
+            ("{", "EOF"),
+        ] {
+            let found = read(text).expect_err(text);
+            assert!(found.contains(problem), "{text}: {found}");
+        }
+    }
+}
