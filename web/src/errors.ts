@@ -40,6 +40,7 @@ export type ErrorCode =
   | 'corrupt-download'
   /** A weight file breaks the rules of its format. */
   | 'corrupt-weights'
+  | 'unreadable-weight'
   /** The weights are a Python pickle, which this package does not read. */
   | 'pickle'
   /** A configuration file cannot be used. */

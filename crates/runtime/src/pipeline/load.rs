@@ -152,7 +152,7 @@ impl VideoPipeline {
     pub fn from_files(device: Device, mut files: ModelFiles, format: WeightFormat) -> Result<Self> {
         let overlay = if cfg!(feature = "families") {
             let loras = files.take_loras();
-            let whole = !files.contains("model_index.json");
+            let whole = !files.contains("model_index.json") && files.has_weights();
             let parts = if whole { files.take_parts()? } else { ModelParts::default() };
             Overlay::new(ModelParts { loras, ..parts }, whole)?
         } else {

@@ -66,6 +66,12 @@ impl ModelFiles {
         self.files.contains_key(name)
     }
 
+    /// Whether there is any weight file.
+    #[must_use]
+    pub fn has_weights(&self) -> bool {
+        self.files.keys().any(|name| WEIGHT_FILES.iter().any(|ending| name.ends_with(ending)))
+    }
+
     /// Hands out every weight file as a part of a model, and a `tokenizer.json`, in whichever folder.
     ///
     /// # Errors
