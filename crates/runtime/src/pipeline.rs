@@ -178,6 +178,37 @@ impl VideoPipeline {
         self.generate_many(std::slice::from_ref(request), cancel, &mut |_, event| on_event(event)).await?.remove(0)
     }
 
+    /// [`generate`](Self::generate), with each frame given to `sink` as soon as it is there: a piece of the clip is decoded when the
+    /// frames of the one before are taken, so that memory does not grow with the clip, and the `frames` returned are none. A clip
+    /// that is given frames, is made of windows or refined afterwards comes as a whole at its end.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate), and those of `sink`.
+    pub async fn generate_frames(
+        &self,
+        request: &GenerateRequest,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+        sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<Generated> {
+        let changes = request.conditioning.plan.is_some() || request.long.is_some() || request.upscale > 1 || request.interpolate > 1;
+        if changes {
+            let mut made = self.generate(request, cancel, on_event).await?;
+            for frame in std::mem::take(&mut made.frames) {
+                sink(frame).await?;
+            }
+            return Ok(made);
+        }
+        let on_event = &mut |_, event| on_event(event);
+        self.check(request)?;
+        let texts = self.encode_texts(&[request], cancel, on_event).await?.remove(0);
+        let job = self.prepare(request, None, texts, cancel).await?;
+        let latents = self.denoise_told(&[(request, &job)], cancel, on_event).await?.remove(0)?;
+        on_event(0, Event::Decode { frames: request.frames });
+        self.coder(Direction::Decode).decode(&latents, job.shape, cancel, sink).await?;
+        Ok(self.made(request, &job, Vec::new(), 0..request.frames, latents))
+    }
+
     /// [`generate`](Self::generate) of one window, which may go on with the latents of the one before.
     async fn continued(
         &self,
@@ -192,13 +223,13 @@ impl VideoPipeline {
         self.make(&[(request, &job)], cancel, &mut |_, event| on_event(event)).await?.remove(0)
     }
 
-    /// Jobs of equal steps, denoised side by side and decoded one after another; one alone has previews.
-    async fn make(
+    /// Jobs of equal steps, denoised side by side to latents; one alone has previews.
+    async fn denoise_told(
         &self,
         pack: &[(&GenerateRequest, &Job)],
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(usize, Event),
-    ) -> Result<Vec<Result<Generated>>> {
+    ) -> Result<Vec<Result<Vec<f32>>>> {
         let jobs: Vec<&Job> = pack.iter().map(|(_, job)| *job).collect();
         let preview_every = if let [(request, _)] = pack { request.preview_every } else { 0 };
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
@@ -209,7 +240,17 @@ impl VideoPipeline {
             (0..jobs.len()).for_each(|at| on_event(at, Event::Step { step, steps, preview: preview.take() }));
             Ok(())
         };
-        let denoised = self.denoise(&jobs, preview_every, cancel, on_step).await?;
+        self.denoise(&jobs, preview_every, cancel, on_step).await
+    }
+
+    /// [`denoise_told`](Self::denoise_told), and decoded one after another.
+    async fn make(
+        &self,
+        pack: &[(&GenerateRequest, &Job)],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Result<Generated>>> {
+        let denoised = self.denoise_told(pack, cancel, on_event).await?;
         let mut made = Vec::with_capacity(pack.len());
         for (at, ((request, job), latents)) in pack.iter().zip(denoised).enumerate() {
             made.push(match latents {

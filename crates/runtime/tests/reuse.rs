@@ -7,7 +7,7 @@ use std::path::Path;
 use kinora_kernels::Preparations;
 use kinora_runtime::conditioning::{Conditioning, Long};
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
-use kinora_runtime::{CancelToken, Device, Event, GenerateRequest, Generated, VideoPipeline, WeightFormat};
+use kinora_runtime::{CancelToken, Device, Error, Event, GenerateRequest, Generated, VideoPipeline, WeightFormat};
 
 fn load(device: &Device) -> VideoPipeline {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
@@ -67,4 +67,30 @@ fn a_lost_device_takes_its_executables_along() {
     pipeline.set_device(Device::cpu());
     assert_eq!(pipeline.executables_made(), 0, "none yet");
     assert!(make(&pipeline, &request).0 == first, "the same clip");
+}
+
+#[test]
+fn frames_that_stream_are_those_of_the_clip() {
+    let pipeline = load(&Device::cpu());
+    let plain = GenerateRequest { width: 32, height: 32, frames: 9, steps: 2, ..pipeline.request("water") };
+    let image = vec![vec![vec![200; 32 * 32 * 4]]];
+    let given = GenerateRequest { conditioning: Conditioning::new(image, support::images_at(3, &[0])), ..plain.clone() };
+    for request in [plain, given] {
+        let (whole, _) = make(&pipeline, &request);
+        let mut frames = Vec::new();
+        let sink = &mut async |frame| {
+            frames.push(frame);
+            Ok(())
+        };
+        let rest = pollster::block_on(pipeline.generate_frames(&request, &CancelToken::default(), &mut |_| {}, sink)).expect("generates");
+        assert!(frames == whole.frames, "the same frames");
+        assert!(Generated { frames, ..rest } == whole, "and the same of everything else");
+        let mut taken = 0;
+        let full = &mut async |_| {
+            taken += 1;
+            Err(Error::Cancelled)
+        };
+        let stopped = pollster::block_on(pipeline.generate_frames(&request, &CancelToken::default(), &mut |_| {}, full));
+        assert_eq!((stopped.expect_err("refused").code(), taken), ("cancelled", 1), "what is not taken ends the clip");
+    }
 }

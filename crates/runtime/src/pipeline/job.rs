@@ -205,15 +205,20 @@ impl VideoPipeline {
         let mut decoded = self.decode(&latents, job.shape, cancel).await?;
         self.restore(request, job, &mut decoded, cancel).await?;
         let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
-        Ok(Generated {
-            width: request.width,
-            height: request.height,
-            fps: self.manifest.fps,
-            frames,
-            decoded,
-            latents,
-            latents_shape: job.shape.dims(),
-        })
+        Ok(self.made(request, job, frames, decoded, latents))
+    }
+
+    /// A finished clip of these frames and latents.
+    pub(super) fn made(
+        &self,
+        request: &GenerateRequest,
+        job: &Job,
+        frames: Vec<Vec<u8>>,
+        decoded: std::ops::Range<usize>,
+        latents: Vec<f32>,
+    ) -> Generated {
+        let latents_shape = job.shape.dims();
+        Generated { width: request.width, height: request.height, fps: self.manifest.fps, frames, decoded, latents, latents_shape }
     }
 
     /// The extents of the latents, if everything in the request is possible.
