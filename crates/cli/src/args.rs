@@ -41,6 +41,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make a clip from a prompt; prints the path of the file
     Generate(Box<GenerateArgs>),
+    /// Say what generate would take with the same flags: weights, memory by stage and what is chosen for it; runs nothing
+    Plan(Box<GenerateArgs>),
     /// Run one component of a model over tensors from a file, to compare with other implementations
     Eval(EvalArgs),
     /// List models, or describe one
@@ -226,6 +228,10 @@ pub(crate) struct GenerateArgs {
     /// Storage of weights on the device
     #[arg(help_heading = MODEL, long, value_enum, default_value_t = WeightType::F16)]
     pub(crate) dtype: WeightType,
+    /// Memory that the device may give, like 4GB or 900MB: weights leave it after their stage or are streamed where that is needed, and
+    /// what does not fit is refused with a setting that does
+    #[arg(help_heading = MODEL, long, value_name = "SIZE", value_parser = parse_memory, conflicts_with = "executor")]
+    pub(crate) memory: Option<u64>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
 }
@@ -288,6 +294,14 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let (width, height) = text.split_once(['x', 'X', '×']).ok_or_else(wrong)?;
     let side = |text: &str| text.parse().ok().filter(|side| (1..=16_384).contains(side)).ok_or_else(wrong);
     Ok((side(width)?, side(height)?))
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not an amount of memory; expected a number with MB, MiB, GB or GiB, like 4GB");
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000)];
+    let (number, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit))).ok_or_else(wrong)?;
+    let number: f64 = number.trim().parse().ok().filter(|number| *number > 0.0 && *number < 1e6).ok_or_else(wrong)?;
+    Ok((number * *unit as f64) as u64)
 }
 
 fn parse_fps(text: &str) -> Result<FrameRate, String> {

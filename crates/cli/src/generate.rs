@@ -47,7 +47,8 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         }
     }
     let device = run::open_device(&args.device)?;
-    let pipeline = parts::load(&device, &folder, &args.parts, args.dtype)?;
+    let mut pipeline = parts::load(&device, &folder, &args.parts, args.dtype)?;
+    pipeline.set_memory(args.memory);
     for report in pipeline.loras() {
         renderer.show(&Event::Note { text: report.to_string() });
     }
@@ -152,7 +153,7 @@ fn reported(clips: Vec<Outcome>, alone: bool, to_stdout: bool) -> Result<Report,
 }
 
 /// One clip to make, with its inputs read and its output checked.
-struct Task {
+pub(crate) struct Task {
     args: GenerateArgs,
     prompt: String,
     /// The prompt before expansion.
@@ -166,7 +167,7 @@ struct Task {
 }
 
 impl Task {
-    fn open(args: GenerateArgs, console: &ConsoleArgs) -> Result<Self, Failure> {
+    pub(crate) fn open(args: GenerateArgs, console: &ConsoleArgs) -> Result<Self, Failure> {
         let prompt = read_prompt(&args)?;
         let seed = args.seed.unwrap_or_else(random_seed);
         let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed));
@@ -187,7 +188,15 @@ impl Task {
         [(self.path.as_path(), self.output.claim())].into_iter().chain(latents).collect()
     }
 
-    fn options(&self) -> Options {
+    pub(crate) fn args(&self) -> &GenerateArgs {
+        &self.args
+    }
+
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    pub(crate) fn options(&self) -> Options {
         options::options(&self.args, &self.prompt, self.original.as_deref(), self.seed)
     }
 

@@ -14,6 +14,7 @@ mod interrupt;
 mod models;
 mod options;
 mod parts;
+mod plan;
 mod progress;
 mod run;
 
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
 fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failure> {
     match command {
         Command::Generate(args) => generate::generate(args, console),
+        Command::Plan(args) => plan::plan(args, console),
         Command::Eval(args) => {
             let json = run::eval(args)?;
             Ok(Report::new(args.outputs.as_os_str(), json))

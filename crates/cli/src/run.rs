@@ -4,7 +4,7 @@ use std::{env, path::Path};
 
 use kinora_media::{FrameRate, Place};
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Options, Preset, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Options, Preset, Requirements, WeightFormat,
     eval::EvalRequest,
     weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
@@ -27,7 +27,7 @@ impl From<Error> for Failure {
             "cancelled" => return Self::interrupted(),
             "invalid-request" | "invalid-conditioning" | "expand-failed" => Exit::Usage,
             "no-adapter" | "unsupported-kernels" => Exit::NoGpu,
-            "out-of-memory" | "limit" => Exit::Memory,
+            "out-of-memory" | "limit" | "memory" => Exit::Memory,
             "device" | "device-lost" | "shape" | "data" => Exit::Internal,
             // Reading is part of loading a model, so what remains is a file that could not be written.
             "io" => match &error {
@@ -111,7 +111,23 @@ pub(crate) fn generate(
         shown = step;
     };
     let made = pollster::block_on(pipeline.generate_many(requests, interrupt::token(), on_event))?;
-    Ok(made.into_iter().map(|generated| Ok(generated?)).collect())
+    let told = |(generated, request): (Result<Generated, Error>, _)| generated.map_err(|error| refused(error, pipeline, request));
+    Ok(made.into_iter().zip(requests).map(told).collect())
+}
+
+/// What a clip takes, before any of it runs.
+pub(crate) fn requirements(pipeline: &VideoPipeline, request: &GenerateRequest) -> Result<Requirements, Failure> {
+    pipeline.requirements(request).map_err(|error| refused(error, pipeline, request))
+}
+
+/// A failure of a clip; one that asks for too much memory says what would fit.
+fn refused(error: Error, pipeline: &VideoPipeline, request: &GenerateRequest) -> Failure {
+    let fitting = if let Error::Memory { .. } = error { pipeline.fitting(request) } else { None };
+    let failure = Failure::from(error);
+    match fitting {
+        Some(setting) => failure.hint(format!("this would fit: {setting}")),
+        None => failure,
+    }
 }
 
 fn read_latents(path: &Path) -> Result<Vec<f32>, Failure> {

@@ -11,7 +11,7 @@ use crate::pack::{Packer, Pending};
 use crate::weight::Weight;
 
 /// Bytes that may wait to be copied to where they belong.
-const MOST_STAGED: u64 = 64 << 20;
+pub(crate) const MOST_STAGED: u64 = 64 << 20;
 
 /// The part of a buffer that holds values; guard words surround it on a guarded device.
 #[derive(Clone)]

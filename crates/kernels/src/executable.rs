@@ -7,7 +7,7 @@ use crate::adapter::AdapterSelect;
 use crate::allocation::DeviceMemory;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, lock};
-use crate::memory::{MemoryPlan, execution_order};
+use crate::memory::{MemoryPlan, execution_order, last_uses};
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
 use crate::preset::Preset;
 use crate::reference::{Data, run_step};
@@ -76,6 +76,14 @@ impl Device {
         }
     }
 
+    /// Whether what it holds is in the memory of the machine.
+    pub fn uses_host_memory(&self) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::Gpu(gpu) => ["Cpu", "IntegratedGpu"].contains(&gpu.info().device_type.as_str()),
+        }
+    }
+
     /// The kernels in use; none on the CPU.
     pub fn preset(&self) -> Option<Preset> {
         match self {
@@ -130,6 +138,8 @@ enum Backend {
 pub struct Executable {
     graph: Graph,
     order: Vec<usize>,
+    /// For each value the position in `order` after which nothing reads it.
+    last_use: Vec<Option<usize>>,
     cancel: CancelToken,
     backend: Backend,
 }
@@ -160,9 +170,10 @@ impl Executable {
     /// which outlives the runs, and all other memory is shared.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Data`] for states of equal names and different shapes.
-    pub fn group(device: &Device, graphs: Vec<Graph>) -> Result<Vec<Self>> {
-        Self::build(device, graphs, None, None)
+    /// As [`with_weight_bytes`](Self::with_weight_bytes), for the weights of each if there is a limit, and [`Error::Data`] for
+    /// states of equal names and different shapes.
+    pub fn group(device: &Device, graphs: Vec<Graph>, weight_bytes: Option<u64>) -> Result<Vec<Self>> {
+        Self::build(device, graphs, None, weight_bytes)
     }
 
     fn build(device: &Device, graphs: Vec<Graph>, limit: Option<f64>, weight_bytes: Option<u64>) -> Result<Vec<Self>> {
@@ -179,7 +190,11 @@ impl Executable {
             }
         };
         let made = graphs.into_iter().zip(backends);
-        Ok(made.map(|(graph, backend)| Self { order: execution_order(&graph), graph, cancel: CancelToken::default(), backend }).collect())
+        let put = |(graph, backend): (Graph, Backend)| {
+            let order = execution_order(&graph);
+            Self { last_use: last_uses(&graph, &order), order, graph, cancel: CancelToken::default(), backend }
+        };
+        Ok(made.map(put).collect())
     }
 
     /// Makes runs end with [`Error::Cancelled`] once `token` is cancelled.
@@ -259,11 +274,13 @@ impl Executable {
             Backend::Gpu(replay) => replay.run(cadence, &|| !self.cancel.is_cancelled()).await,
             Backend::Cpu { values, states } => {
                 states.take(&self.graph, values);
-                for &index in self.order.iter().filter(|&&i| self.graph.cadence(&self.graph.steps[i]) == cadence) {
+                let own = |(_, i): &(usize, &usize)| self.graph.cadence(&self.graph.steps[**i]) == cadence;
+                for (at, &index) in self.order.iter().enumerate().filter(own) {
                     if self.cancel.is_cancelled() {
                         return Err(Error::Cancelled);
                     }
                     run_on_host(&self.graph, index, values);
+                    forget(&self.graph, &self.last_use, at, values);
                 }
                 states.leave(&self.graph, values);
                 Ok(())
@@ -365,6 +382,15 @@ fn host_values(graph: &Graph) -> Vec<Option<Data>> {
         (Source::Step(_), _) => None,
     };
     graph.values.iter().map(value).collect()
+}
+
+/// Gives back the memory of values that nothing reads any more.
+fn forget(graph: &Graph, last_use: &[Option<usize>], at: usize, values: &mut [Option<Data>]) {
+    for (id, value) in graph.values.iter().enumerate() {
+        if last_use[id] == Some(at) && matches!(value.source, Source::Step(_)) {
+            values[id] = None;
+        }
+    }
 }
 
 fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>]) {

@@ -165,7 +165,7 @@ pub fn execution_order(graph: &Graph) -> Vec<usize> {
 
 /// For each value the position in `order` after which its buffer may be reused; `None` if never read by a step or if it
 /// must survive the plan: outputs, and what the prelude makes for the replayed part.
-fn last_uses(graph: &Graph, order: &[usize]) -> Vec<Option<usize>> {
+pub(crate) fn last_uses(graph: &Graph, order: &[usize]) -> Vec<Option<usize>> {
     let mut last = vec![None; graph.values.len()];
     let mut pinned = vec![false; graph.values.len()];
     for (at, &index) in order.iter().enumerate() {

@@ -44,7 +44,7 @@ fn run(exec: &mut Executable, x: &[f32]) -> Vec<f32> {
 fn what_one_plan_writes_the_next_one_reads() {
     for device in devices() {
         let graphs = vec![plan(3, |x, past| (past.write_frames(x, 1), x.silu()).1), plan(1, extended), plan(2, extended)];
-        let mut group = Executable::group(&device, graphs).expect("one group");
+        let mut group = Executable::group(&device, graphs, None).expect("one group");
         for start in [0, 50] {
             run(&mut group[0], &frames(3, start));
             let expected = |first: usize, count: usize| frames(count, start + first);
@@ -93,7 +93,7 @@ fn states_of_one_name_and_two_shapes_are_refused() {
         plan.output("y", x.silu());
         plan.finish().expect("shapes fit")
     };
-    let error = Executable::group(&Device::cpu(), vec![plan(1, extended), other]).expect_err("two shapes");
+    let error = Executable::group(&Device::cpu(), vec![plan(1, extended), other], None).expect_err("two shapes");
     assert!(error.to_string().contains("past"), "{error}");
 }
 

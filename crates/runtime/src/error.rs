@@ -139,6 +139,16 @@ pub enum Error {
     /// Recording or running a plan failed.
     #[error(transparent)]
     Kernels(kinora_kernels::Error),
+    /// A stage does not fit the memory that it may take.
+    #[error("the {stage} needs {:.2} GB of memory, {:.2} GB are allowed", *needed as f64 / 1e9, *allowed as f64 / 1e9)]
+    Memory {
+        /// Which.
+        stage: &'static str,
+        /// Bytes it needs at least.
+        needed: u64,
+        /// Bytes that everything together may take.
+        allowed: u64,
+    },
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
@@ -184,6 +194,7 @@ impl Error {
             Self::InvalidTokenizer { .. } => "invalid-tokenizer",
             Self::NonFinite { .. } => "non-finite",
             Self::Kernels(error) => error.code(),
+            Self::Memory { .. } => "memory",
             Self::Cancelled => "cancelled",
             Self::Io { .. } => "io",
         }
@@ -212,6 +223,7 @@ impl Error {
             Self::NonFinite { .. } => Some("use f32 weights; if they are f32, the checkpoint itself is damaged"),
             Self::Io { .. } => Some("check that the path exists and that you may read or write it"),
             Self::Kernels(error) => error.hint(),
+            Self::Memory { .. } => Some("lower the size or the number of frames, or allow more memory"),
             Self::InvalidConditioning { remedy, .. } => Some(remedy),
             Self::InvalidRequest { .. } | Self::Cancelled => None,
         }

@@ -3,18 +3,14 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-use kinora_kernels::memory::GroupPlan;
 use kinora_kernels::{CancelToken, Device, Executable, Graph};
 
 use crate::error::Result;
 use crate::layout::{Chosen, Layout};
 use crate::models::family::Doubles;
+use crate::residency::{Account, Admission, Kept};
 use crate::sampling::denoise::Sizes;
 use crate::shape::LatentShape;
-
-/// Bytes of activations that are kept between uses, in all stages together. Models whose clips need more give their memory
-/// back after each stage, as its peak would otherwise be the sum of all stages instead of the largest.
-pub const KEPT_BYTES: u64 = 256 << 20;
 
 /// A stage, and the sizes that its plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,24 +27,38 @@ pub enum Key {
     Refine(Doubles, [usize; 3]),
 }
 
-/// An executable in use. One that is [kept](Executables::keep) afterwards is found again; one that failed is dropped.
-pub struct Lease {
-    key: Key,
-    bytes: u64,
+impl Key {
+    /// What the stage does, for errors and plans.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text encoder",
+            Self::Encode(_) => "encoder",
+            Self::Denoise(_) => "denoiser",
+            Self::Decode(_) => "decoder",
+            Self::Refine(..) => "refiner",
+        }
+    }
+}
+
+/// What a stage runs.
+pub(crate) struct Ready {
     execs: Vec<Executable>,
     /// What they are pieces of, if they are.
     layout: Arc<Layout>,
 }
 
+/// An executable in use. One that is [kept](Executables::keep) afterwards is found again; one that failed is dropped.
+pub struct Lease(Kept<Ready>);
+
 impl Lease {
     /// What its [pieces](Self::piece) make up.
     pub(crate) fn layout(&self) -> Arc<Layout> {
-        self.layout.clone()
+        self.0.held.layout.clone()
     }
 
     /// The executable of a piece of the layout.
     pub(crate) fn piece(&mut self, at: usize) -> &mut Executable {
-        &mut self.execs[at]
+        &mut self.0.held.execs[at]
     }
 }
 
@@ -56,13 +66,13 @@ impl Deref for Lease {
     type Target = Executable;
 
     fn deref(&self) -> &Executable {
-        &self.execs[0]
+        &self.0.held.execs[0]
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Executable {
-        &mut self.execs[0]
+        self.piece(0)
     }
 }
 
@@ -72,28 +82,28 @@ pub struct Executables(Mutex<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
-    /// From the least to the most recently used.
-    kept: Vec<Lease>,
+    account: Account<Ready>,
     made: usize,
 }
 
 impl Executables {
+    /// None yet, on a device of which all of them together may take so many bytes.
+    pub(crate) fn with_budget(budget: Option<u64>) -> Self {
+        Self(Mutex::new(Shelf { account: Account::with_budget(budget), made: 0 }))
+    }
+
     /// The executable of `key`, made from `record` if none is kept.
     ///
     /// # Errors
-    /// Those of `record`, [`Kernels`](crate::Error::Kernels).
+    /// Those of `record`, [`Kernels`](crate::Error::Kernels), [`Memory`](crate::Error::Memory).
     pub fn take(&self, key: Key, device: &Device, cancel: &CancelToken, record: impl FnOnce() -> Result<Graph>) -> Result<Lease> {
-        let chosen = || {
-            let graphs = vec![record()?];
-            Ok(Chosen { value_bytes: GroupPlan::of(&graphs).total_bytes(), graphs, ..Chosen::default() })
-        };
-        self.take_pieces(key, device, cancel, chosen)
+        self.take_pieces(key, device, cancel, || Ok(Chosen::of(record()?)))
     }
 
     /// The executables of `key`, made from what `choose` returns if none are kept.
     ///
     /// # Errors
-    /// Those of `choose`, [`Kernels`](crate::Error::Kernels).
+    /// Those of `choose`, [`Kernels`](crate::Error::Kernels), [`Memory`](crate::Error::Memory).
     pub(crate) fn take_pieces(
         &self,
         key: Key,
@@ -102,31 +112,25 @@ impl Executables {
         choose: impl FnOnce() -> Result<Chosen>,
     ) -> Result<Lease> {
         let with_cancel = |execs: Vec<Executable>| execs.into_iter().map(|exec| exec.with_cancel(cancel.clone())).collect();
-        let kept = self.with(|shelf| shelf.kept.iter().position(|lease| lease.key == key).map(|at| shelf.kept.remove(at)));
-        if let Some(lease) = kept {
-            return Ok(Lease { execs: with_cancel(lease.execs), ..lease });
+        if let Some(Kept { held: Ready { execs, layout }, key, bytes, footprint }) = self.with(|shelf| shelf.account.take(&key)) {
+            return Ok(Lease(Kept { held: Ready { execs: with_cancel(execs), layout }, key, bytes, footprint }));
         }
         let Chosen { layout, graphs, value_bytes: bytes, .. } = choose()?;
         // Before the new ones are allocated.
-        self.with(|shelf| shelf.shrink(bytes));
-        let execs: Vec<Executable> = with_cancel(Executable::group(device, graphs)?);
+        let Admission { footprint, weight_bytes } = self.with(|shelf| shelf.admit(&key, &graphs, bytes, device))?;
+        let execs: Vec<Executable> = with_cancel(Executable::group(device, graphs, weight_bytes)?);
         self.with(|shelf| shelf.made += execs.len());
-        Ok(Lease { key, bytes, execs, layout: Arc::new(layout) })
+        Ok(Lease(Kept { held: Ready { execs, layout: Arc::new(layout) }, key, bytes, footprint }))
     }
 
     /// Puts an executable back for its next use.
     pub fn keep(&self, lease: Lease) {
-        self.with(|shelf| {
-            shelf.shrink(lease.bytes);
-            if lease.bytes <= KEPT_BYTES {
-                shelf.kept.push(lease);
-            }
-        });
+        self.with(|shelf| shelf.account.keep(lease.0));
     }
 
     /// Whether there is one for `key`.
     pub fn has(&self, key: &Key) -> bool {
-        self.with(|shelf| shelf.kept.iter().any(|lease| lease.key == *key))
+        self.with(|shelf| shelf.account.has(key))
     }
 
     /// How many were made so far.
@@ -141,11 +145,15 @@ impl Executables {
 }
 
 impl Shelf {
-    /// Drops the least recently used until there is room for so many bytes, or nothing is left.
-    fn shrink(&mut self, bytes: u64) {
-        while !self.kept.is_empty() && self.kept.iter().map(|lease| lease.bytes).sum::<u64>() + bytes > KEPT_BYTES {
-            self.kept.remove(0);
-        }
+    fn admit(&mut self, key: &Key, graphs: &[Graph], bytes: u64, device: &Device) -> Result<Admission> {
+        // The CPU twins read weights where they are.
+        let Some(preset) = device.preset() else {
+            self.account.shrink(bytes);
+            return Ok(Admission { footprint: Arc::default(), weight_bytes: None });
+        };
+        let admission = self.account.admit(key, graphs, bytes, preset)?;
+        device.evict(|id| self.account.has_weight(id));
+        Ok(admission)
     }
 }
 
@@ -154,6 +162,7 @@ mod tests {
     use kinora_kernels::{Cadence, Plan};
 
     use super::*;
+    use crate::residency::KEPT_BYTES;
 
     fn graph(rows: usize) -> Result<Graph> {
         let plan = Plan::new();

@@ -179,6 +179,12 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
+    /// A plan that is not cut.
+    pub(crate) fn of(graph: Graph) -> Self {
+        let graphs = vec![graph];
+        Self { value_bytes: GroupPlan::of(&graphs).total_bytes(), graphs, ..Self::default() }
+    }
+
     fn record(record: &dyn Fn(Piece) -> Result<Graph>, layout: Layout) -> Result<Self> {
         let graphs = layout.pieces().into_iter().map(record).collect::<Result<Vec<Graph>>>()?;
         let weight_bytes = graphs.iter().map(|graph| graph.cost().weight_bytes).max().unwrap_or(0);

@@ -10,6 +10,7 @@ mod outlook;
 pub mod parts;
 mod prompts;
 mod refine;
+mod requirements;
 mod text;
 mod windows;
 
@@ -22,6 +23,7 @@ use self::job::Job;
 pub use self::outlook::Estimate;
 pub use self::parts::ModelParts;
 use self::refine::Refiners;
+pub use self::requirements::{Requirements, StageMemory};
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -76,20 +78,22 @@ pub struct VideoPipeline {
     budget: Budget,
     /// Decodes in place of the autoencoder.
     decoder: Option<Box<dyn Autoencoder>>,
+    /// Bytes of the device that everything together may take.
+    memory: Option<u64>,
 }
 
 impl VideoPipeline {
     /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
     pub fn set_device(&mut self, device: Device) {
         self.device = device;
-        self.executables = Executables::default();
+        self.executables = Executables::with_budget(self.memory);
     }
 
     /// What the autoencoder may take of the device's memory; where that is not enough for a clip as a whole, it is encoded and
     /// decoded in parts.
     pub fn set_budget(&mut self, budget: Budget) {
         self.budget = budget;
-        self.executables = Executables::default();
+        self.executables = Executables::with_budget(self.memory);
     }
 
     /// How many executables (a recorded, fused and allocated plan) were made so far: clips, windows and previews of the same
@@ -296,9 +300,12 @@ impl VideoPipeline {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(usize, Event),
     ) -> Result<Vec<Result<Generated>>> {
-        let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
+        // Whatever else is wrong with one is found when its turn comes.
+        let refused = |request| self.check_memory(request).err().filter(|error| matches!(error, Error::Memory { .. }));
+        let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|request| refused(request).map(Err)).collect();
         let mut jobs = Vec::with_capacity(requests.len());
-        let (long, short): (Vec<_>, Vec<_>) = requests.iter().enumerate().partition(|(_, request)| request.long.is_some());
+        let (long, short): (Vec<_>, Vec<_>) =
+            requests.iter().enumerate().filter(|(i, _)| results[*i].is_none()).partition(|(_, request)| request.long.is_some());
         let (places, short): (Vec<usize>, Vec<&GenerateRequest>) = short.into_iter().unzip();
         let texts = self.encode_texts(&short, cancel, &mut |at, event| on_event(places[at], event)).await?;
         for ((i, request), texts) in places.into_iter().zip(short).zip(texts) {

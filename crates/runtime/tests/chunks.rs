@@ -71,7 +71,7 @@ fn compare(
     let at = |i: usize| if i == 0 { Chunk::First } else { Chunk::Later };
     let mut whole = Executable::new(device, of(Chunk::Whole, lengths.iter().sum())).expect("runs");
     let graphs: Vec<Graph> = lengths.iter().enumerate().map(|(i, length)| of(at(i), *length)).collect();
-    let mut chunks = Executable::group(device, graphs).expect("runs");
+    let mut chunks = Executable::group(device, graphs, None).expect("runs");
     let within = {
         let plan = Plan::new();
         let x = plan.input("x", &[1, total, height, width, channels], Cadence::EveryStep);

@@ -119,7 +119,7 @@ impl VideoPipeline {
             return Err(invalid(format!("expected {}, as the model's own autoencoder has, found {}", text(expected), text(found))));
         }
         self.decoder = Some(decoder);
-        self.executables = Executables::default();
+        self.executables = Executables::with_budget(self.memory);
         Ok(())
     }
 
@@ -214,6 +214,7 @@ impl VideoPipeline {
             loras: files.reports.take(),
             budget: Budget::default(),
             decoder: None,
+            memory: None,
         })
     }
 }

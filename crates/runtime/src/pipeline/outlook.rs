@@ -7,9 +7,9 @@ use super::job::{Job, Texts};
 use super::text::{encoded_tokens, padded_rows, text_plan};
 use crate::conditioning::Conditioning;
 use crate::error::Result;
-use crate::executables::KEPT_BYTES;
 use crate::models::family::Direction;
 use crate::request::GenerateRequest;
+use crate::residency::KEPT_BYTES;
 use crate::sampling::denoise::{Denoise, Sequence};
 use crate::shape::LatentShape;
 

@@ -156,14 +156,25 @@ impl VideoPipeline {
 
     /// The plans of refining a clip of these extents, and how often each runs.
     pub(super) fn refine_plans(&self, request: &GenerateRequest, frames: usize) -> Result<Vec<(usize, Graph)>> {
+        let stages = self.refine_stages(request, frames)?;
+        let count = |key: &Key| {
+            let Key::Refine(doubles, [length, ..]) = key else { return 1 };
+            let frames = if *doubles == Doubles::Pixels && request.interpolate > 1 { 2 * frames - 1 } else { frames };
+            (frames - length).div_ceil(length - (2 * self.refiners.reach(*doubles)).min(length - 1)) + 1
+        };
+        Ok(stages.into_iter().map(|(key, graph)| (count(&key), graph)).collect())
+    }
+
+    /// The plans that refine a clip of so many frames.
+    pub(super) fn refine_stages(&self, request: &GenerateRequest, frames: usize) -> Result<Vec<(Key, Graph)>> {
         let mut frames = frames;
         let mut plans = Vec::new();
         for doubles in wanted(request) {
             let length = self.refiners.window(doubles, [frames, request.height, request.width]);
-            let step = length - (2 * self.refiners.reach(doubles)).min(length - 1);
+            let extents = [length, request.height, request.width];
             // What matching finds is found on the host.
             if doubles == Doubles::Pixels || (frames > 1 && self.refiners.stage(doubles).is_some()) {
-                plans.push(((frames - length).div_ceil(step) + 1, self.refiners.plan(doubles, [length, request.height, request.width])?));
+                plans.push((Key::Refine(doubles, extents), self.refiners.plan(doubles, extents)?));
             }
             frames = if doubles == Doubles::Frames { 2 * frames - 1 } else { frames };
         }

@@ -257,6 +257,19 @@ impl Denoise<'_> {
         Ok(seconds)
     }
 
+    /// The executables of the run, one after another.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub(crate) fn stages(&self) -> Result<Vec<(Key, Graph)>> {
+        let course = self.course()?;
+        let of = |expert: usize| {
+            let fixed = self.fixed(expert, &course);
+            Ok((Key::Denoise(Box::new(self.sizes(expert, &course, &fixed))), self.record(expert, &course, &fixed)?))
+        };
+        course.steps.chunk_by(|a, b| a.expert == b.expert).map(|own| of(own[0].expert)).collect()
+    }
+
     /// The plan of the run, until another expert takes over: text and timesteps in the prelude, one step replayed.
     ///
     /// # Errors

@@ -1,0 +1,38 @@
+//! How much memory this process may still take.
+
+/// Bytes that are left of the machine's memory, of the limit of its group of processes and of its own; `None` where nobody says.
+#[cfg(target_os = "linux")]
+pub(crate) fn available() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let kilobytes = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|count| count * 1024)
+    };
+    let machine = read("/proc/meminfo").and_then(|text| kilobytes(&text, "MemAvailable:"));
+    let group = || {
+        let [most, now] = ["memory.max", "memory.current"].map(|name| read(&format!("/sys/fs/cgroup/{name}"))?.trim().parse::<u64>().ok());
+        Some(most?.saturating_sub(now?))
+    };
+    let own = || {
+        let limits = read("/proc/self/limits")?;
+        let line = limits.lines().find(|line| line.starts_with("Max address space"))?;
+        let most = line.split_whitespace().nth(3)?.parse::<u64>().ok()?;
+        Some(most.saturating_sub(kilobytes(&read("/proc/self/status")?, "VmSize:")?))
+    };
+    [machine, group(), own()].into_iter().flatten().min()
+}
+
+/// As on Linux, where it is known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn available() -> Option<u64> {
+    None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn some_memory_is_left() {
+        let left = super::available().expect("Linux says");
+        assert!(left > 1 << 20 && left < 1 << 50, "{left}");
+    }
+}

@@ -1,0 +1,249 @@
+//! What a generation takes in memory, stage by stage, found by recording its plans: nothing of it runs and no weight is read.
+
+use super::VideoPipeline;
+use super::job::{Job, Texts};
+use super::text::{Text, encoded_negative, encoded_text, padded_rows, text_plan, tokenize};
+use crate::conditioning::CLEAN;
+use crate::error::{Error, Result};
+use crate::executables::Key;
+use crate::layout::{Chosen, Time};
+use crate::models::family::Direction;
+use crate::request::GenerateRequest;
+use crate::residency::{Account, Kept};
+use crate::sampling::denoise::Denoise;
+use crate::shape::LatentShape;
+
+/// Copies of a clip's frames in host memory: as they are read and as they are kept.
+const FRAME_COPIES: u64 = 2;
+
+/// How often sides are halved to find a size that fits.
+const HALVINGS: usize = 6;
+
+/// What one stage takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageMemory {
+    /// Which: `text encoder`, `encoder`, `denoiser`, `decoder`, `refiner`.
+    pub name: &'static str,
+    /// Bytes on the device at most while it is prepared and runs, with everything that stays of others.
+    pub peak_bytes: u64,
+    /// Bytes of its activations.
+    pub activation_bytes: u64,
+    /// Bytes of its weights that stay on the device while it runs.
+    pub weight_bytes: u64,
+    /// Bytes of its weights that pass through two slots each time they are needed.
+    pub streamed_bytes: u64,
+    /// Chunks or windows in time, and tiles in space, that it is cut into.
+    pub pieces: [usize; 2],
+}
+
+/// What a generation takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirements {
+    /// In the order they run.
+    pub stages: Vec<StageMemory>,
+    /// Bytes on the device at most; none on the CPU.
+    pub device_bytes: u64,
+    /// Bytes of host memory: frames and what is given, or on the CPU everything.
+    pub host_bytes: u64,
+}
+
+/// The account of a run that does not take place.
+struct Foresight<'a> {
+    pipeline: &'a VideoPipeline,
+    account: Account<()>,
+    found: Requirements,
+}
+
+impl Foresight<'_> {
+    /// A stage that is prepared and put back, or found.
+    fn stage(&mut self, key: Key, choose: impl FnOnce() -> Result<Chosen>) -> Result<()> {
+        let kept = self.prepare(key, choose)?;
+        self.account.keep(kept);
+        Ok(())
+    }
+
+    /// A stage that is prepared and in use.
+    fn prepare(&mut self, key: Key, choose: impl FnOnce() -> Result<Chosen>) -> Result<Kept<()>> {
+        if let Some(kept) = self.account.take(&key) {
+            return Ok(kept);
+        }
+        let chosen = choose()?;
+        let chunks = match &chosen.layout.time {
+            Time::Chunks(lengths) => lengths.len(),
+            Time::Windows(cut) => cut.starts.len(),
+        };
+        let pieces = [chunks.max(1), chosen.layout.tiles().max(1)];
+        let name = key.name();
+        let Some(preset) = self.pipeline.device.preset() else {
+            let host_bytes = chosen.graphs.iter().map(kinora_kernels::Graph::host_bytes).max().unwrap_or(0);
+            self.found.host_bytes = self.found.host_bytes.max(host_bytes);
+            self.found.stages.push(StageMemory {
+                name,
+                peak_bytes: 0,
+                activation_bytes: host_bytes,
+                weight_bytes: 0,
+                streamed_bytes: 0,
+                pieces,
+            });
+            return Ok(Kept { key, bytes: chosen.value_bytes, footprint: Default::default(), held: () });
+        };
+        let admission = self.account.admit(&key, &chosen.graphs, chosen.value_bytes, preset)?;
+        let footprint = admission.footprint;
+        let peak_bytes = self.account.take_peak();
+        self.found.device_bytes = self.found.device_bytes.max(peak_bytes);
+        self.found.stages.push(StageMemory {
+            name,
+            peak_bytes,
+            activation_bytes: footprint.values,
+            weight_bytes: footprint.weight_bytes(),
+            streamed_bytes: footprint.streamed,
+            pieces,
+        });
+        Ok(Kept { key, bytes: chosen.value_bytes, footprint, held: () })
+    }
+
+    fn code(&mut self, direction: Direction, shape: LatentShape) -> Result<()> {
+        let key = if direction == Direction::Encode { Key::Encode(shape) } else { Key::Decode(shape) };
+        let coder = self.pipeline.coder(direction);
+        self.stage(key, || coder.choose(direction, shape))
+    }
+}
+
+impl VideoPipeline {
+    /// Bytes of the device that everything together may take: weights then leave it after their stage or are streamed where that is
+    /// needed, and what does not fit is refused before a weight is read. All that there is without it.
+    pub fn set_memory(&mut self, bytes: Option<u64>) {
+        self.memory = bytes;
+        let default = super::Budget::default();
+        let most = bytes.map_or(default.total_bytes, |bytes| default.total_bytes.min(bytes));
+        self.set_budget(super::Budget { total_bytes: most, least_value_bytes: default.least_value_bytes.min(most / 2) });
+    }
+
+    /// What `request` takes if nothing of this pipeline is on the device yet. Windows that follow the first are taken to be like the
+    /// second.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if it takes more than the pipeline [may](Self::set_memory), and as [`generate`](Self::generate).
+    pub fn requirements(&self, request: &GenerateRequest) -> Result<Requirements> {
+        let shape = self.check(request)?;
+        let found = Requirements { stages: Vec::new(), device_bytes: 0, host_bytes: 0 };
+        let mut all = Foresight { pipeline: self, account: Account::with_budget(self.memory), found };
+        let (prompt, negative) = self.encoded_texts(request);
+        let negative = negative.filter(|negative| *negative != prompt);
+        let sequences: Vec<[usize; 2]> = [Some(prompt), negative].iter().flatten().map(|text| [text.ids.len(), text.seen]).collect();
+        if sequences.iter().any(|[length, _]| *length > 0) {
+            all.stage(Key::Text(sequences.clone()), || Ok(Chosen::of(text_plan(self.text_encoder.as_ref(), &sequences)?)))?;
+        }
+        self.window_requirements(request, shape, &mut all)?;
+        if let Some(long) = &request.long {
+            let windows = self.windows(request, long)?;
+            if windows.count()? > 1 {
+                // Frames are given as in every window but the first; which ones does not matter.
+                let side = [request.width, request.height].iter().product::<usize>() * 4;
+                let tail = vec![vec![0; side]; windows.shared_frames()];
+                let conditioning = crate::conditioning::Conditioning::new(vec![tail], windows.continuation()?);
+                let next = GenerateRequest { conditioning, latents: None, ..request.clone() };
+                self.window_requirements(&next, shape, &mut all)?;
+            }
+        }
+        let frames = request.long.as_ref().map_or(request.frames, |long| long.clip_frames);
+        for (key, graph) in self.refine_stages(request, frames)? {
+            all.stage(key, || Ok(Chosen::of(graph)))?;
+        }
+        let pixels = (request.width * request.upscale * request.height * request.upscale) as u64;
+        let clip = 4 * pixels * (frames * request.interpolate) as u64;
+        let given = request.conditioning.sources.iter().flatten().map(|frame| frame.len() as u64).sum::<u64>();
+        all.found.host_bytes += FRAME_COPIES * clip + given + 16 * shape.elements() as u64;
+        Ok(all.found)
+    }
+
+    /// Everything of one window but its text.
+    fn window_requirements(&self, request: &GenerateRequest, shape: LatentShape, all: &mut Foresight<'_>) -> Result<()> {
+        let mut alone = Vec::new();
+        if let Some(plan) = &request.conditioning.plan {
+            for segment in plan.segments(self.compression.latent[0], &request.conditioning.lengths())? {
+                let frames = segment.lead + segment.latent_frames.len();
+                let own = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };
+                all.code(Direction::Encode, own)?;
+                let clean = plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN);
+                alone.extend((clean && request.conditioning.mask.is_none()).then_some(own));
+            }
+        }
+        let job = self.job_of_sizes(request, shape)?;
+        let sequences = [job.sequence()];
+        let guided_channels = self.guided_channels(&job);
+        let predict_every = request.preview_every;
+        let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing: self.spacing(), guided_channels, predict_every };
+        for (key, graph) in denoise.stages()? {
+            let kept = all.prepare(key, || Ok(Chosen::of(graph)))?;
+            if predict_every > 0 {
+                all.code(Direction::Decode, shape.first_frame())?;
+            }
+            all.account.keep(kept);
+        }
+        all.code(Direction::Decode, shape)?;
+        alone.into_iter().try_for_each(|shape| all.code(Direction::Decode, shape))
+    }
+
+    /// Prompt and, where it guides, negative prompt as they are encoded.
+    fn encoded_texts(&self, request: &GenerateRequest) -> (Text, Option<Text>) {
+        let (rules, most) = (&self.class.text, self.manifest.max_text_tokens);
+        let ids = |text: &str| tokenize(&self.tokenizer, rules, most, text).ids;
+        let prompt = ids(&request.prompt);
+        let tokens = prompt.len();
+        let negative = (!request.guidance.is_off()).then(|| encoded_negative(ids(&request.negative), rules, most, tokens));
+        (encoded_text(prompt, rules, most), negative)
+    }
+
+    /// The job of a request with text states of the right size.
+    fn job_of_sizes(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Job> {
+        let states = |text: Text| {
+            vec![0.0; padded_rows(text.ids.len(), &self.class.text, self.manifest.max_text_tokens) * self.text_encoder.width()]
+        };
+        let (prompt, negative) = self.encoded_texts(request);
+        self.job(request, shape, Texts { prompt: states(prompt), negative: negative.map(states) })
+    }
+
+    /// A smaller request like this one that would fit, as the options that say so: fewer frames first, then smaller ones.
+    pub fn fitting(&self, request: &GenerateRequest) -> Option<String> {
+        let step = self.compression.latent[0];
+        let is_cut = request.conditioning.plan.is_none() && request.long.is_none();
+        let halved = |frames: usize| 1 + (frames - 1) / 2 / step * step;
+        let lengths = std::iter::successors(Some(request.frames), |frames| (is_cut && *frames > 1).then(|| halved(*frames)));
+        let lengths: Vec<usize> = lengths.collect();
+        let half = |side: usize, axis: usize| {
+            let multiple = self.compression.latent[axis] * self.compression.packing[axis];
+            (side / 2 / multiple).max(1) * multiple
+        };
+        let sizes =
+            std::iter::successors(Some([request.width, request.height]), |[width, height]| Some([half(*width, 2), half(*height, 1)]));
+        for [width, height] in sizes.take(HALVINGS) {
+            let same = [width, height] == [request.width, request.height];
+            for &frames in &lengths {
+                let conditioning = if same { request.conditioning.clone() } else { Default::default() };
+                let tried = GenerateRequest { width, height, frames, conditioning, latents: None, ..request.clone() };
+                if self.requirements(&tried).is_ok() {
+                    let size = if same { String::new() } else { format!("--size {width}x{height} ") };
+                    let length = if frames == request.frames { String::new() } else { format!("--frames {frames}") };
+                    return Some(format!("{size}{length}").trim_end().to_owned());
+                }
+            }
+        }
+        None
+    }
+
+    /// Refuses what does not fit the memory of the device or the host, before anything runs.
+    pub(super) fn check_memory(&self, request: &GenerateRequest) -> Result<()> {
+        let is_known = self.executables.has(&Key::Decode(self.check(request)?));
+        let available = if self.device.uses_host_memory() { crate::host_memory::available() } else { None };
+        if is_known || (self.memory.is_none() && available.is_none()) {
+            return Ok(());
+        }
+        let found = self.requirements(request)?;
+        let needed = found.host_bytes + found.device_bytes;
+        match available {
+            Some(allowed) if needed > allowed => Err(Error::Memory { stage: "clip", needed, allowed }),
+            _ => Ok(()),
+        }
+    }
+}
