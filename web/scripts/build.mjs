@@ -13,7 +13,7 @@ const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'tex
 /** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
 function model(name) {
   const folder = join(web, '..', 'models', name);
-  const { kinora } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8'));
+  const { _class_name: pipeline, kinora } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8'));
   const files = [...PARTS, ...(kinora.cascade ?? [])].flatMap((part) => walk(join(folder, part)));
   const entries = files.map((file) => {
     const path = relative(folder, file).replaceAll('\\', '/');
@@ -24,7 +24,6 @@ function model(name) {
     return `    { path: '${path}', bytes: ${bytes.length}, sha256: ${JSON.stringify(sums)}, url: ${address} },`;
   });
   const header = `/** The files of the model ${name}. Written by scripts/build.mjs. */\n\nimport type { ModelSource } from '../options.js';\n\n`;
-  const { _class_name: pipeline, kinora } = JSON.parse(readFileSync(join(folder, 'model_index.json'), 'utf8'));
   const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  pipeline: '${pipeline}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
   const { default_width: width, default_height: height } = kinora;
