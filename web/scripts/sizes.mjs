@@ -5,9 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
-// A page fetches one of the two modules: core is that of the built-in model, families runs everything. The aim for core
-// is 720,000.
-const CAPS = { JavaScript: 34_000, core: 730_000, families: 880_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000 };
+// A page fetches one of the two modules: core is that of the built-in model, families runs everything.
+const CAPS = { JavaScript: 34_000, core: 720_000, families: 820_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000 };
 // What pages import beside or instead of the rest; Node's entry never reaches one.
 const APART = ['node', 'cdn', 'react', 'ai-sdk'].map((name) => `${name}.js`);
 

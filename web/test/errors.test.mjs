@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { web } from './harness.mjs';
 
-/** Codes of files and programs, which a page has none of, and of aborts, which have their own reason. */
-const NATIVE = new Set(['cancelled', 'encoder-failed', 'interrupted', 'io', 'needs-file', 'unknown-format']);
+/** Codes of files, programs and bounds of memory, which a page has none of, and of aborts, which have their own reason. */
+const NATIVE = new Set(['cancelled', 'encoder-failed', 'interrupted', 'io', 'memory', 'needs-file', 'unknown-format']);
 
 test('every code of the runtime and the encoders is in the type', () => {
   const listed = new Set(readFileSync(join(web, 'src/errors.ts'), 'utf8').match(/(?<=\| ')[a-z0-9-]+(?=')/g));

@@ -1,5 +1,7 @@
 //! `kinora-bindgen FOLDER NAME=MODULE.wasm …`: modules without their custom sections, and the one JavaScript glue that fits all.
 
+mod order;
+
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
 use wasm_bindgen_cli_support::Bindgen;
@@ -56,7 +58,10 @@ fn single(folder: &Path, name: &str, module: &Path) -> Result<String> {
         renamed.push((std::mem::replace(&mut import.name, short.clone()), short));
     }
     output.emit(folder)?;
-    fs::rename(folder.join(format!("{GLUE}_bg.wasm")), folder.join(format!("{name}_bg.wasm")))?;
+    let emitted = folder.join(format!("{GLUE}_bg.wasm"));
+    let ordered = order::by_likeness(&fs::read(&emitted)?)?;
+    fs::write(&emitted, ordered)?;
+    fs::rename(emitted, folder.join(format!("{name}_bg.wasm")))?;
     let mut glue = fs::read_to_string(folder.join(format!("{GLUE}.js")))?;
     for (long, short) in renamed {
         let property = format!(" {long}: ");
