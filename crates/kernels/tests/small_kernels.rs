@@ -140,7 +140,7 @@ fn with_one_nan(dims: &[usize], at: usize, build: impl for<'p> Fn(Tensor<'p>) ->
 
 type Unary = for<'p> fn(Tensor<'p>) -> Tensor<'p>;
 
-const UNARY: [Unary; 5] = [|x| x.affine(2.0, 1.0), |x| x.gelu_tanh(), |x| x.gelu_erf(), |x| x.silu(), |x| x.relu()];
+const UNARY: [Unary; 6] = [|x| x.affine(2.0, 1.0), |x| x.gelu_tanh(), |x| x.gelu_erf(), |x| x.silu(), |x| x.relu(), |x| x.tanh()];
 
 #[test]
 fn activations_keep_nan_and_spread_it_no_further() {

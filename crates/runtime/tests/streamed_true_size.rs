@@ -27,7 +27,7 @@ fn private_bytes() -> u64 {
 }
 
 #[test]
-#[ignore = "reads 6 GB: `tests/golden/true_size/random_weights.py umt5-xxl target/true-size/umt5-xxl --without encoder.embed_tokens.weight`"]
+#[ignore = "reads 6 GB: `tests/golden/random_weights.py umt5-xxl target/true-size/umt5-xxl --without encoder.embed_tokens.weight`"]
 fn umt5_xxl_is_encoded_in_little_memory() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/true-size/umt5-xxl");
     let device = pollster::block_on(Device::gpu(&AdapterSelect::Auto, None)).expect("an adapter");

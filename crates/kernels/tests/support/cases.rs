@@ -40,7 +40,7 @@ const TABLE: usize = 3;
 
 type Pointwise = for<'p> fn(Tensor<'p>) -> Tensor<'p>;
 
-const POINTWISE: [Pointwise; 5] = [|x| x, |x| x.gelu_tanh(), |x| x.gelu_erf(), |x| x.silu(), |x| x.relu()];
+const POINTWISE: [Pointwise; 6] = [|x| x, |x| x.gelu_tanh(), |x| x.gelu_erf(), |x| x.silu(), |x| x.relu(), |x| x.tanh()];
 
 fn x(plan: &Plan, columns: usize) -> Tensor<'_> {
     plan.input("x", &[ROWS, columns], Cadence::Once)

@@ -1,6 +1,6 @@
 """Writes a component of true size with seeded random weights in q8_0, as Kinora's own files have it: I8 with F16 scales.
 
-    python tests/golden/true_size/random_weights.py umt5-xxl target/true-size/umt5-xxl
+    python tests/golden/random_weights.py umt5-xxl target/true-size/umt5-xxl
 
 Gigabytes, of no use but to measure with: write them where git does not look, and delete them afterwards. Matrices have the
 spread 1 / sqrt(K), vectors are 1 for norms. `--without NAME` leaves a tensor out, such as a second name of an embedding.
@@ -41,11 +41,11 @@ def entries(listed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="a folder beside this file")
+    parser.add_argument("name", help="a folder in true_size")
     parser.add_argument("out", type=Path)
     parser.add_argument("--without", nargs="*", default=[])
     args = parser.parse_args()
-    source = Path(__file__).parent / args.name
+    source = Path(__file__).parent / "true_size" / args.name
     args.out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / "config.json", args.out / "config.json")
     listed = [(name, shape) for name, shape in tensors((source / "tensors.txt").read_text()) if name not in args.without]
