@@ -11,6 +11,12 @@ use wasmparser::{CodeSectionReader, CustomSectionReader, FunctionSectionReader, 
 /// Bytes by which functions are compared: two instructions or three.
 const SHINGLE: usize = 6;
 
+/// What having one of them in common counts.
+const UNIT: u32 = 256;
+
+/// What of that is left, in sixteenths, after each function: those before the last are still within reach.
+const LEFT: u32 = 14;
+
 /// What more functions than this have in common is no likeness, and slow to count.
 const COMMON: usize = 400;
 
@@ -42,7 +48,7 @@ pub(crate) fn by_likeness(module: &[u8]) -> Result<Vec<u8>> {
     Ok(ordered.finish())
 }
 
-/// Every index once: after each the one that has most in common with it of those that are left, or the first.
+/// Every index once: next is always the one that has most in common with the last few of those that are left, or the first.
 fn chain(bodies: &[&[u8]]) -> Vec<usize> {
     let mut numbers = HashMap::new();
     let mut holders: Vec<Vec<usize>> = Vec::new();
@@ -63,24 +69,27 @@ fn chain(bodies: &[&[u8]]) -> Vec<usize> {
     }
     let mut is_left = vec![true; bodies.len()];
     let mut shared = vec![0_u32; bodies.len()];
+    let mut others: Vec<usize> = Vec::new();
     let mut order = Vec::with_capacity(bodies.len());
     let mut first = 0;
     let mut next = (!bodies.is_empty()).then_some(0);
     while let Some(function) = next {
         order.push(function);
         is_left[function] = false;
-        let mut others = Vec::new();
+        others.retain(|&other| {
+            shared[other] = if is_left[other] { shared[other] * LEFT / 16 } else { 0 };
+            shared[other] > 0
+        });
         for holders in shingles[function].iter().map(|&shingle| &holders[shingle]).filter(|holders| holders.len() < COMMON) {
             for &other in holders.iter().filter(|&&other| is_left[other]) {
                 if shared[other] == 0 {
                     others.push(other);
                 }
-                shared[other] += 1;
+                shared[other] += UNIT;
             }
         }
         // Of equals the first, so that a module comes out the same every time.
         let most_like = others.iter().copied().max_by_key(|&other| (shared[other], Reverse(other)));
-        others.into_iter().for_each(|other| shared[other] = 0);
         first += is_left[first..].iter().take_while(|is_left| !**is_left).count();
         next = most_like.or_else(|| (first < bodies.len()).then_some(first));
     }
