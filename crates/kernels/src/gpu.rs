@@ -52,7 +52,7 @@ impl Gpu {
             required_limits: adapter.limits(),
             ..Default::default()
         };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| Error::Device { detail: e.to_string() })?;
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(refused)?;
         let failure = Arc::new(Mutex::new(None));
         let on_error = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -180,6 +180,13 @@ impl std::fmt::Debug for Gpu {
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why an adapter gives no device, of which wgpu tells the kind in words only.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn refused(error: wgpu::RequestDeviceError) -> Error {
+    let detail = error.to_string();
+    if detail.contains("memory") { Error::OutOfMemory { detail } } else { Error::Device { detail } }
 }
 
 #[cfg(test)]

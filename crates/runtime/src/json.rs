@@ -1,13 +1,17 @@
 //! Reading JSON: every object that a file or a page brings goes through here.
 
-use serde::de::{Deserialize, Deserializer, Visitor};
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::de::StrRead;
 
-/// Reads an object.
+/// Reads an object. No object in it may have a key twice: maps would keep the last one, other readers keep the first.
 ///
 /// # Errors
 /// What is wrong with it, and where.
 pub fn object<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    serde_json::from_str::<Unrepeated>(text)?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = T::deserialize(Object(&mut reader))?;
     reader.end()?;
@@ -38,6 +42,62 @@ impl<'de> Deserializer<'de> for Object<'_, 'de> {
     }
 }
 
+/// Any value in which no object has a key twice.
+struct Unrepeated;
+
+impl<'de> Deserialize<'de> for Unrepeated {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unrepeated {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some((key, Self)) = map.next_entry::<String, Self>()? {
+            if let Some(key) = keys.replace(key) {
+                return Err(A::Error::custom(format_args!("`{key}` occurs twice")));
+            }
+        }
+        Ok(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +116,8 @@ mod tests {
             ("[3, null]", "invalid type: sequence, expected struct Pair"),
             (r#"{"a": -1}"#, "invalid value: integer `-1`, expected u32"),
             (r#"{"a": 1} {}"#, "trailing characters"),
+            (r#"{"a": 1, "a": 1}"#, "`a` occurs twice"),
+            (r#"{"a": 1, "c": [{"deep": 1, "b": {}, "de\u0065p": 2}]}"#, "`deep` occurs twice"),
             (r#"{"b": null}"#, "missing field `a`"),
             ("{", "EOF"),
         ] {

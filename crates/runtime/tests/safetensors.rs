@@ -94,7 +94,7 @@ fn malformed_files_are_rejected_for_the_right_reason() {
         (file(&two("[0,4]", "[0,4]"), &[0; 4]), "overlaps"),
         (file(&two("[0,4]", "[5,9]"), &[0; 9]), "gap"),
         (file(&two("[0,4]", "[4,8]").replace("\"b\"", "\"a\""), &[0; 8]), "`a` occurs twice"),
-        (file(r#"{"a":{"dtype":"U8","dtype":"U8","shape":[],"data_offsets":[0,1]}}"#, &[0]), "duplicate field"),
+        (file(r#"{"a":{"dtype":"U8","dtype":"U8","shape":[],"data_offsets":[0,1]}}"#, &[0]), "`dtype` occurs twice"),
         (file(r#"{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1],"x":1}}"#, &[0]), "unknown field"),
         (file(r#"{"__metadata__":{"k":1}}"#, &[]), "__metadata__"),
         (file(r#"{"__metadata__":{"k":"1","k":"2"}}"#, &[]), "`k` occurs twice"),

@@ -7,8 +7,9 @@ use std::path::Path;
 use kinora_kernels::{Device, WeightFormat};
 
 use super::VideoPipeline;
-use super::parts::{ModelParts, Overlay};
+use super::parts::{ModelParts, Overlay, TOKENIZER};
 use super::refine::Refiners;
+use super::text;
 use crate::error::{Error, Result};
 use crate::executables::Executables;
 use crate::layout::Budget;
@@ -191,7 +192,12 @@ impl VideoPipeline {
         }
         let refiners = Refiners::load(&manifest.cascade, &|folder| files.any_component(folder, format, &index), format, &index)?;
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
-        let tokenizer = Tokenizer::from_json(&files.bytes("tokenizer/tokenizer.json")?)?;
+        let tokenizer = Tokenizer::from_json(&files.bytes(TOKENIZER)?)?;
+        let empty = text::tokenize(&tokenizer, &class.text, manifest.max_text_tokens, "").ids;
+        if text::encoded_text(empty, &class.text, manifest.max_text_tokens).ids.is_empty() {
+            let problem = "it makes no token of an empty prompt, so it lacks the special tokens that the text encoder knows";
+            return Err(Error::InvalidConfig { file: (files.path)(TOKENIZER), problem: problem.into() });
+        }
         let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
             // Clips are made without it too, and lists of a model's files may leave it out.
             None | Some((_, Err(Error::NotFound { .. }))) => None,

@@ -30,7 +30,7 @@ pub(super) struct Overlay {
     pub(super) loras: Vec<Lora>,
 }
 
-const TOKENIZER: &str = "tokenizer/tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer/tokenizer.json";
 
 /// The folder of a component of this class in a model that has one denoiser.
 pub fn folder_of(class: &str) -> Option<&'static str> {

@@ -222,7 +222,7 @@ impl VideoPipeline {
             for &frames in &lengths {
                 let conditioning = if same { request.conditioning.clone() } else { Default::default() };
                 let tried = GenerateRequest { width, height, frames, conditioning, latents: None, ..request.clone() };
-                if self.requirements(&tried).is_ok() {
+                if self.requirements(&tried).is_ok() && self.check_memory(&tried).is_ok() {
                     let size = if same { String::new() } else { format!("--size {width}x{height} ") };
                     let length = if frames == request.frames { String::new() } else { format!("--frames {frames}") };
                     return Some(format!("{size}{length}").trim_end().to_owned());

@@ -1,14 +1,19 @@
 //! Weights in files of this machine: a component's folder with one file or an index of several, or a file alone.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kinora_kernels::ByteSource;
 
 use super::checkpoint::Checkpoint;
 use super::files::{NO_WEIGHTS, WEIGHT_FILES};
-use super::safetensors::UniqueMap;
 use crate::error::{Error, Result};
+use crate::json::object;
 
 /// Endings of files that are pickles.
 const PICKLES: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
@@ -31,35 +36,32 @@ impl Checkpoint {
         let files = if kind.is_dir() { weight_files(path)? } else { Located::Single(path.into()) };
         let mut checkpoint = Self::empty(path.display().to_string());
         match files {
-            Located::Single(file) => checkpoint.map(&file).map(drop)?,
-            Located::Sharded(index) => checkpoint.map_all(&index)?,
+            Located::Single(file) => checkpoint.read_file(&file).map(drop)?,
+            Located::Sharded(index) => checkpoint.read_shards(&index)?,
         }
         Ok(checkpoint)
     }
 
-    fn map(&mut self, path: &Path) -> Result<usize> {
+    fn read_file(&mut self, path: &Path) -> Result<usize> {
         let file = fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
-        // SAFETY: the map is read-only and private to this checkpoint. Another process that
-        // truncates the file meanwhile can fault the reader, as with every mapped file; model
-        // files are replaced by renaming, which leaves the mapped one intact.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", path, e))?;
-        self.add(Arc::new(map), &path.display().to_string())
+        let size = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
+        self.add(Arc::new(OnDisk { file: Mutex::new(file), size }), &path.display().to_string())
     }
 
-    fn map_all(&mut self, path: &Path) -> Result<()> {
+    fn read_shards(&mut self, path: &Path) -> Result<()> {
         let label = path.display().to_string();
         let corrupt = |problem: String| Error::CorruptWeights { file: label.clone(), problem };
         let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let index: Index = serde_json::from_str(&text).map_err(|e| corrupt(e.to_string()))?;
+        let index: Index = object(&text).map_err(|e| corrupt(e.to_string()))?;
         let mut opened = BTreeMap::new();
-        for (name, file) in &index.weight_map.0 {
+        for (name, file) in &index.weight_map {
             if Path::new(file).components().count() != 1 || !file.ends_with(".safetensors") {
                 return Err(corrupt(format!("`{file}` is not the name of a safetensors file in the same folder")));
             }
             let shard = match opened.get(file) {
                 Some(&shard) => shard,
                 None => {
-                    let shard = self.map(&path.with_file_name(file))?;
+                    let shard = self.read_file(&path.with_file_name(file))?;
                     opened.insert(file, shard);
                     shard
                 }
@@ -72,9 +74,31 @@ impl Checkpoint {
     }
 }
 
+/// A file that is read as it is needed. It is not mapped, so that one that is cut short meanwhile is an error and no signal.
+struct OnDisk {
+    file: Mutex<fs::File>,
+    size: u64,
+}
+
+impl ByteSource for OnDisk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>> {
+        let length = range.end.checked_sub(range.start).filter(|_| range.end <= self.size);
+        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut bytes = vec![0; length];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(range.start))?;
+        file.read_exact(&mut bytes)?;
+        Ok(Cow::Owned(bytes))
+    }
+}
+
 #[derive(serde::Deserialize)]
 struct Index {
-    weight_map: UniqueMap<String>,
+    weight_map: BTreeMap<String, String>,
 }
 
 enum Located {

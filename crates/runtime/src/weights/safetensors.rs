@@ -5,12 +5,9 @@
 //! behind the last tensor, every size equal to what dtype and shape imply.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use kinora_kernels::sort_by_numbers;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::tensor::{DType, Entry};
@@ -68,13 +65,12 @@ impl Header {
             return Err("the header does not begin with `{`".into());
         }
         let json = std::str::from_utf8(json).map_err(|e| format!("the header is not UTF-8: {e}"))?;
-        let raw: UniqueMap<&RawValue> = object(json).map_err(|e| format!("the header is not a JSON object of tensors: {e}"))?;
+        let raw: BTreeMap<String, &RawValue> = object(json).map_err(|e| format!("the header is not a JSON object of tensors: {e}"))?;
 
         let mut header = Self { tensors: BTreeMap::new(), metadata: BTreeMap::new(), arrays: BTreeMap::new() };
-        for (name, value) in raw.0 {
+        for (name, value) in raw {
             if name == "__metadata__" {
-                let metadata: UniqueMap<String> = object(value.get()).map_err(|e| format!("`__metadata__`: {e}"))?;
-                header.metadata = metadata.0;
+                header.metadata = object(value.get()).map_err(|e| format!("`__metadata__`: {e}"))?;
                 continue;
             }
             let entry = object(value.get())
@@ -138,33 +134,5 @@ impl RawTensor {
             shape: self.shape.iter().map(|&n| index(n)).collect::<Result<_, _>>()?,
             bytes: data_start + begin..data_start + end,
         })
-    }
-}
-
-/// A JSON object whose keys must differ; serde's own maps silently keep the last one.
-pub(super) struct UniqueMap<V>(pub(super) BTreeMap<String, V>);
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique<V>(PhantomData<V>);
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
-            type Value = BTreeMap<String, V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-                let mut map = BTreeMap::new();
-                while let Some((key, value)) = access.next_entry::<String, V>()? {
-                    if map.contains_key(&key) {
-                        return Err(A::Error::custom(format_args!("`{key}` occurs twice")));
-                    }
-                    map.insert(key, value);
-                }
-                Ok(map)
-            }
-        }
-        deserializer.deserialize_map(Unique(PhantomData)).map(Self)
     }
 }
