@@ -174,7 +174,10 @@ export class VideoModel implements AsyncDisposable {
       arrays.push(...own);
     };
     for (const part of PARTS) if (parts[part]) await add(part, parts[part], !/image/i.test(part));
-    for (const [frame, image] of Object.entries(keyframes ?? {})) await add('keyframes', image, false, Number(frame));
+    for (const [frame, image] of Object.entries(keyframes ?? {})) {
+      if (!/^\d+$/.test(frame)) throw new KinoraError('invalid-request', `keyframes: found frame \`${frame}\`, expected whole numbers`);
+      await add('keyframes', image, false, Number(frame));
+    }
     const previewEvery = preview === false ? 0 : preview?.everySteps;
     const plain = { prompt: text, negative, extend, loop, strength, overlap, then, ...rest, seed, expand: expand as boolean | undefined, previewEvery };
     return [{ options: defined(plain), sources }, arrays];
