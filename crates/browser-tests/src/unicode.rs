@@ -29,7 +29,7 @@ pub fn unicode_differences() -> Vec<String> {
     }
     // Ideographs, Hangul syllables and private characters are alike by the ten thousands.
     let alike = |c: char| matches!(c, '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' | '\u{e000}'..='\u{f8ff}' | '\u{20000}'..='\u{3ffff}' | '\u{f0000}'..);
-    let some: Vec<char> = characters.into_iter().filter(|&c| !alike(c) || c as u32 % 251 == 0).collect();
+    let some: Vec<char> = characters.into_iter().filter(|&c| !alike(c) || (c as u32).is_multiple_of(251)).collect();
     for around in AROUND {
         let framed = |text: &str, cut: fn(&str) -> String| {
             let texts: String = text.chars().map(|c| if c == APART { c.to_string() } else { format!("{around}{c}{around}") }).collect();
