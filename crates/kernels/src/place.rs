@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::encoding::Encoding;
 
-/// A file that is read by ranges: mapped, in memory, or somewhere that is slow.
+/// A file that is read by ranges: on disk, in memory, or somewhere that is slow.
 pub trait ByteSource: Send + Sync {
     /// Its length in bytes.
     fn size(&self) -> u64;
