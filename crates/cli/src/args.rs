@@ -164,8 +164,8 @@ pub(crate) struct GenerateArgs {
     /// Frame height in pixels
     #[arg(help_heading = SIZE, short = 'H', long, value_name = "PX", value_parser = side())]
     pub(crate) height: Option<u32>,
-    /// Number of frames [default: the model's]
-    #[arg(help_heading = SIZE, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Number of frames; 0 goes on window after window until Ctrl-C, which ends the file [default: the model's]
+    #[arg(help_heading = SIZE, long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub(crate) frames: Option<u32>,
     /// Length instead of --frames, which goes before it; the nearest that the model can make
     #[arg(help_heading = SIZE, long, alias = "duration-seconds", value_name = "SECONDS", value_parser = |text: &str| parse_within(text, 0.0..=MAX_SECONDS))]
@@ -381,7 +381,7 @@ mod tests {
             "--size 64x64x64",
             "-W 0",
             "-H -1",
-            "--frames 0",
+            "--frames 100001",
             "--frames 1e3",
             "--fps 0",
             "--fps nan",

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use kinora_media::{Claim, Clip, FrameRate, Output, Place};
+use kinora_media::{Claim, Output, Place};
 use kinora_runtime::Options;
 use serde_json::{Value, json};
 
@@ -21,15 +21,14 @@ use crate::{
     given::Given,
     interrupt, models, options, parts,
     progress::Renderer,
-    run::{self, Event, Generated, Metadata},
+    run::{self, Event, Metadata},
+    writers::{Clip, Outcome, Writers, head},
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
 const NAME_CHARS: usize = 40;
 /// Text encoders read some hundred words; a file this long is none of a prompt.
 const MAX_PROMPT_BYTES: u64 = 1 << 20;
-/// What files name as their maker.
-const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 
 pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
     let begun = Instant::now();
@@ -57,10 +56,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let mut described = Vec::with_capacity(tasks.len());
     let understood = run::understand(&tasks.iter().map(|task| (task.options(), &task.given)).collect::<Vec<_>>(), &pipeline)?;
     for (task, (options, wording)) in tasks.iter().zip(understood) {
-        let check = |clip: &Metadata| {
-            let rate = FrameRate::from_f64(clip.fps)?;
-            Ok(task.output.check(side(clip.width)?, side(clip.height)?, rate, clip.frames)?)
-        };
+        let check = |clip: &Metadata| Ok(task.output.check(&head(clip, Some(clip.frames).filter(|frames| *frames > 0))?)?);
         let note = &mut |text| renderer.show(&Event::Note { text });
         let (request, metadata) = run::request(options, &task.args, &task.given, &pipeline, &check, note)?;
         renderer.show(&Event::Start(Box::new(metadata.clone())));
@@ -69,19 +65,17 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         described.push(metadata);
     }
 
+    let lengths = requests.iter().map(|request| Ok(pipeline.finished_frames(request)?)).collect::<Result<Vec<_>, Failure>>()?;
+    let clips = tasks.into_iter().zip(described).zip(lengths).map(|((task, metadata), frames)| task.clip(metadata, frames));
+    let mut writers = Writers::new(clips.collect(), renderer);
     let generating = Instant::now();
-    let finished = interrupt::polite(|| {
-        let made = run::generate(&pipeline, &requests, &mut |event| renderer.show(&event))?;
-        let generate_ms = millis(generating);
-        let writing = Instant::now();
-        let clips = made.into_iter().zip(tasks.iter().zip(&described));
-        // One clip that fails does not stop the others from being written.
-        let written: Vec<Outcome> = clips.map(|(made, (task, metadata))| task.write(metadata, made?, &mut renderer)).collect();
-        Ok::<_, Failure>((written, generate_ms, millis(writing)))
-    });
+    let finished = interrupt::polite(|| run::generate(&pipeline, &requests, &mut writers));
+    let (written, writing, mut renderer) = writers.ended();
     renderer.clear();
-    let (written, generate_ms, write_ms) = finished?;
+    finished?;
     renderer.show(&Event::Done);
+    let write_ms = writing.as_millis() as u64;
+    let generate_ms = millis(generating).saturating_sub(write_ms);
 
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
     if console.verbose {
@@ -109,9 +103,6 @@ fn check_collisions(tasks: &[Task]) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-/// A clip that was written, or why not.
-type Outcome = Result<(PathBuf, Value), Failure>;
 
 /// The clips of a command that ran to its end: what was written, and which of them failed. `alone` is no batch.
 fn reported(clips: Vec<Outcome>, alone: bool, to_stdout: bool) -> Result<Report, Failure> {
@@ -200,38 +191,9 @@ impl Task {
         options::options(&self.args, &self.prompt, self.original.as_deref(), self.seed)
     }
 
-    /// Writes the clip and returns what is known about it.
-    fn write(&self, metadata: &Metadata, generated: Generated, renderer: &mut Renderer<io::Stderr>) -> Outcome {
-        let mut json = json!(metadata);
-        let fps = FrameRate::from_f64(metadata.fps)?;
-        let metadata =
-            kinora_media::Metadata { description: metadata.prompt.clone(), software: SOFTWARE.to_owned(), comment: json.to_string() };
-        let latents = self.latents.as_ref().map(|place| Ok::<_, Failure>((place, run::latents_file(&generated)?))).transpose()?;
-        let clip = Clip::new(side(generated.width)?, side(generated.height)?, fps, generated.frames)?;
-        let mut shown = None;
-        let written = self.output.write(&clip, &metadata, &mut |index| {
-            // Asked again while something is waited for.
-            if shown.replace(index) != Some(index) {
-                renderer.show(&Event::Write { frame: index + 1, frames: clip.frames().len() });
-            }
-            !interrupt::token().is_cancelled()
-        })?;
-        let result = json!({
-            "path": shown_path(&written.path),
-            "frames": clip.frames().len(),
-            "format": written.format.name(),
-            "encoder": written.encoder,
-            "sizeBytes": written.size_bytes,
-        });
-        merge(&mut json, result);
-        // The clip is there, whatever happens to the rest.
-        if let Some((place, bytes)) = latents {
-            place.write(&mut |out| Ok(out.write_all(&bytes)?)).map_err(|error| {
-                let failure = Failure::from(error);
-                Failure { message: format!("{}; the clip is written: `{}`", failure.message, written.path.display()), ..failure }
-            })?;
-        }
-        Ok((written.path, json))
+    /// What writes it; `frames` are those of the finished clip, if it has an end.
+    fn clip(self, metadata: Metadata, frames: Option<usize>) -> Clip {
+        Clip { output: self.output, latents: self.latents, metadata, frames }
     }
 }
 
@@ -240,12 +202,7 @@ pub(crate) fn shown_path(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// A side as files hold it; the runtime has refused absurd ones long before.
-fn side(pixels: usize) -> Result<u32, Failure> {
-    u32::try_from(pixels).map_err(|_| Failure::new(Exit::Internal, "bad-clip", format!("a side of {pixels} pixels")))
-}
-
-fn merge(into: &mut Value, from: Value) {
+pub(crate) fn merge(into: &mut Value, from: Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from);
     }

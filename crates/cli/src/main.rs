@@ -17,6 +17,7 @@ mod parts;
 mod plan;
 mod progress;
 mod run;
+mod writers;
 
 use std::{
     ffi::{OsStr, OsString},

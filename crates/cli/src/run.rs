@@ -1,10 +1,10 @@
 //! The one place that talks to the runtime: requests in, events and frames out, its errors as exit codes.
 
-use std::{env, path::Path};
+use std::{cell::RefCell, env, io, path::Path};
 
 use kinora_media::{FrameRate, Place};
 use kinora_runtime::{
-    AdapterInfo, AdapterSelect, Device, Error, Options, Preset, Requirements, WeightFormat,
+    AdapterInfo, AdapterSelect, Device, Error, Made, Options, Preset, Requirements, WeightFormat,
     eval::EvalRequest,
     weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
@@ -95,24 +95,39 @@ pub(crate) fn request(
     Ok((request, metadata))
 }
 
-/// Makes the clips, telling `show` how far they are; ends soon after a stop is asked for.
-pub(crate) fn generate(
-    pipeline: &VideoPipeline,
-    requests: &[GenerateRequest],
-    show: &mut dyn FnMut(Event),
-) -> Result<Vec<Result<Generated, Failure>>, Failure> {
+/// Who takes what comes of several clips, one after another.
+pub(crate) trait Taker {
+    /// How far they are.
+    fn event(&mut self, event: &Event);
+    /// The next frame of a clip; `false` if it is not wanted.
+    fn frame(&mut self, at: usize, rgba: &[u8]) -> bool;
+    /// A clip after its last frame, or why there is none.
+    fn end(&mut self, at: usize, made: Result<Generated, Failure>);
+}
+
+/// Makes the clips and hands over their frames as they come; ends soon after a stop is asked for.
+pub(crate) fn generate(pipeline: &VideoPipeline, requests: &[GenerateRequest], taker: &mut dyn Taker) -> Result<(), Failure> {
+    let taker = RefCell::new(taker);
     let mut shown = (0, 0);
     let on_event = &mut |_, event| {
         // Clips that are computed side by side step together.
         let step = if let Event::Step { step, steps, .. } = event { (step, steps) } else { (0, 0) };
         if step == (0, 0) || step != shown {
-            show(event);
+            taker.borrow_mut().event(&event);
         }
         shown = step;
     };
-    let made = pollster::block_on(pipeline.generate_many(requests, interrupt::token(), on_event))?;
-    let told = |(generated, request): (Result<Generated, Error>, _)| generated.map_err(|error| refused(error, pipeline, request));
-    Ok(made.into_iter().zip(requests).map(told).collect())
+    let sink = &mut async |at, made| match made {
+        Made::Frame(frame) if taker.borrow_mut().frame(at, &frame) => Ok(()),
+        // Why is known to who refused it.
+        Made::Frame(_) if interrupt::token().is_cancelled() => Err(Error::Cancelled),
+        Made::Frame(_) => Err(Error::Io { action: "write", path: "the clip".into(), source: io::ErrorKind::Other.into() }),
+        Made::End(made) => {
+            taker.borrow_mut().end(at, made.map_err(|error| refused(error, pipeline, &requests[at])));
+            Ok(())
+        }
+    };
+    Ok(pollster::block_on(pipeline.generate_each(requests, interrupt::token(), on_event, sink))?)
 }
 
 /// What a clip takes, before any of it runs.

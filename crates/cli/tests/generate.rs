@@ -265,6 +265,55 @@ fn an_interrupted_run_exits_130_and_leaves_nothing() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
+#[test]
+fn a_clip_without_an_end_is_ended_by_an_interrupt() -> Outcome {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    const HEADER_BYTES: usize = 57;
+    const FRAME_BYTES: usize = 6 + 3 * 32 * 32;
+    let folder = Folder::new("endless")?;
+    let model = tiny_model().display().to_string();
+    let words = ["a", "-m", &model, "--executor", "cpu", "--frames", "0", "--overlap", "1", "--steps", "1", "--guidance", "1", "-s", "7"];
+    let begin = |more: &[&str]| command(&folder.0, &[&words, more].concat()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let interrupt = |process: u32| Command::new("kill").args(["-s", "INT", &process.to_string()]).status();
+
+    // Twelve frames are those of three windows, read while a fourth is made.
+    let mut child = begin(&["-o", "-", "--format", "y4m"])?;
+    let mut stdout = child.stdout.take().ok_or("a pipe")?;
+    let mut clip = vec![0; HEADER_BYTES + 12 * FRAME_BYTES];
+    stdout.read_exact(&mut clip)?;
+    interrupt(child.id())?;
+    stdout.read_to_end(&mut clip)?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!((clip.len() - HEADER_BYTES) % FRAME_BYTES, 0, "whole frames");
+    assert!(clip.len() > HEADER_BYTES + 12 * FRAME_BYTES, "and the one that no window replaces");
+
+    // Who closes the pipe has seen enough.
+    let mut child = begin(&["-o", "-", "--format", "y4m"])?;
+    child.stdout.take().ok_or("a pipe")?.read_exact(&mut clip[..HEADER_BYTES + FRAME_BYTES])?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    let mut child = begin(&["-o", "a.gif", "--progress", "json", "--json"])?;
+    let mut told = BufReader::new(child.stderr.take().ok_or("a pipe")?);
+    let mut line = String::new();
+    while !line.contains(r#""frame":5,"#) {
+        line.clear();
+        assert!(told.read_line(&mut line)? > 0, "it ended by itself");
+    }
+    interrupt(child.id())?;
+    std::io::copy(&mut told, &mut std::io::sink())?;
+    let output = child.wait_with_output()?;
+    let result: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((output.status.code(), folder.names()?), (Some(0), vec!["a.gif".to_owned()]), "the file has its name");
+    assert!(result["frames"].as_u64() > Some(5), "{result}");
+
+    let refused = generate(&folder.0, &["a", "--frames", "0", "--overlap", "1", "-o", "b.apng"])?;
+    assert_eq!(refused.status.code(), Some(6), "a format that begins with the number of frames: {}", stderr(&refused));
+    Ok(())
+}
+
 #[test]
 fn the_gpu_draws_what_the_twins_draw() -> Outcome {
     let folder = Folder::new("gpu")?;

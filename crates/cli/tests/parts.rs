@@ -67,6 +67,51 @@ fn a_model_is_put_together_from_files_and_adapted() -> Outcome {
 }
 
 #[test]
+fn another_decoder_draws_the_same_latents() -> Outcome {
+    let folder = Folder::new("decoder")?;
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    for (from, to) in [
+        ("wan_pipeline/transformer", "transformer"),
+        ("wan_pipeline/text_encoder", "text_encoder"),
+        ("wan_vae/v21", "vae"),
+        ("taehv/taew2_1", "taehv"),
+        ("tokenizer/unigram.json", "tokenizer/tokenizer.json"),
+    ] {
+        let (from, to) = (golden.join(from), folder.0.join(to));
+        fs::create_dir_all(if from.is_dir() { &to } else { to.parent().ok_or("a folder")? })?;
+        let names = if from.is_dir() { vec!["config.json", "model.safetensors", "diffusion_pytorch_model.safetensors"] } else { vec![""] };
+        for name in names.into_iter().filter(|name| name.is_empty() || from.join(name).is_file()) {
+            if name.is_empty() {
+                fs::copy(&from, &to)?
+            } else {
+                fs::copy(from.join(name), to.join(name))?
+            };
+        }
+    }
+    fs::create_dir(folder.0.join("scheduler"))?;
+    fs::write(folder.0.join("scheduler/scheduler_config.json"), r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#)?;
+    let index = r#"{"_class_name": "WanPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]}"#;
+    fs::write(folder.0.join("model_index.json"), index)?;
+    let model = folder.0.display().to_string();
+    let latents = folder.0.join("latents.safetensors").display().to_string();
+    let run = |decoder: &[&str]| -> Result<(Vec<u8>, Vec<u8>), Box<dyn Error>> {
+        let path = folder.0.join("a.y4m");
+        let output = generate(&[&["--model", model.as_str(), "--latents-out", latents.as_str()][..], decoder].concat(), &path)?;
+        assert!(output.status.success(), "{decoder:?}: {}", errors(&output));
+        Ok((fs::read(&path)?, fs::read(&latents)?))
+    };
+    let [own, tiny, named] = [run(&[])?, run(&["--decoder", "tiny"])?, run(&["--decoder", "../taehv/taew2_1"])?];
+    assert!(own.1 == tiny.1, "the latents do not depend on what decodes them");
+    assert!(own.0 != tiny.0 && own.0.len() == tiny.0.len(), "a clip of the same size, drawn by another");
+    assert!(tiny == named, "`tiny` is the folder of the model that is called taehv");
+    for (decoder, said) in [("../taehv/taew2_2", "10 channels"), ("../bert/tiny", "no autoencoder"), ("missing", "missing")] {
+        let output = generate(&["--model", &model, "--decoder", decoder], &folder.0.join("b.y4m"))?;
+        assert!(!output.status.success() && errors(&output).contains(said), "{decoder}: {}", errors(&output));
+    }
+    Ok(())
+}
+
+#[test]
 fn files_that_make_up_no_model_are_refused_with_what_is_missing() -> Outcome {
     let folder = Folder::new("parts-missing")?;
     let path = folder.0.join("a.gif");

@@ -35,11 +35,22 @@ pub struct Limits {
     pub output_bytes: u64,
 }
 
+/// What there is for the standard input of a program.
+#[derive(Debug)]
+pub enum Input {
+    /// The next bytes.
+    Bytes(Vec<u8>),
+    /// Nothing now; that it is silent meanwhile says nothing about it.
+    Later,
+    /// All were given.
+    End,
+}
+
 /// What is said to a program and heard from it.
 pub trait Talk {
-    /// The next bytes for its standard input; `None` once all were given.
-    fn input(&mut self) -> Option<Vec<u8>> {
-        None
+    /// What is said next.
+    fn input(&mut self) -> Input {
+        Input::End
     }
 
     /// Hears its standard output; `false` if that is enough, which ends the program.
@@ -109,8 +120,8 @@ pub struct Whole {
 }
 
 impl Talk for Whole {
-    fn input(&mut self) -> Option<Vec<u8>> {
-        self.input.take()
+    fn input(&mut self) -> Input {
+        self.input.take().map_or(Input::End, Input::Bytes)
     }
 
     fn output(&mut self, bytes: &[u8]) -> bool {
@@ -153,18 +164,20 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
         if !talk.keep_going() {
             return Err(Problem::Stopped);
         }
+        let mut waits = false;
         if let Some(sender) = &to_child {
-            match next.take().or_else(|| talk.input()) {
+            match next.take().map_or_else(|| talk.input(), Input::Bytes) {
                 // Closes its standard input.
-                None => to_child = None,
-                Some(bytes) => match sender.try_send(bytes) {
+                Input::End => to_child = None,
+                Input::Later => (waits, life) = (true, Instant::now()),
+                Input::Bytes(bytes) => match sender.try_send(bytes) {
                     Ok(()) => life = Instant::now(),
                     Err(TrySendError::Full(bytes)) => next = Some(bytes),
                     Err(TrySendError::Disconnected(_)) => to_child = None,
                 },
             }
         }
-        match hear(&from_child, next.is_some() || to_child.is_none()) {
+        match hear(&from_child, waits || next.is_some() || to_child.is_none()) {
             Some(bytes) => {
                 life = Instant::now();
                 heard += bytes.len() as u64;

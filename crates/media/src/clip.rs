@@ -5,6 +5,36 @@ use crate::{Error, Result};
 /// Longest side of a frame in pixels; what the PNG, GIF and AV1 headers can all hold.
 const MAX_SIDE_PX: u32 = 65_535;
 
+/// What is known of a clip before its frames are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Frames per second.
+    pub frame_rate: FrameRate,
+    /// How many frames there will be; `None` while nobody knows when it ends.
+    pub frames: Option<usize>,
+    /// Whether no pixel will be transparent: the alpha channel is then not written.
+    pub is_opaque: bool,
+}
+
+impl Head {
+    pub(crate) fn check(&self) -> Result<()> {
+        let Self { width, height, .. } = *self;
+        let fits = [width, height].iter().all(|side| (1..=MAX_SIDE_PX).contains(side));
+        if fits { Ok(()) } else { Err(Error::Size { width, height, limit: MAX_SIDE_PX }) }
+    }
+
+    /// Whether frame `index` has the bytes of its size.
+    pub(crate) fn check_frame(&self, index: usize, rgba: &[u8]) -> Result<()> {
+        let Self { width, height, .. } = *self;
+        let expected = u64::from(width) * u64::from(height) * 4;
+        if rgba.len() as u64 == expected { Ok(()) } else { Err(Error::FrameBytes { index, found: rgba.len(), expected, width, height }) }
+    }
+}
+
 /// A validated clip: at least one frame, and every frame holds `width · height · 4` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clip {
@@ -20,18 +50,12 @@ impl Clip {
     /// # Errors
     /// No frames, a side outside 1..=65,535, or a frame whose length is not `width · height · 4`.
     pub fn new(width: u32, height: u32, frame_rate: FrameRate, frames: Vec<Vec<u8>>) -> Result<Self> {
-        if !(1..=MAX_SIDE_PX).contains(&width) || !(1..=MAX_SIDE_PX).contains(&height) {
-            return Err(Error::Size { width, height, limit: MAX_SIDE_PX });
-        }
+        let head = Head { width, height, frame_rate, frames: Some(frames.len()), is_opaque: false };
+        head.check()?;
         if frames.is_empty() {
             return Err(Error::NoFrames);
         }
-        let expected = u64::from(width) * u64::from(height) * 4;
-        for (index, frame) in frames.iter().enumerate() {
-            if frame.len() as u64 != expected {
-                return Err(Error::FrameBytes { index, found: frame.len(), expected, width, height });
-            }
-        }
+        frames.iter().enumerate().try_for_each(|(index, frame)| head.check_frame(index, frame))?;
         Ok(Self { width, height, frame_rate, frames })
     }
 
@@ -59,6 +83,13 @@ impl Clip {
         &self.frames
     }
 
+    /// What is known of it without its frames.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        let Self { width, height, frame_rate, .. } = *self;
+        Head { width, height, frame_rate, frames: Some(self.frames.len()), is_opaque: self.is_opaque() }
+    }
+
     /// True if no pixel is transparent, so that the alpha channel carries nothing.
     #[must_use]
     pub fn is_opaque(&self) -> bool {
@@ -66,7 +97,8 @@ impl Clip {
     }
 }
 
-/// Asked at least once per frame, with the frame's index, before it is written, and again while something is waited for;
+/// Asked at least once per frame, with the frame's index, before it is written, and again while something is waited for or
+/// frames are gone through once more;
 /// `false` stops the writer with [`Error::Interrupted`].
 pub type KeepGoing<'a> = dyn FnMut(usize) -> bool + 'a;
 

@@ -1,8 +1,12 @@
 //! The formats, how a name chooses one, and encoding into any writer.
 
-use std::{ffi::OsStr, io::Write, path::Path};
+use std::{
+    ffi::OsStr,
+    io::{Cursor, Read, Seek, Write},
+    path::Path,
+};
 
-use crate::{Clip, Error, FrameRate, KeepGoing, Metadata, Result, gif, mp4, pattern::has_percent, png, y4m};
+use crate::{Clip, Error, Head, KeepGoing, Metadata, Result, gif, mp4, pattern::has_percent, png, y4m};
 
 /// A way to write a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,11 +74,51 @@ impl Format {
 ///
 /// # Errors
 /// [`Error::Limit`].
-pub(crate) fn check(format: Format, width: u32, height: u32, frame_rate: FrameRate) -> Result<()> {
+pub(crate) fn check(format: Format, head: &Head) -> Result<()> {
+    head.check()?;
     match format {
-        Format::Gif => gif::check(width, height, frame_rate).map(drop),
+        Format::Gif => gif::check(head.width, head.height, head.frame_rate).map(drop),
+        Format::Apng => png::check(head.frames).map(drop),
         _ => Ok(()),
     }
+}
+
+/// Where encoded bytes go.
+pub(crate) type Out<'a> = Box<dyn Write + Send + 'a>;
+
+/// Where a format that begins with what only the last frame tells lets the others wait.
+pub(crate) type Spool = Box<dyn Waiting>;
+
+/// Written once, then read once.
+pub(crate) trait Waiting: Read + Write + Seek + Send {}
+
+impl<T: Read + Write + Seek + Send> Waiting for T {}
+
+/// Writes a clip in one format, frame by frame.
+pub(crate) trait Encoder: Send {
+    /// The next frame: as many bytes as the size demands.
+    fn frame(&mut self, rgba: &[u8]) -> Result<()>;
+
+    /// Writes what is left after the last frame.
+    fn finish(self: Box<Self>, keep_going: &mut KeepGoing<'_>) -> Result<()>;
+}
+
+/// What encodes to `out` in a format that is one stream; `spool` is asked for by those that need one. MP4 comes from the built-in
+/// encoder here.
+pub(crate) fn encoder<'a>(
+    format: Format,
+    head: &Head,
+    metadata: &Metadata,
+    out: Out<'a>,
+    spool: &dyn Fn() -> Result<Spool>,
+) -> Result<Box<dyn Encoder + 'a>> {
+    Ok(match format {
+        Format::Gif => Box::new(gif::Gif::new(head, metadata, out, spool()?)?),
+        Format::Apng => Box::new(png::Animation::new(head, metadata, out)?),
+        Format::Y4m => Box::new(y4m::Y4m::new(head, out)?),
+        Format::Mp4 => Box::new(mp4::Mp4::new(head, metadata, out, spool()?)),
+        Format::PngSequence => return Err(Error::NeedsFile { format: format.name() }),
+    })
 }
 
 /// Writes `clip` to `out` in a format that is one stream. MP4 comes from the built-in encoder here.
@@ -82,14 +126,22 @@ pub(crate) fn check(format: Format, width: u32, height: u32, frame_rate: FrameRa
 /// # Errors
 /// A clip the format cannot hold, [`Format::PngSequence`], which is several files ([`crate::Output`]
 /// writes those), a failing writer, or a stop asked for by `keep_going`.
-pub fn encode(clip: &Clip, format: Format, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
-    match format {
-        Format::Gif => gif::encode(clip, metadata, out, keep_going),
-        Format::Apng => png::encode_animation(clip, metadata, out, keep_going),
-        Format::Y4m => y4m::encode(clip, out, keep_going),
-        Format::Mp4 => mp4::encode(clip, metadata, out, keep_going),
-        Format::PngSequence => Err(Error::NeedsFile { format: format.name() }),
+pub fn encode(
+    clip: &Clip,
+    format: Format,
+    metadata: &Metadata,
+    out: &mut (dyn Write + Send),
+    keep_going: &mut KeepGoing<'_>,
+) -> Result<()> {
+    let in_memory = || Ok(Box::new(Cursor::new(Vec::new())) as Spool);
+    let mut encoder = encoder(format, &clip.head(), metadata, Box::new(out), &in_memory)?;
+    for (index, frame) in clip.frames().iter().enumerate() {
+        if !keep_going(index) {
+            return Err(Error::Interrupted);
+        }
+        encoder.frame(frame)?;
     }
+    encoder.finish(keep_going)
 }
 
 #[cfg(test)]

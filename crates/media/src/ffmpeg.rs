@@ -7,13 +7,18 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use crate::{
-    Clip, Error, Format, KeepGoing, Metadata, Place, Result,
-    child::{self, Limits, Problem, Talk, Whole},
+    Error, Format, Head, KeepGoing, Metadata, Place, Result,
+    child::{self, Ended, Input, Limits, Problem, Talk, Whole},
     files::{Partial, file_error},
     mp4,
 };
@@ -25,6 +30,9 @@ const ENCODERS: [Encoder; 2] = [("libx264", &["-preset", "medium", "-crf", "14"]
 const LIST: Limits = Limits { silence: Duration::from_secs(4), output_bytes: 1 << 20 };
 /// Even the slowest preset tells of progress twice a second.
 pub(crate) const WORK: Limits = Limits { silence: Duration::from_secs(60), output_bytes: u64::MAX };
+
+/// How often to look whether ffmpeg takes the next frame, or has ended.
+const TICK: Duration = Duration::from_millis(2);
 
 /// Name and settings.
 type Encoder = (&'static str, &'static [&'static str]);
@@ -72,16 +80,80 @@ impl Ffmpeg {
         }
     }
 
-    /// Writes `clip` to `path`, replacing it, and returns the name of the encoder used.
-    pub(crate) fn encode(&self, clip: &Clip, metadata: &Metadata, path: &Path, keep_going: &mut KeepGoing<'_>) -> Result<String> {
+    /// Begins to write a clip to `path`, replacing it.
+    pub(crate) fn begin(&self, head: &Head, metadata: &Metadata, path: &Path) -> Result<Encoding> {
         let (name, settings) = self.encoder;
         // Beside the clip: a command line has no room for long prompts.
         let text = Partial::create(path)?;
         text.file().write_all(metadata_file(metadata).as_bytes()).map_err(|source| file_error("write", path, source))?;
         let mut command = Command::new(&self.program);
-        command.args(input(clip)).arg(file_argument(text.path())).args(output(name, settings)).arg(file_argument(path));
-        let mut feed = Feed { clip, next: 0, keep_going };
-        let ended = child::run(&mut command, WORK, &mut feed).map_err(|problem| match problem {
+        command.args(input(head)).arg(file_argument(text.path())).args(output(name, settings)).arg(file_argument(path));
+        let (frames, waiting) = sync_channel(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut feed = Feed { frames: waiting, stop: Arc::clone(&stop) };
+        let ended = thread::spawn(move || child::run(&mut command, WORK, &mut feed));
+        let running = Running { frames: Some(frames), stop, ended: Some(ended) };
+        Ok(Encoding { running, head: *head, program: self.program.clone(), encoder: name, path: path.to_owned(), count: 0, _text: text })
+    }
+}
+
+/// A clip on its way through ffmpeg, which is ended if this is dropped before it is finished.
+pub(crate) struct Encoding {
+    running: Running,
+    head: Head,
+    program: PathBuf,
+    encoder: &'static str,
+    path: PathBuf,
+    count: usize,
+    /// Read while it runs.
+    _text: Partial,
+}
+
+impl Encoding {
+    /// The next frame, once ffmpeg takes it.
+    pub(crate) fn frame(&mut self, rgba: &[u8], keep_going: &mut KeepGoing<'_>) -> Result<()> {
+        let mut frame = pad_to_even(rgba, self.head.width, self.head.height);
+        while let Some(frames) = &self.running.frames {
+            match frames.try_send(frame) {
+                Ok(()) => break,
+                Err(TrySendError::Full(_)) if !keep_going(self.count) => return Err(Error::Interrupted),
+                Err(TrySendError::Full(full)) => frame = full,
+                Err(TrySendError::Disconnected(_)) => {
+                    let ended = self.ended(keep_going)?;
+                    return Err(failed(format!("ffmpeg ended before the last frame: {}", ended.last_message())));
+                }
+            }
+            thread::sleep(TICK);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Waits for the file, and returns the name of the encoder used.
+    pub(crate) fn finish(mut self, keep_going: &mut KeepGoing<'_>) -> Result<String> {
+        self.running.frames = None;
+        let ended = self.ended(keep_going)?;
+        // A disk that fills up, or a program that only looks like ffmpeg: what it says of itself is no proof.
+        let mut file = File::open(&self.path).map_err(|source| file_error("read back", &self.path, source))?;
+        let checked = mp4::check(&mut file, self.count, self.head.frame_rate);
+        match checked.map_err(|source| file_error("read back", &self.path, source))? {
+            Ok(()) => Ok(format!("{} (ffmpeg)", self.encoder)),
+            Err(wrong) => Err(failed(format!("what ffmpeg wrote does not play: {wrong}; it says: {}", ended.last_message()))),
+        }
+    }
+
+    /// How it ended, which is waited for.
+    fn ended(&mut self, keep_going: &mut KeepGoing<'_>) -> Result<Ended> {
+        let Some(thread) = self.running.ended.take() else { return Err(failed("ffmpeg has ended".to_owned())) };
+        while !thread.is_finished() {
+            if !keep_going(self.count.saturating_sub(1)) {
+                self.running.ended = Some(thread);
+                return Err(Error::Interrupted);
+            }
+            thread::sleep(TICK);
+        }
+        let ended = thread.join().map_err(|_| failed("the thread that talks to ffmpeg broke".to_owned()))?;
+        let ended = ended.map_err(|problem| match problem {
             Problem::Stopped => Error::Interrupted,
             other => failed(format!("`{}`: {other}", self.program.display())),
         })?;
@@ -89,12 +161,23 @@ impl Ffmpeg {
             let status = ended.status.map(|status| status.to_string()).unwrap_or_default();
             return Err(failed(format!("ffmpeg ended with {status}: {}", ended.last_message())));
         }
-        // A disk that fills up, or a program that only looks like ffmpeg: what it says of itself is no proof.
-        let mut file = File::open(path).map_err(|source| file_error("read back", path, source))?;
-        match mp4::check(&mut file, clip).map_err(|source| file_error("read back", path, source))? {
-            Ok(()) => Ok(format!("{name} (ffmpeg)")),
-            Err(wrong) => Err(failed(format!("what ffmpeg wrote does not play: {wrong}; it says: {}", ended.last_message()))),
-        }
+        Ok(ended)
+    }
+}
+
+/// The thread that talks to ffmpeg.
+struct Running {
+    /// Closed after the last frame.
+    frames: Option<SyncSender<Vec<u8>>>,
+    stop: Arc<AtomicBool>,
+    ended: Option<JoinHandle<std::result::Result<Ended, Problem>>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        // Not before it is gone is its file no longer written to.
+        let _ = self.ended.take().map(JoinHandle::join);
     }
 }
 
@@ -111,21 +194,22 @@ fn encoder_of(program: &Path) -> Result<Option<Encoder>> {
 }
 
 /// Frames on their way to ffmpeg.
-struct Feed<'a, 'b> {
-    clip: &'a Clip,
-    next: usize,
-    keep_going: &'a mut KeepGoing<'b>,
+struct Feed {
+    frames: Receiver<Vec<u8>>,
+    stop: Arc<AtomicBool>,
 }
 
-impl Talk for Feed<'_, '_> {
-    fn input(&mut self) -> Option<Vec<u8>> {
-        let frame = self.clip.frames().get(self.next)?;
-        self.next += 1;
-        Some(pad_to_even(frame, self.clip.width(), self.clip.height()))
+impl Talk for Feed {
+    fn input(&mut self) -> Input {
+        match self.frames.try_recv() {
+            Ok(frame) => Input::Bytes(frame),
+            Err(TryRecvError::Empty) => Input::Later,
+            Err(TryRecvError::Disconnected) => Input::End,
+        }
     }
 
     fn keep_going(&mut self) -> bool {
-        (self.keep_going)(self.next.min(self.clip.frames().len() - 1))
+        !self.stop.load(Relaxed)
     }
 }
 
@@ -137,9 +221,9 @@ pub(crate) fn file_argument(path: &Path) -> OsString {
 }
 
 /// Frames from standard input, and text from the file that follows.
-fn input(clip: &Clip) -> Vec<String> {
-    let size = format!("{}x{}", even(clip.width()), even(clip.height()));
-    let rate = clip.frame_rate().to_string();
+fn input(head: &Head) -> Vec<String> {
+    let size = format!("{}x{}", even(head.width), even(head.height));
+    let rate = head.frame_rate.to_string();
     // Progress is told on standard output, so that a long silence means something.
     let quiet = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-y"];
     let frames = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", &size, "-r", &rate, "-i", "pipe:0"];

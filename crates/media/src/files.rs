@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     process,
     sync::{
@@ -106,7 +106,7 @@ impl Partial {
             if unfinished.closed {
                 return Err(Error::Interrupted);
             }
-            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            let file = match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
                 // A process of this number was here before and was killed.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file.map_err(|source| file_error("write", target, source))?,
@@ -164,6 +164,29 @@ impl Partial {
     pub(crate) fn take_back(&self, target: &Path) {
         // Nothing better can be done if it fails.
         let _ = fs::rename(target, &self.path);
+    }
+}
+
+/// What is kept in it for a while: it never gets its name.
+impl Read for Partial {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file.read(bytes)
+    }
+}
+
+impl Write for Partial {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Partial {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -1,10 +1,14 @@
 //! GIF: one palette, dithering fixed to the pixel grid, and only changed pixels written.
 
-use std::io::Write;
+use std::io::{Read as _, Seek as _, Write as _};
 
-use gif::{AnyExtension, DisposalMethod, Encoder, EncodingError, Extension, Frame, Repeat};
+use gif::{AnyExtension, DisposalMethod, EncodingError, Extension, Frame, Repeat};
 
-use crate::{Clip, Error, FrameRate, KeepGoing, Metadata, Result, palette::Palette};
+use crate::{
+    Error, FrameRate, Head, KeepGoing, Metadata, Result,
+    encode::{Encoder, Out, Spool},
+    palette::{Histogram, Palette},
+};
 
 /// Colours of a clip; one of the 256 indices is left for "unchanged since the last frame".
 const MAX_COLOURS: usize = 255;
@@ -14,28 +18,56 @@ const STILL_LEVELS: u8 = 4;
 /// Browsers show frames shorter than 2/100 s as if they lasted 10/100 s.
 const MAX_FPS: f64 = 50.0;
 
-pub(crate) fn encode(clip: &Clip, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
-    let fps = clip.frame_rate().as_f64();
-    let [width, height] = check(clip.width(), clip.height(), clip.frame_rate())?;
+/// The palette is that of all frames, hence they wait in the spool until the last is there.
+pub(crate) struct Gif<'a> {
+    head: Head,
+    comment: String,
+    out: Out<'a>,
+    waiting: Spool,
+    colours: Histogram,
+    count: usize,
+}
 
-    let palette = Palette::new(clip.frames(), MAX_COLOURS);
-    let mut encoder = Encoder::new(out, width, height, &palette.rgb()).map_err(failed)?;
-    encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
-    if !metadata.comment.is_empty() {
-        let comment = AnyExtension(Extension::Comment as u8);
-        encoder.write_raw_extension(comment, &[metadata.comment.as_bytes()]).map_err(failed)?;
+impl<'a> Gif<'a> {
+    pub(crate) fn new(head: &Head, metadata: &Metadata, out: Out<'a>, waiting: Spool) -> Result<Self> {
+        check(head.width, head.height, head.frame_rate)?;
+        Ok(Self { head: *head, comment: metadata.comment.clone(), out, waiting, colours: Histogram::default(), count: 0 })
     }
-    let mut canvas = Canvas::new(clip, palette);
-    for (index, frame) in clip.frames().iter().enumerate() {
-        if !keep_going(index) {
-            return Err(Error::Interrupted);
+}
+
+impl Encoder for Gif<'_> {
+    fn frame(&mut self, rgba: &[u8]) -> Result<()> {
+        self.colours.add(rgba);
+        self.count += 1;
+        Ok(self.waiting.write_all(rgba)?)
+    }
+
+    fn finish(self: Box<Self>, keep_going: &mut KeepGoing<'_>) -> Result<()> {
+        let Self { head, comment, out, mut waiting, colours, count } = *self;
+        let fps = head.frame_rate.as_f64();
+        let [width, height] = check(head.width, head.height, head.frame_rate)?;
+        let palette = Palette::new(&colours, MAX_COLOURS);
+        let mut encoder = gif::Encoder::new(out, width, height, &palette.rgb()).map_err(failed)?;
+        encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
+        if !comment.is_empty() {
+            let extension = AnyExtension(Extension::Comment as u8);
+            encoder.write_raw_extension(extension, &[comment.as_bytes()]).map_err(failed)?;
         }
-        let mut frame = canvas.draw(frame);
-        frame.delay = delay(index, fps)?;
-        encoder.write_frame(&frame).map_err(failed)?;
+        let mut canvas = Canvas::new(&head, palette);
+        let mut rgba = vec![0; 4 * canvas.shown.len()];
+        waiting.rewind()?;
+        for index in 0..count {
+            if !keep_going(index) {
+                return Err(Error::Interrupted);
+            }
+            waiting.read_exact(&mut rgba)?;
+            let mut frame = canvas.draw(&rgba);
+            frame.delay = delay(index, fps)?;
+            encoder.write_frame(&frame).map_err(failed)?;
+        }
+        encoder.into_inner().map_err(failed)?.flush()?;
+        Ok(())
     }
-    encoder.into_inner().map_err(failed)?;
-    Ok(())
 }
 
 /// The sides as the format holds them.
@@ -60,8 +92,8 @@ struct Canvas {
 }
 
 impl Canvas {
-    fn new(clip: &Clip, palette: Palette) -> Self {
-        let (width, height) = (clip.width() as usize, clip.height() as usize);
+    fn new(head: &Head, palette: Palette) -> Self {
+        let (width, height) = (head.width as usize, head.height as usize);
         Self { palette, width, shown: vec![None; width * height] }
     }
 

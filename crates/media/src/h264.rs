@@ -4,7 +4,7 @@
 //! than a real encoder's. It exists so that MP4 needs no other program. Sections are those of
 //! ITU-T H.264 (08/2021).
 
-use crate::{Clip, yuv};
+use crate::{Head, yuv};
 
 /// Side of a macroblock in luma samples.
 const MB: usize = 16;
@@ -38,19 +38,19 @@ pub(crate) struct Encoder {
 type Macroblock = [u8; 384];
 
 impl Encoder {
-    pub(crate) fn new(clip: &Clip) -> Self {
-        let (columns, rows) = ((clip.width() as usize).div_ceil(MB), (clip.height() as usize).div_ceil(MB));
+    pub(crate) fn new(head: &Head) -> Self {
+        let (columns, rows) = ((head.width as usize).div_ceil(MB), (head.height as usize).div_ceil(MB));
         let per_frame = (columns * rows) as u64;
-        let per_second = (per_frame as f64 * clip.frame_rate().as_f64()).ceil() as u64;
+        let per_second = (per_frame as f64 * head.frame_rate.as_f64()).ceil() as u64;
         let bits = per_second * 8 * size_of::<Macroblock>() as u64;
         let fitting = LEVELS.iter().find(|level| per_frame <= level.1 && per_second <= level.2 && bits <= level.3);
         Self {
-            width: clip.width(),
-            height: clip.height(),
+            width: head.width,
+            height: head.height,
             columns,
             rows,
             level: fitting.unwrap_or(&LEVELS[LEVELS.len() - 1]).0,
-            rate: (clip.frame_rate().num(), clip.frame_rate().den()),
+            rate: (head.frame_rate.num(), head.frame_rate.den()),
             num_coded: 0,
             shown: Vec::new(),
         }

@@ -2,7 +2,8 @@
 //!
 //! The encoders write to any [`std::io::Write`] and need neither GPU, threads nor processes, so they
 //! also serve the browser. [`Output`] adds what a command line needs: the format chosen by the file
-//! name, files that appear whole or not at all and never over another, and smaller MP4 through an installed ffmpeg.
+//! name, files that appear whole or not at all and never over another, and smaller MP4 through an installed ffmpeg. [`Writing`]
+//! takes frames while they are made: none is kept in memory.
 //!
 //! | format | by name | colour | metadata | limits |
 //! |---|---|---|---|---|
@@ -45,11 +46,13 @@ mod pattern;
 mod place;
 mod png;
 mod sample;
+mod sequence;
 mod source;
+mod writing;
 mod y4m;
 mod yuv;
 
-pub use clip::{Clip, FrameRate, KeepGoing, Metadata};
+pub use clip::{Clip, FrameRate, Head, KeepGoing, Metadata};
 pub use encode::{Format, encode};
 pub use error::Error;
 pub use ffmpeg::find_ffmpeg;
@@ -58,6 +61,7 @@ pub use output::{Output, Written};
 pub use place::{Claim, Place};
 pub use sample::{Need, Part, Taken};
 pub use source::Source;
+pub use writing::Writing;
 
 /// Result of every function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,57 +1,81 @@
 //! MP4 with the built-in H.264 encoder: one video track, the index in front (ISO/IEC 14496-12).
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write as _};
 
-use crate::{Clip, Error, KeepGoing, Metadata, Result, h264, yuv};
+use crate::{
+    Error, FrameRate, Head, KeepGoing, Metadata, Result,
+    encode::{Encoder, Out, Spool},
+    h264, yuv,
+};
 
 /// More than the index of any clip here.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Identity transform in 16.16 and 2.30 fixed point.
 const MATRIX: [u32; 9] = [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000];
 
-pub(crate) fn encode(clip: &Clip, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
-    let mut encoder = h264::Encoder::new(clip);
-    let mut samples = Vec::with_capacity(clip.frames().len());
-    for (index, frame) in clip.frames().iter().enumerate() {
-        if !keep_going(index) {
-            return Err(Error::Interrupted);
-        }
-        samples.push(encoder.encode(frame));
+/// Frames wait in the spool until the index in front of them is known.
+pub(crate) struct Mp4<'a> {
+    head: Head,
+    metadata: Metadata,
+    out: Out<'a>,
+    waiting: Spool,
+    encoder: h264::Encoder,
+    sizes: Vec<u32>,
+    total: u64,
+}
+
+impl<'a> Mp4<'a> {
+    pub(crate) fn new(head: &Head, metadata: &Metadata, out: Out<'a>, waiting: Spool) -> Self {
+        let encoder = h264::Encoder::new(head);
+        Self { head: *head, metadata: metadata.clone(), out, waiting, encoder, sizes: Vec::new(), total: 0 }
     }
-    let sizes: Vec<u32> = samples.iter().map(|sample| sample.len() as u32).collect();
-    let total: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
-    let head = atom(b"ftyp", &[b"isom", &0x200u32.to_be_bytes(), b"isomiso2avc1mp41"]);
-    let index = |offset| movie(clip, metadata, &encoder.configuration(), &sizes, offset);
-    // The index holds the place of the data, and its own length does not depend on it.
-    let offset = head.len() as u64 + index(0).len() as u64 + 8;
-    let (Ok(offset), Ok(length)) = (u32::try_from(offset), u32::try_from(total + 8)) else {
-        return Err(Error::Limit {
+
+    /// The place of a frame as the index holds it.
+    fn offset(&self, at: u64) -> Result<u32> {
+        u32::try_from(at).map_err(|_| Error::Limit {
             format: "mp4",
             what: "the uncompressed size",
-            found: format!("{} MB", total / 1_000_000),
+            found: format!("{} MB", self.total / 1_000_000),
             limit: "4294 MB".to_owned(),
             remedy: "install ffmpeg, which compresses, or write .gif",
-        });
-    };
-    out.write_all(&head)?;
-    out.write_all(&index(offset))?;
-    out.write_all(&length.to_be_bytes())?;
-    out.write_all(b"mdat")?;
-    for sample in &samples {
-        out.write_all(sample)?;
+        })
     }
-    Ok(())
+}
+
+impl Encoder for Mp4<'_> {
+    fn frame(&mut self, rgba: &[u8]) -> Result<()> {
+        let sample = self.encoder.encode(rgba);
+        self.sizes.push(sample.len() as u32);
+        self.total += sample.len() as u64;
+        self.offset(self.total)?;
+        Ok(self.waiting.write_all(&sample)?)
+    }
+
+    fn finish(mut self: Box<Self>, _: &mut KeepGoing<'_>) -> Result<()> {
+        let head = atom(b"ftyp", &[b"isom", &0x200u32.to_be_bytes(), b"isomiso2avc1mp41"]);
+        let index = |offset| movie(&self.head, &self.metadata, &self.encoder.configuration(), &self.sizes, offset);
+        // The index holds the place of the data, and its own length does not depend on it.
+        let offset = self.offset(head.len() as u64 + index(0).len() as u64 + 8)?;
+        let (length, index) = (self.offset(self.total + 8)?, index(offset));
+        self.out.write_all(&head)?;
+        self.out.write_all(&index)?;
+        self.out.write_all(&length.to_be_bytes())?;
+        self.out.write_all(b"mdat")?;
+        self.waiting.rewind()?;
+        io::copy(&mut self.waiting, &mut self.out)?;
+        Ok(self.out.flush()?)
+    }
 }
 
 /// The `moov` box of a file whose frames lie one after another from `offset` on.
-fn movie(clip: &Clip, metadata: &Metadata, configuration: &[u8], sizes: &[u32], offset: u32) -> Vec<u8> {
-    let (timescale, frame_ticks) = (u32::from(clip.frame_rate().num()), u32::from(clip.frame_rate().den()));
+fn movie(head: &Head, metadata: &Metadata, configuration: &[u8], sizes: &[u32], offset: u32) -> Vec<u8> {
+    let (timescale, frame_ticks) = (u32::from(head.frame_rate.num()), u32::from(head.frame_rate.den()));
     let num_frames = sizes.len() as u32;
     let duration = num_frames.saturating_mul(frame_ticks);
     // No creation and modification time: the same clip gives the same file.
     let header =
         atom(b"mvhd", &[&words(&[0, 0, 0, timescale, duration, 0x0001_0000, 0, 0, 0]), &words(&MATRIX), &words(&[0, 0, 0, 0, 0, 0, 2])]);
-    let (width, height) = (clip.width().next_multiple_of(2), clip.height().next_multiple_of(2));
+    let (width, height) = (head.width.next_multiple_of(2), head.height.next_multiple_of(2));
     // Flags: enabled, in the movie.
     let track_header = words(&[3, 0, 0, 1, 0, duration, 0, 0, 0, 0]);
     let track_header = atom(b"tkhd", &[&track_header, &words(&MATRIX), &words(&[width << 16, height << 16])]);
@@ -110,9 +134,9 @@ fn atom(kind: &[u8; 4], content: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// Whether a file is whole and plays: its boxes fill it exactly, and its index knows `frames` frames that last as long as the
-/// clip's and lie within the data. Says what is wrong otherwise.
-pub(crate) fn check(file: &mut (impl Read + Seek), clip: &Clip) -> io::Result<std::result::Result<(), String>> {
+/// Whether a file is whole and plays: its boxes fill it exactly, and its index knows `frames` frames that last as long as they
+/// should and lie within the data. Says what is wrong otherwise.
+pub(crate) fn check(file: &mut (impl Read + Seek), frames: usize, rate: FrameRate) -> io::Result<std::result::Result<(), String>> {
     let length = file.seek(SeekFrom::End(0))?;
     let (mut at, mut index, mut data_bytes) = (0, None, 0);
     while at < length {
@@ -148,7 +172,6 @@ pub(crate) fn check(file: &mut (impl Read + Seek), clip: &Clip) -> io::Result<st
     };
     let sizes = table(b"stsz").and_then(|table| Some((u32_at_slice(table, 4)?, u32_at_slice(table, 8)?, table.get(12..)?)));
     let Some((each, count, list)) = sizes else { return Ok(Err("its index has no frames".to_owned())) };
-    let frames = clip.frames().len();
     if count as usize != frames {
         return Ok(Err(format!("it has {count} of {frames} frames")));
     }
@@ -161,7 +184,7 @@ pub(crate) fn check(file: &mut (impl Read + Seek), clip: &Clip) -> io::Result<st
     let timescale = track(b"mdhd").and_then(|head| u32_at_slice(head, if head.first() == Some(&1) { 20 } else { 12 })).unwrap_or(0);
     let runs = table(b"stts").and_then(|table| table.get(8..)).unwrap_or_default();
     let ticks: u64 = runs.chunks_exact(8).map(|run| u64::from(u32_at(run, 0)) * u64::from(u32_at(run, 4))).sum();
-    let (found, expected) = (ticks as f64 / f64::from(timescale.max(1)), frames as f64 / clip.frame_rate().as_f64());
+    let (found, expected) = (ticks as f64 / f64::from(timescale.max(1)), frames as f64 / rate.as_f64());
     // Clocks of files tick at least a thousand times a second.
     if (found - expected).abs() > 1e-3 * frames as f64 + 0.01 * expected {
         return Ok(Err(format!("it lasts {found:.3} s, expected {expected:.3} s")));
@@ -210,23 +233,26 @@ fn words(words: &[u32]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::FrameRate;
     use std::io::Cursor;
 
-    fn clip(frames: usize) -> Clip {
-        let rate = FrameRate::new(12, 1).unwrap_or_else(|e| panic!("{e}"));
-        Clip::new(16, 16, rate, vec![vec![90; 16 * 16 * 4]; frames]).unwrap_or_else(|e| panic!("{e}"))
+    use super::*;
+    use crate::{Clip, Format, encode::encode};
+
+    const RATE: f64 = 12.0;
+
+    fn rate() -> FrameRate {
+        FrameRate::from_f64(RATE).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn checked(file: &[u8], frames: usize) -> std::result::Result<(), String> {
-        check(&mut Cursor::new(file), &clip(frames)).unwrap_or_else(|e| panic!("{e}"))
+        check(&mut Cursor::new(file), frames, rate()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     #[test]
     fn a_file_that_is_not_whole_is_found_out() {
         let mut file = Vec::new();
-        encode(&clip(5), &Metadata::default(), &mut file, &mut |_| true).unwrap_or_else(|e| panic!("{e}"));
+        let clip = Clip::new(16, 16, rate(), vec![vec![90; 16 * 16 * 4]; 5]).unwrap_or_else(|e| panic!("{e}"));
+        encode(&clip, Format::Mp4, &Metadata::default(), &mut file, &mut |_| true).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(checked(&file, 5), Ok(()), "whole");
         for cut in (0..file.len()).step_by(7).chain([file.len() - 1]) {
             assert!(checked(&file[..cut], 5).is_err(), "cut at {cut} of {}", file.len());

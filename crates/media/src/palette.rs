@@ -45,12 +45,12 @@ struct Mix {
 }
 
 impl Palette {
-    /// Chooses up to `max_colours` (at most [`MAX_COLOURS`]) for the given RGBA frames.
+    /// Chooses up to `max_colours` (at most [`MAX_COLOURS`]).
     ///
     /// The box with the largest weighted variance is split at its mean until there are enough boxes
     /// (variance-based splitting, Wu 1991), then k-means moves the centres.
-    pub(crate) fn new(frames: &[Vec<u8>], max_colours: usize) -> Self {
-        let points = histogram(frames);
+    pub(crate) fn new(colours: &Histogram, max_colours: usize) -> Self {
+        let points = colours.points();
         let mut boxes = vec![points.clone()];
         let mut spread: Vec<_> = boxes.iter().map(|points| widest_axis(points)).collect();
         while boxes.len() < max_colours.min(MAX_COLOURS) {
@@ -97,20 +97,35 @@ impl Palette {
     }
 }
 
-/// The non-empty bins of a histogram with `BIN_BITS` per channel; each keeps the true mean of its
-/// pixels, so a flat colour survives exactly.
-fn histogram(frames: &[Vec<u8>]) -> Vec<Point> {
-    let mut bins = vec![([0u64; 3], 0u64); 1 << (3 * BIN_BITS)];
-    for pixel in frames.iter().flat_map(|frame| frame.chunks_exact(4)) {
-        let bin = pixel[..3].iter().fold(0, |bin, &value| bin << BIN_BITS | usize::from(value >> (8 - BIN_BITS)));
-        let (sum, count) = &mut bins[bin];
-        for (sum, &value) in sum.iter_mut().zip(pixel) {
-            *sum += u64::from(value);
-        }
-        *count += 1;
+/// The colours of frames, with `BIN_BITS` per channel; each bin keeps the true mean of its pixels, so a flat colour survives
+/// exactly.
+pub(crate) struct Histogram(Vec<([u64; 3], u64)>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self(vec![([0; 3], 0); 1 << (3 * BIN_BITS)])
     }
-    let occupied = bins.into_iter().filter(|&(_, count)| count > 0);
-    occupied.map(|(sum, count)| Point { colour: sum.map(|sum| (sum as f64 / count as f64) as f32), count: count as f32 }).collect()
+}
+
+impl Histogram {
+    /// Counts the pixels of one more RGBA frame.
+    pub(crate) fn add(&mut self, rgba: &[u8]) {
+        for pixel in rgba.chunks_exact(4) {
+            let bin = pixel[..3].iter().fold(0, |bin, &value| bin << BIN_BITS | usize::from(value >> (8 - BIN_BITS)));
+            let (sum, count) = &mut self.0[bin];
+            for (sum, &value) in sum.iter_mut().zip(pixel) {
+                *sum += u64::from(value);
+            }
+            *count += 1;
+        }
+    }
+
+    /// The bins that are not empty.
+    fn points(&self) -> Vec<Point> {
+        let occupied = self.0.iter().filter(|(_, count)| *count > 0);
+        let mean = |sum: u64, count: u64| (sum as f64 / count as f64) as f32;
+        occupied.map(|(sum, count)| Point { colour: sum.map(|sum| mean(sum, *count)), count: *count as f32 }).collect()
+    }
 }
 
 fn mean(points: &[Point]) -> [f32; 3] {
@@ -241,12 +256,18 @@ fn bayer_threshold(x: usize, y: usize) -> f32 {
 mod tests {
     use super::*;
 
+    fn palette(frames: &[&[u8]], max_colours: usize) -> Palette {
+        let mut colours = Histogram::default();
+        frames.iter().for_each(|frame| colours.add(frame));
+        Palette::new(&colours, max_colours)
+    }
+
     #[test]
     fn few_colours_survive_exactly() {
         let colours = [[10, 20, 30], [10, 22, 30], [250, 0, 128], [255, 255, 255]];
         let frame: Vec<u8> = (0..400).flat_map(|i: usize| [colours[i % 3][0], colours[i % 3][1], colours[i % 3][2], 255]).collect();
         let last: Vec<u8> = colours[3].iter().copied().chain([255]).collect();
-        let mut palette = Palette::new(&[frame, last], 255);
+        let mut palette = palette(&[&frame, &last], 255);
         let rgb = palette.rgb();
         for colour in [colours[2], colours[3]] {
             for place in 0..64 {
@@ -266,7 +287,7 @@ mod tests {
     #[test]
     fn dithering_keeps_the_mean_of_a_ramp() {
         let frame: Vec<u8> = (0..=255u8).flat_map(|value| [value, value, value, 255]).collect();
-        let mut palette = Palette::new(std::slice::from_ref(&frame), 8);
+        let mut palette = palette(&[&frame], 8);
         assert_eq!(palette.len(), 8, "number of colours");
         let rgb = palette.rgb();
         for value in 20..236u8 {

@@ -4,10 +4,15 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use crate::{
     Error, Result,
+    encode::Out,
     files::{Partial, file_error, remove_abandoned},
     pattern::{Pattern, joined},
 };
@@ -100,48 +105,61 @@ impl Place {
     /// # Errors
     /// [`Error::Exists`] if the name was taken meanwhile; the file is then kept under the name that the error says.
     pub fn write(&self, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<(PathBuf, u64)> {
-        let failed = |source| file_error("write", &self.shown, source);
-        let at = |error| match error {
-            Error::Write(source) => failed(source),
-            other => other,
-        };
-        match &self.kind {
-            Kind::File(path) => self.write_file(&mut |partial| {
-                let mut out = BufWriter::new(partial.file());
-                write(&mut out).map_err(|error| match error {
-                    Error::Write(source) => file_error("write", path, source),
-                    other => other,
-                })?;
-                out.flush().map_err(failed)
-            }),
+        let (mut out, ending) = self.begin()?;
+        write(&mut out).and_then(|()| Ok(out.flush()?)).map_err(|error| self.named(error))?;
+        drop(out);
+        ending.end(self)
+    }
+
+    /// What is written to, buffered, and what makes a file of it at the end.
+    pub(crate) fn begin(&self) -> Result<(Out<'static>, Ending)> {
+        if let Kind::File(_) = &self.kind {
+            let partial = self.begin_file()?;
+            let file = partial.file().try_clone().map_err(|source| file_error("write", &self.shown, source))?;
+            return Ok((Box::new(BufWriter::new(file)), Ending::File(partial)));
+        }
+        let bytes = Arc::new(AtomicU64::new(0));
+        let inner: Out<'_> = match &self.kind {
             Kind::Special => {
-                let file = OpenOptions::new().write(true).open(&self.shown).map_err(|source| file_error("open", &self.shown, source))?;
-                let mut out = Counted { inner: BufWriter::new(file), bytes: 0 };
-                write(&mut out).map_err(at)?;
-                out.flush().map_err(failed)?;
-                Ok((self.shown.clone(), out.bytes))
+                Box::new(OpenOptions::new().write(true).open(&self.shown).map_err(|source| file_error("open", &self.shown, source))?)
             }
-            Kind::Stdout => {
-                let mut out = Counted { inner: io::stdout().lock(), bytes: 0 };
-                write(&mut out)?;
-                out.flush()?;
-                Ok((self.shown.clone(), out.bytes))
-            }
+            _ => Box::new(io::stdout()),
+        };
+        Ok((Box::new(BufWriter::new(Counted { inner, bytes: Arc::clone(&bytes) })), Ending::Stream(bytes)))
+    }
+
+    /// As [`begin`](Self::begin), for who needs the temporary file itself.
+    pub(crate) fn begin_file(&self) -> Result<Partial> {
+        // Other programs ran since `open`, perhaps for minutes: what can be known is known before the work of writing.
+        let Kind::File(path) = &self.kind else { return Err(Error::NeedsFile { format: "a temporary file" }) };
+        Partial::create(path)
+    }
+
+    /// Where bytes can wait until they are written: beside the file, or where files come and go.
+    pub(crate) fn waiting(&self) -> Result<Partial> {
+        match &self.kind {
+            Kind::File(path) => Partial::create(path),
+            _ => Partial::create(&std::env::temp_dir().join("waiting")),
         }
     }
 
-    /// Whether [`write_file`](Self::write_file) can be used.
+    /// An error of a writer, with the file it is about; standard output has no name.
+    pub(crate) fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Write(source) if !matches!(self.kind, Kind::Stdout) => file_error("write", &self.shown, source),
+            other => other,
+        }
+    }
+
+    /// Whether [`begin_file`](Self::begin_file) can be used.
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.kind, Kind::File(_))
     }
 
-    /// As [`write`](Self::write), for who needs the temporary file itself.
-    pub(crate) fn write_file(&self, write: &mut dyn FnMut(&Partial) -> Result<()>) -> Result<(PathBuf, u64)> {
-        // Other programs ran since `open`, perhaps for minutes: what can be known is known before the work of writing.
-        let Kind::File(path) = &self.kind else { return Err(Error::NeedsFile { format: "a temporary file" }) };
-        let partial = Partial::create(path)?;
-        write(&partial)?;
+    /// Gives a finished file its name.
+    pub(crate) fn end_file(&self, partial: &Partial) -> Result<(PathBuf, u64)> {
         let size_bytes = partial.settle(&self.shown)?;
+        let path = self.target();
         let Err(error) = partial.rename(path, self.overwrite) else { return Ok((self.shown.clone(), size_bytes)) };
         if error.kind() != io::ErrorKind::AlreadyExists {
             return Err(file_error("rename to", &self.shown, error));
@@ -229,16 +247,33 @@ fn other_name(path: &Path, copy: u32) -> PathBuf {
     path.with_file_name(joined(&[path.file_stem().unwrap_or_default(), number.as_ref(), path.extension().unwrap_or_default()]))
 }
 
-/// A writer that knows how much went through it.
+/// What was written, before it is there; a file vanishes if this is dropped.
+pub(crate) enum Ending {
+    File(Partial),
+    /// The bytes that went through.
+    Stream(Arc<AtomicU64>),
+}
+
+impl Ending {
+    /// Where it is, and its size in bytes.
+    pub(crate) fn end(self, place: &Place) -> Result<(PathBuf, u64)> {
+        match self {
+            Self::File(partial) => place.end_file(&partial),
+            Self::Stream(bytes) => Ok((place.shown.clone(), bytes.load(Relaxed))),
+        }
+    }
+}
+
+/// A writer that tells how much went through it.
 struct Counted<W> {
     inner: W,
-    bytes: u64,
+    bytes: Arc<AtomicU64>,
 }
 
 impl<W: Write> Write for Counted<W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(data)?;
-        self.bytes += written as u64;
+        self.bytes.fetch_add(written as u64, Relaxed);
         Ok(written)
     }
 

@@ -2,44 +2,64 @@
 
 use std::{borrow::Cow, io::Write};
 
-use png::{BitDepth, ColorType, Encoder, EncodingError, SrgbRenderingIntent};
+use png::{BitDepth, ColorType, EncodingError, SrgbRenderingIntent, Writer};
 
-use crate::{Clip, Error, KeepGoing, Metadata, Result};
+use crate::{
+    Error, Head, KeepGoing, Metadata, Result,
+    encode::{Encoder, Out},
+};
 
 /// An endlessly looping APNG; the first frame doubles as the still image.
-pub(crate) fn encode_animation(clip: &Clip, metadata: &Metadata, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
-    let opaque = clip.is_opaque();
-    let mut encoder = encoder(clip, opaque, metadata, out)?;
-    let num_frames = u32::try_from(clip.frames().len()).map_err(|_| Error::Limit {
+pub(crate) struct Animation<'a> {
+    writer: Writer<Out<'a>>,
+    is_opaque: bool,
+}
+
+impl<'a> Animation<'a> {
+    pub(crate) fn new(head: &Head, metadata: &Metadata, out: Out<'a>) -> Result<Self> {
+        let count = check(head.frames)?;
+        let mut encoder = encoder(head, metadata, out)?;
+        encoder.set_animated(count, 0).map_err(failed)?;
+        encoder.set_frame_delay(head.frame_rate.den(), head.frame_rate.num()).map_err(failed)?;
+        Ok(Self { writer: encoder.write_header().map_err(failed)?, is_opaque: head.is_opaque })
+    }
+}
+
+impl Encoder for Animation<'_> {
+    fn frame(&mut self, rgba: &[u8]) -> Result<()> {
+        self.writer.write_image_data(&samples(rgba, self.is_opaque)).map_err(failed)
+    }
+
+    fn finish(self: Box<Self>, _: &mut KeepGoing<'_>) -> Result<()> {
+        self.writer.finish().map_err(failed)
+    }
+}
+
+/// The number of frames, which an APNG has in front of the first.
+///
+/// # Errors
+/// [`Error::Limit`] where nobody knows it.
+pub(crate) fn check(frames: Option<usize>) -> Result<u32> {
+    let found = frames.map_or("unknown before the last".to_owned(), |frames| frames.to_string());
+    frames.and_then(|frames| u32::try_from(frames).ok()).ok_or(Error::Limit {
         format: "apng",
         what: "the number of frames",
-        found: clip.frames().len().to_string(),
+        found,
         limit: u32::MAX.to_string(),
-        remedy: "write shorter clips",
-    })?;
-    encoder.set_animated(num_frames, 0).map_err(failed)?;
-    encoder.set_frame_delay(clip.frame_rate().den(), clip.frame_rate().num()).map_err(failed)?;
-    let mut writer = encoder.write_header().map_err(failed)?;
-    for (index, frame) in clip.frames().iter().enumerate() {
-        if !keep_going(index) {
-            return Err(Error::Interrupted);
-        }
-        writer.write_image_data(&samples(frame, opaque)).map_err(failed)?;
-    }
+        remedy: "write .mp4, .gif or name-%04d.png",
+    })
+}
+
+/// One frame as an ordinary PNG.
+pub(crate) fn encode_still(head: &Head, rgba: &[u8], metadata: &Metadata, out: &mut dyn Write) -> Result<()> {
+    let mut writer = encoder(head, metadata, out)?.write_header().map_err(failed)?;
+    writer.write_image_data(&samples(rgba, head.is_opaque)).map_err(failed)?;
     writer.finish().map_err(failed)
 }
 
-/// Frame `index` as an ordinary PNG.
-pub(crate) fn encode_still(clip: &Clip, index: usize, metadata: &Metadata, out: &mut dyn Write) -> Result<()> {
-    let opaque = clip.is_opaque();
-    let mut writer = encoder(clip, opaque, metadata, out)?.write_header().map_err(failed)?;
-    writer.write_image_data(&samples(&clip.frames()[index], opaque)).map_err(failed)?;
-    writer.finish().map_err(failed)
-}
-
-fn encoder<'a, W: Write>(clip: &Clip, opaque: bool, metadata: &Metadata, out: W) -> Result<Encoder<'a, W>> {
-    let mut encoder = Encoder::new(out, clip.width(), clip.height());
-    encoder.set_color(if opaque { ColorType::Rgb } else { ColorType::Rgba });
+fn encoder<'a, W: Write>(head: &Head, metadata: &Metadata, out: W) -> Result<png::Encoder<'a, W>> {
+    let mut encoder = png::Encoder::new(out, head.width, head.height);
+    encoder.set_color(if head.is_opaque { ColorType::Rgb } else { ColorType::Rgba });
     encoder.set_depth(BitDepth::Eight);
     encoder.set_source_srgb(SrgbRenderingIntent::Perceptual);
     // The keywords are those of the PNG specification, §11.3.3.1.

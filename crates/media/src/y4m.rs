@@ -4,26 +4,42 @@
 //! limited range; 4:2:0, 4:2:2, 4:1:1, luminance alone, alpha and up to 16 bits are read too. The format has no place for a prompt.
 
 use std::{
-    io::{BufRead, Read as _, Write},
+    io::{BufRead, Read as _, Write as _},
     path::PathBuf,
 };
 
-use crate::{Clip, Error, KeepGoing, Result, fit::Shape, sample::Frame, yuv::BT601};
+use crate::{
+    Error, Head, KeepGoing, Result,
+    encode::{Encoder, Out},
+    fit::Shape,
+    sample::Frame,
+    yuv::BT601,
+};
 
-pub(crate) fn encode(clip: &Clip, out: &mut dyn Write, keep_going: &mut KeepGoing<'_>) -> Result<()> {
-    let (width, height, rate) = (clip.width(), clip.height(), clip.frame_rate());
-    // Ip: progressive, A1:1: square pixels.
-    writeln!(out, "YUV4MPEG2 W{width} H{height} F{}:{} Ip A1:1 C444 XCOLORRANGE=LIMITED", rate.num(), rate.den())?;
-    for (index, frame) in clip.frames().iter().enumerate() {
-        if !keep_going(index) {
-            return Err(Error::Interrupted);
-        }
-        out.write_all(b"FRAME\n")?;
-        for plane in BT601.planes(frame) {
-            out.write_all(&plane)?;
-        }
+pub(crate) struct Y4m<'a>(Out<'a>);
+
+impl<'a> Y4m<'a> {
+    pub(crate) fn new(head: &Head, mut out: Out<'a>) -> Result<Self> {
+        let Head { width, height, frame_rate: rate, .. } = head;
+        // Ip: progressive, A1:1: square pixels.
+        writeln!(out, "YUV4MPEG2 W{width} H{height} F{}:{} Ip A1:1 C444 XCOLORRANGE=LIMITED", rate.num(), rate.den())?;
+        Ok(Self(out))
     }
-    Ok(())
+}
+
+impl Encoder for Y4m<'_> {
+    fn frame(&mut self, rgba: &[u8]) -> Result<()> {
+        self.0.write_all(b"FRAME\n")?;
+        for plane in BT601.planes(rgba) {
+            self.0.write_all(&plane)?;
+        }
+        // Whoever reads it at the other end of a pipe shows it now.
+        Ok(self.0.flush()?)
+    }
+
+    fn finish(self: Box<Self>, _: &mut KeepGoing<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Longest line of text in a file, in bytes.

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use kinora_media::{Clip, Error, Format, FrameRate, Metadata, Output, Place, encode, find_ffmpeg};
+use kinora_media::{Clip, Error, Format, FrameRate, Head, Metadata, Output, Place, encode, find_ffmpeg};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -38,6 +38,10 @@ impl Drop for Folder {
 fn clip(width: u32, height: u32, num_frames: usize) -> Result<Clip, Error> {
     let frame = |t: usize| (0..width * height).flat_map(|i| [60 + (i % 4) as u8, 40 * t as u8, 128, 255]).collect();
     Clip::new(width, height, FrameRate::new(12, 1)?, (0..num_frames).map(frame).collect())
+}
+
+fn head(width: u32, fps: f64, frames: Option<usize>) -> Result<Head, Error> {
+    Ok(Head { width, height: 4, frame_rate: FrameRate::from_f64(fps)?, frames, is_opaque: true })
 }
 
 fn write(path: &Path, clip: &Clip) -> Result<kinora_media::Written, Error> {
@@ -83,10 +87,10 @@ fn a_shorter_sequence_does_not_mix_with_an_older_one() -> Outcome {
     fs::remove_file(folder.0.join("0.png"))?;
     fs::remove_file(folder.0.join("1.png"))?;
     let [shorter, replacing] = [false, true].map(|overwrite| Output::open(&pattern, None, overwrite));
-    let known = shorter?.check(4, 4, FrameRate::new(12, 1)?, 2);
+    let known = shorter?.check(&head(4, 12.0, Some(2))?);
     assert!(matches!(known, Err(Error::Exists { ref path, .. }) if path.ends_with("2.png")), "{known:?}");
     let replacing = replacing?;
-    replacing.check(4, 4, FrameRate::new(12, 1)?, 2)?;
+    replacing.check(&head(4, 12.0, Some(2))?)?;
     replacing.write(&clip(4, 4, 2)?, &Metadata::default(), &mut |_| true)?;
     assert_eq!(folder.names()?, ["0.png", "1.png"], "the whole sequence was replaced");
     Ok(())
@@ -95,18 +99,18 @@ fn a_shorter_sequence_does_not_mix_with_an_older_one() -> Outcome {
 #[test]
 fn what_a_format_cannot_hold_is_known_before_there_are_frames() -> Outcome {
     let folder = Folder::new("known")?;
-    let check = |name: &str, width, fps| -> Result<(), Error> {
-        Output::open(&folder.0.join(name), None, false)?.check(width, 8, FrameRate::from_f64(fps)?, 5)
-    };
-    for (name, width, fps, fits) in [
-        ("a.gif", 8, 50.0, true),
-        ("a.gif", 8, 60.0, false),
-        ("a.gif", 70_000, 12.0, false),
-        ("a.apng", 8, 60.0, true),
-        ("f-%d.png", 8, 60.0, true),
+    let check = |name: &str, head: Head| Output::open(&folder.0.join(name), None, false)?.check(&head);
+    for (name, width, fps, frames, expected) in [
+        ("a.gif", 8, 50.0, Some(5), Ok(())),
+        ("a.gif", 8, 60.0, Some(5), Err("format-limit")),
+        ("a.gif", 65_535, 12.0, None, Ok(())),
+        ("a.gif", 70_000, 12.0, Some(5), Err("bad-clip")),
+        ("a.apng", 8, 60.0, Some(5), Ok(())),
+        ("a.apng", 8, 60.0, None, Err("format-limit")),
+        ("f-%d.png", 8, 60.0, None, Ok(())),
     ] {
-        let known = check(name, width, fps).map_err(|error| error.code());
-        assert_eq!(known, if fits { Ok(()) } else { Err("format-limit") }, "{name} {width} {fps}");
+        let known = check(name, head(width, fps, frames)?).map_err(|error| error.code());
+        assert_eq!(known, expected, "{name} {width} {fps} {frames:?}");
     }
     Ok(())
 }
@@ -221,6 +225,58 @@ fn a_stopped_run_leaves_nothing() -> Outcome {
 }
 
 #[test]
+fn frames_are_written_while_they_are_made() -> Outcome {
+    let folder = Folder::new("stream")?;
+    let clip = clip(16, 8, 5)?;
+    let metadata = Metadata { comment: "{\"seed\":7}".to_owned(), ..Metadata::default() };
+    for name in ["a.gif", "a.apng", "a.y4m", "a.mp4", "f-%d.png"] {
+        let [whole, streamed] = ["whole", "streamed"].map(|part| folder.0.join(part).join(name));
+        for path in [&whole, &streamed] {
+            fs::create_dir(path.parent().ok_or("a folder")?)?;
+        }
+        Output::open(&whole, None, false)?.write(&clip, &metadata, &mut |_| true)?;
+        let mut writing = Output::open(&streamed, None, false)?.begin(clip.head(), &metadata)?;
+        clip.frames().iter().try_for_each(|frame| writing.frame(frame, &mut |_| true))?;
+        assert!(writing.frame(&[0; 8], &mut |_| true).is_err_and(|error| error.code() == "bad-clip"), "{name}: a frame of two pixels");
+        let size_bytes = writing.finish(&mut |_| true)?.size_bytes;
+        for entry in fs::read_dir(folder.0.join("whole"))? {
+            let entry = entry?;
+            assert!(fs::read(entry.path())? == fs::read(streamed.with_file_name(entry.file_name()))?, "{:?}", entry.file_name());
+        }
+        let sizes = fs::read_dir(folder.0.join("streamed"))?.map(|entry| Ok(entry?.metadata()?.len()));
+        assert_eq!(sizes.sum::<std::io::Result<u64>>()?, size_bytes, "{name}: all of it and nothing else");
+        for part in ["whole", "streamed"] {
+            fs::remove_dir_all(folder.0.join(part))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clip_that_is_given_up_leaves_nothing_but_frames_without_an_end() -> Outcome {
+    let folder = Folder::new("given-up")?;
+    let clip = clip(16, 8, 2)?;
+    for (name, frames, left) in [
+        ("a.gif", None, 0),
+        ("a.y4m", None, 0),
+        ("a.mp4", None, 0),
+        ("a.apng", Some(3), 0),
+        ("f-%d.png", Some(3), 0),
+        ("f-%d.png", None, 2),
+    ] {
+        let output = Output::open(&folder.0.join(name), None, false)?;
+        let mut writing = output.begin(Head { frames, ..clip.head() }, &Metadata::default())?;
+        clip.frames().iter().try_for_each(|frame| writing.frame(frame, &mut |_| true))?;
+        assert_eq!(writing.count(), 2);
+        drop(writing);
+        assert_eq!(folder.names()?.len(), left, "{name} of {frames:?} frames");
+    }
+    let none = Output::open(&folder.0.join("a.y4m"), None, false)?.begin(clip.head(), &Metadata::default())?;
+    assert!(matches!(none.finish(&mut |_| true), Err(Error::NoFrames)), "a clip has frames");
+    Ok(())
+}
+
+#[test]
 fn a_panic_while_writing_leaves_nothing() -> Outcome {
     let folder = Folder::new("panic")?;
     let output = Output::open(&folder.0.join("a.gif"), None, false)?;
@@ -251,7 +307,7 @@ fn bad_places_are_named_before_anything_runs() -> Outcome {
     for long in [format!("{}.gif", "x".repeat(252)), format!("{}%d.png", "x".repeat(250))] {
         let output = Output::open(&folder.0.join(&long), None, false);
         // Ten frames need one digit, the eleventh two.
-        let known = output.and_then(|output| output.check(4, 4, FrameRate::new(12, 1)?, 11));
+        let known = output.and_then(|output| output.check(&head(4, 12.0, Some(11))?));
         assert_eq!(known.expect_err("name too long").code(), "output-failed", "{long}");
     }
     fs::write(folder.0.join("plain"), "")?;

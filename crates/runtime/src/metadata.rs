@@ -42,7 +42,7 @@ pub struct Metadata {
     pub width: usize,
     /// Pixels of the finished clip.
     pub height: usize,
-    /// That are made, in all windows; a clip that continues another has more.
+    /// That are made, in all windows; a clip that continues another has more. 0 for one without an end.
     pub frames: usize,
     /// Factor of height and width, where it is not 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,7 +118,7 @@ impl<S> Draft<S> {
         let refined = |factor: usize, doubles| (Some(factor).filter(|n| *n > 1), (factor > 1).then(|| pipeline.refiner(doubles)));
         let (upscale, upscaled_by) = refined(request.upscale, Doubles::Pixels);
         let (interpolate, interpolated_by) = refined(request.interpolate, Doubles::Frames);
-        let frames = windows.map_or(request.frames, |windows| windows.clip_frames);
+        let frames = windows.map_or(Some(request.frames), |windows| windows.clip_frames);
         let own = &pipeline.manifest().name;
         let wording = self.options.wording.clone();
         Ok(Metadata {
@@ -133,13 +133,13 @@ impl<S> Draft<S> {
             model: if own.is_empty() { label.into() } else { own.clone() },
             width: request.width * request.upscale,
             height: request.height * request.upscale,
-            frames: (frames - 1) * request.interpolate + 1,
+            frames: frames.map_or(0, |frames| (frames - 1) * request.interpolate + 1),
             upscale,
             upscaled_by,
             interpolate,
             interpolated_by,
             window: windows.map(|_| request.frames),
-            windows: windows.map(|windows| windows.count()).transpose()?,
+            windows: windows.map(|windows| windows.count()).transpose()?.flatten(),
             fps: request.fps,
             steps: request.steps,
             sampler: request.sampler.clone(),

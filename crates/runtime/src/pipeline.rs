@@ -59,6 +59,20 @@ pub struct Generated {
     pub latents_shape: [usize; 5],
 }
 
+/// What comes of several generations, one after another.
+#[derive(Debug)]
+pub enum Made {
+    /// RGBA bytes of the next frame, row-major.
+    Frame(Vec<u8>),
+    /// After the last frame, what there is besides: `frames` are none.
+    End(Result<Generated>),
+}
+
+/// Hands over the end of a generation; a stop ends all.
+async fn end(sink: &mut impl AsyncFnMut(usize, Made) -> Result<()>, at: usize, made: Result<Generated>) -> Result<()> {
+    if let Err(Error::Cancelled) = made { Err(Error::Cancelled) } else { sink(at, Made::End(made)).await }
+}
+
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
     device: Device,
@@ -184,7 +198,7 @@ impl VideoPipeline {
 
     /// [`generate`](Self::generate), with each frame given to `sink` as soon as it is there: a piece of the clip is decoded when the
     /// frames of the one before are taken, so that memory does not grow with the clip, and the `frames` returned are none. A clip
-    /// that is given frames, is made of windows or refined afterwards comes as a whole at its end.
+    /// that is given frames comes as a whole at its end, one of windows window by window unless it is refined afterwards.
     ///
     /// # Errors
     /// As [`generate`](Self::generate), and those of `sink`.
@@ -195,22 +209,16 @@ impl VideoPipeline {
         on_event: &mut dyn FnMut(Event),
         sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
     ) -> Result<Generated> {
-        let changes = request.conditioning.plan.is_some() || request.long.is_some() || request.upscale > 1 || request.interpolate > 1;
-        if changes {
-            let mut made = self.generate(request, cancel, on_event).await?;
-            for frame in std::mem::take(&mut made.frames) {
-                sink(frame).await?;
+        let mut ended = Err(Error::Cancelled);
+        let sink = &mut async |_: usize, made| match made {
+            Made::Frame(frame) => sink(frame).await,
+            Made::End(made) => {
+                ended = made;
+                Ok(())
             }
-            return Ok(made);
-        }
-        let on_event = &mut |_, event| on_event(event);
-        self.check(request)?;
-        let texts = self.encode_texts(&[request], cancel, on_event).await?.remove(0);
-        let job = self.prepare(request, None, texts, cancel).await?;
-        let latents = self.denoise_told(&[(request, &job)], cancel, on_event).await?.remove(0)?;
-        on_event(0, Event::Decode { frames: request.frames });
-        self.coder(Direction::Decode).decode(&latents, job.shape, cancel, sink).await?;
-        Ok(self.made(request, &job, Vec::new(), 0..request.frames, latents))
+        };
+        self.generate_each(std::slice::from_ref(request), cancel, &mut |_, event| on_event(event), sink).await?;
+        ended
     }
 
     /// [`generate`](Self::generate) of one window, which may go on with the latents of the one before.
@@ -224,7 +232,9 @@ impl VideoPipeline {
         self.check(request)?;
         let texts = self.encode_texts(&[request], cancel, &mut |_, event| on_event(event)).await?.remove(0);
         let job = self.prepare(request, before, texts, cancel).await?;
-        self.make(&[(request, &job)], cancel, &mut |_, event| on_event(event)).await?.remove(0)
+        let latents = self.denoise_told(&[(request, &job)], cancel, &mut |_, event| on_event(event)).await?.remove(0)?;
+        on_event(Event::Decode { frames: request.frames });
+        self.whole(request, &job, latents, cancel).await
     }
 
     /// Jobs of equal steps, denoised side by side to latents; one alone has previews.
@@ -245,30 +255,6 @@ impl VideoPipeline {
             Ok(())
         };
         self.denoise(&jobs, preview_every, cancel, on_step).await
-    }
-
-    /// [`denoise_told`](Self::denoise_told), and decoded one after another.
-    async fn make(
-        &self,
-        pack: &[(&GenerateRequest, &Job)],
-        cancel: &CancelToken,
-        on_event: &mut dyn FnMut(usize, Event),
-    ) -> Result<Vec<Result<Generated>>> {
-        let denoised = self.denoise_told(pack, cancel, on_event).await?;
-        let mut made = Vec::with_capacity(pack.len());
-        for (at, ((request, job), latents)) in pack.iter().zip(denoised).enumerate() {
-            made.push(match latents {
-                Err(error) => Err(error),
-                Ok(latents) => {
-                    on_event(at, Event::Decode { frames: request.frames });
-                    match self.finish(request, job, latents, cancel).await {
-                        Err(Error::Cancelled) => return Err(Error::Cancelled),
-                        finished => finished,
-                    }
-                }
-            });
-        }
-        Ok(made)
     }
 
     /// Whether [`generate`](Self::generate) could make it, found without running anything.
@@ -300,36 +286,73 @@ impl VideoPipeline {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(usize, Event),
     ) -> Result<Vec<Result<Generated>>> {
+        let mut frames: Vec<Vec<Vec<u8>>> = vec![Vec::new(); requests.len()];
+        let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
+        let sink = &mut async |at: usize, made| {
+            match made {
+                Made::Frame(frame) => frames[at].push(frame),
+                Made::End(made) => results[at] = Some(made.map(|made| Generated { frames: std::mem::take(&mut frames[at]), ..made })),
+            }
+            Ok(())
+        };
+        self.generate_each(requests, cancel, on_event, sink).await?;
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// [`generate_many`](Self::generate_many), with each frame given to `sink` as soon as it is there, as
+    /// [`generate_frames`](Self::generate_frames) does, and the rest of each generation after its last: frames of two never
+    /// alternate.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Kernels`], and those of `sink` that are not about one frame.
+    pub async fn generate_each(
+        &self,
+        requests: &[GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+        sink: &mut impl AsyncFnMut(usize, Made) -> Result<()>,
+    ) -> Result<()> {
         // Whatever else is wrong with one is found when its turn comes.
         let refused = |request| self.check_memory(request).err().filter(|error| matches!(error, Error::Memory { .. }));
-        let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|request| refused(request).map(Err)).collect();
-        let mut jobs = Vec::with_capacity(requests.len());
-        let (long, short): (Vec<_>, Vec<_>) =
-            requests.iter().enumerate().filter(|(i, _)| results[*i].is_none()).partition(|(_, request)| request.long.is_some());
+        let mut open: Vec<(usize, &GenerateRequest)> = Vec::new();
+        for (at, request) in requests.iter().enumerate() {
+            match refused(request) {
+                Some(error) => sink(at, Made::End(Err(error))).await?,
+                None => open.push((at, request)),
+            }
+        }
+        let (long, short): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, request)| request.long.is_some());
         let (places, short): (Vec<usize>, Vec<&GenerateRequest>) = short.into_iter().unzip();
         let texts = self.encode_texts(&short, cancel, &mut |at, event| on_event(places[at], event)).await?;
-        for ((i, request), texts) in places.into_iter().zip(short).zip(texts) {
+        let mut jobs = Vec::with_capacity(short.len());
+        for ((at, request), texts) in places.into_iter().zip(short).zip(texts) {
             match self.prepare(request, None, texts, cancel).await {
-                Ok(job) => jobs.push((i, job)),
+                Ok(job) => jobs.push((at, job)),
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
-                Err(error) => results[i] = Some(Err(error)),
+                Err(error) => sink(at, Made::End(Err(error))).await?,
             }
         }
         let items: Vec<Item> = jobs.iter().map(|(_, job)| self.item(job)).collect();
         for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
             let members: Vec<(&GenerateRequest, &Job)> = pack.iter().map(|at| (&requests[jobs[*at].0], &jobs[*at].1)).collect();
-            let made = self.make(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;
-            for (at, made) in pack.iter().zip(made) {
-                let i = jobs[*at].0;
-                results[i] = Some(self.refined(&requests[i], made, cancel, &mut |event| on_event(i, event)).await?);
+            let denoised = self.denoise_told(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;
+            for ((pack_at, (request, job)), latents) in pack.iter().zip(members).zip(denoised) {
+                let at = jobs[*pack_at].0;
+                let frames = &mut async |frame| sink(at, Made::Frame(frame)).await;
+                let made = match latents {
+                    Ok(latents) => self.finish(request, job, latents, cancel, &mut |event| on_event(at, event), frames).await,
+                    Err(error) => Err(error),
+                };
+                end(sink, at, made).await?;
             }
         }
-        for (i, request) in long {
+        for (at, request) in long {
             let Some(windows) = &request.long else { continue };
-            let made = self.generate_windows(request, windows, cancel, &mut |event| on_event(i, event)).await;
-            results[i] = Some(self.refined(request, made, cancel, &mut |event| on_event(i, event)).await?);
+            let frames = &mut async |frame| sink(at, Made::Frame(frame)).await;
+            let made = self.generate_windows(request, windows, cancel, &mut |event| on_event(at, event), frames).await;
+            end(sink, at, made).await?;
         }
-        Ok(results.into_iter().flatten().collect())
+        Ok(())
     }
 
     /// Frames as RGBA bytes, `[height, width, 4]` each, to normalised latents `[1, C, F, H, W]` and their extents.

@@ -59,7 +59,7 @@ fn a_model_without_stages_gets_matching_and_catmull_rom() {
 #[test]
 fn clips_of_windows_are_refined_as_a_whole() {
     let pipeline = pipeline();
-    let long = Some(Long { scenes: Vec::new(), clip_frames: 9, overlap: 1 });
+    let long = Some(Long { scenes: Vec::new(), clip_frames: Some(9), overlap: 1 });
     let (clip, refined) = made(&pipeline, &GenerateRequest { long, interpolate: 2, ..pipeline.request("water") });
     assert_eq!((clip.frames.len(), refined.len()), (17, 1), "once, over all windows");
 }

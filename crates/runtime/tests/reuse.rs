@@ -51,7 +51,7 @@ fn the_same_sizes_make_nothing_new() {
 #[test]
 fn windows_share_what_they_run() {
     let pipeline = load(&Device::cpu());
-    let long = Some(Long { scenes: Vec::new(), clip_frames: 17, overlap: 1 });
+    let long = Some(Long { scenes: Vec::new(), clip_frames: Some(17), overlap: 1 });
     let request = GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, long, ..pipeline.request("water") };
     make(&pipeline, &request);
     // Text, a window denoised and decoded, and for all further windows what they begin with, encoded and decoded alone, and the

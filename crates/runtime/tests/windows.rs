@@ -14,7 +14,7 @@ fn pipeline() -> VideoPipeline {
 /// Windows of 5 frames, the last of them the next one's first.
 fn long(pipeline: &VideoPipeline, scenes: &[&str], clip_frames: usize) -> GenerateRequest {
     let scenes = scenes.iter().copied().map(str::to_owned).collect();
-    let long = Some(Long { scenes, clip_frames, overlap: 1 });
+    let long = Some(Long { scenes, clip_frames: Some(clip_frames), overlap: 1 });
     GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, seed: 7, long, ..pipeline.request("water") }
 }
 
@@ -45,7 +45,7 @@ fn estimates_count_every_window() {
     };
     let four = long(&pipeline, &[], 17);
     let one = estimate(&GenerateRequest { long: None, ..four.clone() });
-    let single = estimate(&GenerateRequest { long: Some(Long { scenes: Vec::new(), clip_frames: 5, overlap: 1 }), ..four.clone() });
+    let single = estimate(&GenerateRequest { long: Some(Long { scenes: Vec::new(), clip_frames: Some(5), overlap: 1 }), ..four.clone() });
     assert_eq!((single.seconds, single.gpu_bytes >= one.gpu_bytes), (one.seconds, true), "one window");
     let found = estimate(&four).seconds;
     // What windows share is encoded and decoded once more, which is less than all there is to decode.
@@ -72,4 +72,32 @@ fn clips_of_windows_are_beside_others_what_they_are_alone() {
         }
     }
     assert_eq!(steps, [vec![(1, 4), (2, 4), (3, 4), (4, 4)], vec![(1, 2), (2, 2)], vec![], vec![(1, 2), (2, 2)]]);
+}
+
+#[test]
+fn a_clip_without_an_end_goes_on_until_it_is_stopped() {
+    let pipeline = pipeline();
+    let finite = long(&pipeline, &["water", "fire"], 13);
+    let whole = pollster::block_on(pipeline.generate(&finite, &CancelToken::default(), &mut |_| {})).expect("made").frames;
+    let endless = Long { clip_frames: None, ..finite.long.clone().expect("windows") };
+    let request = GenerateRequest { long: Some(endless), ..finite };
+    assert_eq!(pipeline.finished_frames(&request).expect("possible"), None);
+    let cancel = CancelToken::default();
+    let mut frames = Vec::new();
+    let sink = &mut async |frame| {
+        frames.push(frame);
+        // While the third window is made: frames of two have come, but for the one that the third begins with.
+        if frames.len() == 8 {
+            cancel.cancel();
+        }
+        Ok(())
+    };
+    let made = pollster::block_on(pipeline.generate_frames(&request, &cancel, &mut |_| {}, sink)).expect("it ends with what it has");
+    assert_eq!((frames.len(), made.decoded), (9, 0..9), "and with the frame that nothing replaces");
+    // The first scene has one window here and two of three there.
+    assert!(frames[..4] == whole[..4], "the first window is that of a clip with an end");
+    let refined = GenerateRequest { upscale: 2, ..request.clone() };
+    assert_eq!(pipeline.validate(&refined).expect_err("never whole").code(), "invalid-conditioning");
+    let stopped = pollster::block_on(pipeline.generate(&request, &cancel, &mut |_| {}));
+    assert_eq!(stopped.map(|_| ()).expect_err("nothing was made").code(), "cancelled");
 }

@@ -46,6 +46,8 @@ pub struct PromptParts<S> {
     pub overlap: usize,
     /// Frames of each window that a longer clip is made of.
     pub window: Option<usize>,
+    /// Windows follow each other until they are stopped.
+    pub endless: bool,
     /// What happens next, in order: prompts that go on where the one before ends.
     pub scenes: Vec<String>,
 }
@@ -93,7 +95,7 @@ impl<S> PromptParts<S> {
     /// Whether the clip is made of windows, and of which; `window` is the timeline of one. `clip_frames` are those of the whole
     /// clip where windows have a length of their own; else there is one window for each prompt.
     pub fn long(&self, prompt: &str, window: Timeline, clip_frames: Option<usize>) -> Option<Long> {
-        if self.window.is_none() && self.scenes.is_empty() {
+        if self.window.is_none() && self.scenes.is_empty() && !self.endless {
             return None;
         }
         let overlap = self.overlap(window.step);
@@ -101,6 +103,7 @@ impl<S> PromptParts<S> {
         let shared = Timeline { frames: overlap, ..window }.clip_frames();
         let one_for_each = each + self.scenes.len() * each.saturating_sub(shared);
         let clip_frames = clip_frames.filter(|_| self.window.is_some()).unwrap_or(one_for_each);
+        let clip_frames = (!self.endless).then_some(clip_frames);
         let scenes = [prompt].into_iter().chain(self.scenes.iter().map(String::as_str)).map(str::to_owned).collect();
         Some(Long { scenes, clip_frames, overlap })
     }
@@ -228,6 +231,7 @@ impl<S> Default for PromptParts<S> {
             strength: None,
             overlap: OVERLAP_FRAMES,
             window: None,
+            endless: false,
             scenes: Vec::new(),
         }
     }
@@ -299,11 +303,14 @@ mod tests {
             let parts = PromptParts::<usize> { window, scenes: scenes.iter().copied().map(str::to_owned).collect(), ..Default::default() };
             parts.long("a", TIMELINE, clip_frames).map(|long| (long.scenes.join(" "), long.clip_frames, long.overlap))
         };
+        let long = |window, scenes: &[&str], clip_frames| long(window, scenes, clip_frames).map(|(a, b, c)| (a, b.unwrap_or(0), c));
         assert_eq!(long(None, &[], Some(17)), None, "one window");
         // 17 frames of which 5, two latent frames, are those of the window before.
         assert_eq!(long(None, &["b", "c"], Some(17)), Some(("a b c".into(), 17 + 12 + 12, 2)), "one window for each prompt");
         assert_eq!(long(Some(17), &["b"], Some(64)), Some(("a b".into(), 64, 2)), "as long as asked for");
         assert_eq!(long(Some(17), &[], None), Some(("a".into(), 17, 2)), "no longer than a window");
+        let endless = PromptParts::<usize> { endless: true, ..Default::default() }.long("a", TIMELINE, None);
+        assert_eq!(endless.map(|long| long.clip_frames), Some(None), "until it is stopped");
     }
 
     #[test]

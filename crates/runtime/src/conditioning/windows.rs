@@ -9,8 +9,8 @@ use crate::error::Result;
 pub struct Long {
     /// The prompts in order, each for its share of the windows; without any the request's prompt is that of all.
     pub scenes: Vec<String>,
-    /// Frames of the whole clip.
-    pub clip_frames: usize,
+    /// Frames of the whole clip; without them it goes on until it is stopped.
+    pub clip_frames: Option<usize>,
     /// Latent frames that a window shares with the one before.
     pub overlap: usize,
 }
@@ -22,8 +22,8 @@ pub struct Windows {
     pub timeline: Timeline,
     /// Latent frames that a window takes over.
     pub overlap: usize,
-    /// Frames of the whole clip.
-    pub clip_frames: usize,
+    /// Frames of the whole clip, if it has an end.
+    pub clip_frames: Option<usize>,
 }
 
 impl Windows {
@@ -32,11 +32,11 @@ impl Windows {
         Timeline { frames: self.overlap, ..self.timeline }.clip_frames()
     }
 
-    /// How many windows it takes; the last may be longer than needed.
+    /// How many windows it takes, if it has an end; the last may be longer than needed.
     ///
     /// # Errors
     /// [`InvalidConditioning`](crate::Error::InvalidConditioning) for an overlap that leaves nothing to generate.
-    pub fn count(&self) -> Result<usize> {
+    pub fn count(&self) -> Result<Option<usize>> {
         if self.overlap == 0 || self.overlap >= self.timeline.frames {
             let expected = format!("1 to {} latent frames of a window", self.timeline.frames.saturating_sub(1));
             return Err(invalid(
@@ -47,12 +47,13 @@ impl Windows {
             ));
         }
         let window = self.timeline.clip_frames();
-        Ok(1 + self.clip_frames.saturating_sub(window).div_ceil(window - self.shared_frames()))
+        Ok(self.clip_frames.map(|frames| 1 + frames.saturating_sub(window).div_ceil(window - self.shared_frames())))
     }
 
-    /// Which of `scenes` scenes window `index` of `count` belongs to: all get the same share, the first ones the rest.
-    pub fn scene(index: usize, count: usize, scenes: usize) -> usize {
-        index * scenes / count.max(1)
+    /// Which of `scenes` scenes window `index` of `count` belongs to: all get the same share, the first ones the rest. Without an
+    /// end each gets one window, and the last one what follows.
+    pub fn scene(index: usize, count: Option<usize>, scenes: usize) -> usize {
+        count.map_or(index.min(scenes.saturating_sub(1)), |count| index * scenes / count.max(1))
     }
 
     /// The plan of every window but the first, whose source 0 is the end of the window before.
@@ -69,15 +70,16 @@ mod tests {
     use super::*;
 
     fn windows(clip_frames: usize, overlap: usize) -> Windows {
-        Windows { timeline: Timeline { frames: 5, step: 4 }, overlap, clip_frames }
+        Windows { timeline: Timeline { frames: 5, step: 4 }, overlap, clip_frames: Some(clip_frames) }
     }
 
     #[test]
     fn windows_cover_the_clip() {
         // 17 frames, then 12 more with each window of which 5 are shared.
-        let counts = [1, 17, 18, 29, 30, 64, 65].map(|frames| windows(frames, 2).count().ok());
+        let counts = [1, 17, 18, 29, 30, 64, 65].map(|frames| windows(frames, 2).count().ok().flatten());
         assert_eq!(counts, [Some(1), Some(1), Some(2), Some(2), Some(3), Some(5), Some(5)], "overlap of 2");
-        assert_eq!(windows(64, 1).count().ok(), Some(4), "one shared frame, 16 new ones");
+        assert_eq!(windows(64, 1).count().ok(), Some(Some(4)), "one shared frame, 16 new ones");
+        assert_eq!(Windows { clip_frames: None, ..windows(1, 1) }.count().ok(), Some(None), "without an end");
         for overlap in [0, 5] {
             assert!(windows(64, overlap).count().is_err(), "overlap {overlap}");
         }
@@ -85,9 +87,10 @@ mod tests {
 
     #[test]
     fn scenes_share_the_windows() {
-        let scenes = |count, scenes| (0..count).map(|i| Windows::scene(i, count, scenes)).collect::<Vec<_>>();
+        let scenes = |count, scenes| (0..count).map(|i| Windows::scene(i, Some(count), scenes)).collect::<Vec<_>>();
         assert_eq!(scenes(6, 3), [0, 0, 1, 1, 2, 2], "evenly");
         assert_eq!(scenes(5, 3), [0, 0, 1, 1, 2], "the first get more");
         assert_eq!(scenes(3, 1), [0; 3], "one scene");
+        assert_eq!([0, 1, 2, 9].map(|i| Windows::scene(i, None, 2)), [0, 1, 1, 1], "the last one goes on");
     }
 }

@@ -99,7 +99,8 @@ impl Coder<'_> {
     }
 }
 
-async fn each(frames: Vec<Vec<u8>>, sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>) -> Result<()> {
+/// Gives all frames to `sink`.
+pub(super) async fn each(frames: Vec<Vec<u8>>, sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>) -> Result<()> {
     for frame in frames {
         sink(frame).await?;
     }

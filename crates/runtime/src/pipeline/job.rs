@@ -2,9 +2,11 @@
 
 use kinora_kernels::CancelToken;
 
+use super::decode::each;
+use super::refine::is_refined;
 use super::text::{Text, encode_ids, encoded_negative, encoded_text, padded, tokenize};
 use super::{Generated, VideoPipeline};
-use crate::conditioning::{CLEAN, Segment, Timeline, join};
+use crate::conditioning::{CLEAN, Conditioning, Segment, Timeline, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::models::family::{Direction, NoiseLevels, TextPadding};
@@ -200,8 +202,29 @@ impl VideoPipeline {
         }
     }
 
-    /// Latents to the finished clip.
-    pub(super) async fn finish(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
+    /// Latents to the finished clip, whose frames `sink` is given while they are decoded where nothing changes them afterwards.
+    pub(super) async fn finish(
+        &self,
+        request: &GenerateRequest,
+        job: &Job,
+        latents: Vec<f32>,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+        sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<Generated> {
+        on_event(Event::Decode { frames: request.frames });
+        if request.conditioning.plan.is_none() && !is_refined(request) {
+            self.coder(Direction::Decode).decode(&latents, job.shape, cancel, sink).await?;
+            return Ok(self.made(request, job, Vec::new(), 0..request.frames, latents));
+        }
+        let whole = self.whole(request, job, latents, cancel).await?;
+        let mut refined = self.refined(request, whole, cancel, on_event).await?;
+        each(std::mem::take(&mut refined.frames), sink).await?;
+        Ok(refined)
+    }
+
+    /// Latents to a clip with all its frames, and those of the clips that it continues.
+    pub(super) async fn whole(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
         let mut decoded = self.decode(&latents, job.shape, cancel).await?;
         self.restore(request, job, &mut decoded, cancel).await?;
         let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
@@ -242,7 +265,12 @@ impl VideoPipeline {
 
     /// Thousandths of noise on each token, which the denoisers must be able to tell apart.
     pub(crate) fn token_noise(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Vec<u16>> {
-        let noise = request.conditioning.token_noise(shape, self.compression)?;
+        self.conditioned_noise(&request.conditioning, shape)
+    }
+
+    /// [`token_noise`](Self::token_noise) of what is given.
+    pub(super) fn conditioned_noise(&self, conditioning: &Conditioning, shape: LatentShape) -> Result<Vec<u16>> {
+        let noise = conditioning.token_noise(shape, self.compression)?;
         self.experts.iter().try_for_each(|expert| check_levels(&noise, expert.denoiser.noise_levels()))?;
         Ok(noise)
     }

@@ -67,7 +67,7 @@ impl VideoPipeline {
 
     /// What `request` will take here, by one denoising step of it: the rest is in proportion to its floating-point operations,
     /// which kernels do at unlike speeds. Windows that follow the first also encode and decode what they begin with; encoding
-    /// what the request is given is left out. `clock` tells seconds.
+    /// what the request is given is left out, and of a clip without an end all but its first window. `clock` tells seconds.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -83,14 +83,14 @@ impl VideoPipeline {
         let mut count = 1;
         if let Some(long) = &request.long {
             let windows = self.windows(request, long)?;
-            count = windows.count()?;
+            count = windows.count()?.unwrap_or(1);
             let grid = [windows.overlap, job.shape.grid[1], job.shape.grid[2]];
             let shared = LatentShape { grid, ..job.shape };
             stages.iter_mut().for_each(|(times, _)| *times = count);
             let coded = |direction| Ok((count - 1, self.coder(direction).choose(direction, shared)?.cost()));
             stages.extend([Direction::Encode, Direction::Decode].map(coded).into_iter().collect::<Result<Vec<_>>>()?);
         }
-        let frames = request.long.as_ref().map_or(request.frames, |long| long.clip_frames);
+        let frames = request.long.as_ref().and_then(|long| long.clip_frames).unwrap_or(request.frames);
         let refining: Vec<(usize, Cost)> =
             self.refine_plans(request, frames)?.into_iter().map(|(times, plan)| (times, plan.cost())).collect();
         let once = |(times, cost): &(usize, Cost)| *times as f64 * (cost.once_flops + cost.step_flops);

@@ -129,29 +129,21 @@ impl VideoPipeline {
         Ok(())
     }
 
-    /// What `made` becomes by what `request` asks for besides; the error outside is a stop.
+    /// What `clip` becomes by what `request` asks for besides.
     pub(super) async fn refined(
         &self,
         request: &GenerateRequest,
-        made: Result<Generated>,
+        mut clip: Generated,
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
-    ) -> Result<Result<Generated>> {
-        let mut clip = match made {
-            Ok(clip) => clip,
-            Err(Error::Cancelled) => return Err(Error::Cancelled),
-            Err(error) => return Ok(Err(error)),
-        };
+    ) -> Result<Generated> {
         for doubles in wanted(request) {
             let frames = if doubles == Doubles::Frames { 2 * clip.frames.len() - 1 } else { clip.frames.len() };
             on_event(Event::Refine { stage: doubles.name(), by: self.refiner(doubles), frames });
-            match self.refiners.double(doubles, &clip.frames, [clip.height, clip.width], self.runner(), cancel).await {
-                Ok(frames) => clip = clip.doubled(doubles, frames),
-                Err(Error::Cancelled) => return Err(Error::Cancelled),
-                Err(error) => return Ok(Err(error)),
-            }
+            let frames = self.refiners.double(doubles, &clip.frames, [clip.height, clip.width], self.runner(), cancel).await?;
+            clip = clip.doubled(doubles, frames);
         }
-        Ok(Ok(clip))
+        Ok(clip)
     }
 
     /// The plans of refining a clip of these extents, and how often each runs.
@@ -186,6 +178,11 @@ impl VideoPipeline {
 fn wanted(request: &GenerateRequest) -> impl Iterator<Item = Doubles> {
     let interpolate = (request.interpolate > 1).then_some(Doubles::Frames);
     interpolate.into_iter().chain((request.upscale > 1).then_some(Doubles::Pixels))
+}
+
+/// Whether anything is asked for that needs the whole clip.
+pub(super) fn is_refined(request: &GenerateRequest) -> bool {
+    wanted(request).next().is_some()
 }
 
 /// RGBA bytes to colours in −1..1.

@@ -137,7 +137,7 @@ impl VideoPipeline {
         self.window_requirements(request, shape, &mut all)?;
         if let Some(long) = &request.long {
             let windows = self.windows(request, long)?;
-            if windows.count()? > 1 {
+            if windows.count()?.is_none_or(|count| count > 1) {
                 // Frames are given as in every window but the first; which ones does not matter.
                 let side = [request.width, request.height].iter().product::<usize>() * 4;
                 let tail = vec![vec![0; side]; windows.shared_frames()];
@@ -146,7 +146,7 @@ impl VideoPipeline {
                 self.window_requirements(&next, shape, &mut all)?;
             }
         }
-        let frames = request.long.as_ref().map_or(request.frames, |long| long.clip_frames);
+        let frames = request.long.as_ref().and_then(|long| long.clip_frames).unwrap_or(request.frames);
         for (key, graph) in self.refine_stages(request, frames)? {
             all.stage(key, || Ok(Chosen::of(graph)))?;
         }

@@ -32,8 +32,8 @@ pub struct Options {
     pub height: Option<usize>,
     /// Shape of the frame, at the model's usual number of pixels, instead of a size.
     pub aspect: Option<Aspect>,
-    /// Frames; with a window those of the whole clip, which then may be any number. Default: the model's, or as many as a clip
-    /// that is changed has, up to that.
+    /// Frames; with a window those of the whole clip, which then may be any number; 0 goes on window after window until it is
+    /// stopped. Default: the model's, or as many as a clip that is changed has, up to that.
     pub frames: Option<usize>,
     /// Seconds instead of frames, which they yield to: chooses the nearest number of frames that can be made.
     pub duration_seconds: Option<f64>,

@@ -61,7 +61,7 @@ impl Options {
         let [upscale, interpolate] = [("upscale", self.upscale), ("interpolate", self.interpolate)].map(factor);
         let (upscale, interpolate) = (upscale?, interpolate?);
         let fps = within("fps", self.fps.unwrap_or_else(|| f64::from(manifest.fps) * interpolate as f64), FRAME_RATES)?;
-        let clip_frames = self.clip_frames(fps / interpolate as f64, pipeline)?;
+        let clip_frames = if parts.endless { None } else { self.clip_frames(fps / interpolate as f64, pipeline)? };
         let frames = match (self.window.or(clip_frames), parts.edited()) {
             (Some(frames), _) => frames,
             (None, Some(edited)) => pipeline.compression().frames_up_to(length(edited, manifest.default_frames)?),
@@ -110,6 +110,7 @@ impl Options {
             strength: self.strength,
             overlap: self.overlap.unwrap_or(OVERLAP_FRAMES),
             window: self.window,
+            endless: self.frames == Some(0),
             scenes: self.then.clone().unwrap_or_default(),
         }
     }
