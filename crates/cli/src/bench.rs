@@ -1,9 +1,7 @@
 //! `kinora bench`: the adapter's peak, and what share of it each kernel and each part of a model reaches.
 
-use kinora_runtime::{
-    Device,
-    bench::{self, Batch, Bench, MemoryRow, Row, Spread},
-};
+use kinora_bench::{Batch, Bench, MemoryRow, Row, Spread};
+use kinora_runtime::Device;
 use serde_json::json;
 
 use crate::{
@@ -21,7 +19,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Report, Failure> {
     };
     let pipeline =
         if args.kernels_only { None } else { Some(parts::load(&device, &models::find(&args.model)?, &PartsArgs::default(), args.dtype)?) };
-    let result = pollster::block_on(bench::bench(gpu, pipeline.as_ref()))?;
+    let result = pollster::block_on(kinora_bench::bench(gpu, pipeline.as_ref()))?;
     let text = table(&device.name(), &result);
     let rows: Vec<_> = result
         .rows

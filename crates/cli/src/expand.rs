@@ -5,7 +5,7 @@ mod endpoint;
 use std::{env, path::Path, process::Command, time::Duration};
 
 use kinora_media::child::{self, Limits, Whole};
-use kinora_runtime::text::{Vocabulary, expansion_task};
+use kinora_runtime::understanding::{Vocabulary, expansion_task};
 
 use crate::{
     args::GenerateArgs,

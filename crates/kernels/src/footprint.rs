@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::buffers::MOST_STAGED;
 use crate::error::Result;
-use crate::lower::{Binding, Dispatch, lower};
+use crate::lower::{Binding, Dispatch};
 use crate::memory::{GroupPlan, execution_order, last_uses};
+use crate::ops::lower;
 use crate::pack::{PARAMS_BYTES, WINDOW_BYTES, window_bytes};
 use crate::plan::{Cadence, Graph, Source};
 use crate::preset::Preset;

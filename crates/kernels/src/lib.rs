@@ -22,6 +22,7 @@
 mod adapter;
 mod allocation;
 mod buffers;
+mod cost;
 mod counters;
 mod encoding;
 mod error;
@@ -54,6 +55,7 @@ mod weight;
 
 pub use adapter::{AdapterInfo, AdapterSelect, adapters};
 pub use allocation::DeviceMemory;
+pub use cost::Cost;
 pub use counters::Preparations;
 pub use encoding::Encoding;
 pub use error::{Error, Result};
@@ -61,7 +63,6 @@ pub use executable::{CancelToken, Device, Executable};
 pub use footprint::{Footprint, SharedBuffers};
 pub use gpu::Gpu;
 pub use kernel::{Access, Kernel};
-pub use lower::Cost;
 pub use ops::{AttentionOptions, Conv3dOptions, HEAD_SIZES, LinearStepInputs, PatchOrder, Rescale, dense_sequences};
 pub use order::sort_by_numbers;
 pub use peak::{CopyRate, Peak};

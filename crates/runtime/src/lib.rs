@@ -2,7 +2,6 @@
 //!
 //! Weights, text, sampling and models live here; GPU kernels live in `kinora-kernels`.
 
-pub mod bench;
 pub mod conditioning;
 pub mod error;
 #[cfg_attr(not(feature = "eval"), expect(dead_code, reason = "families map their arguments to it all the same"))]

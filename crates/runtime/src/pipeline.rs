@@ -36,8 +36,9 @@ use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
 use crate::sampling::solvers::SchedulerFile;
 use crate::shape::{Compression, LatentShape};
-use crate::text::{Tokenizer, expansion_task};
+use crate::text::Tokenizer;
 use crate::understanding::Understanding;
+use crate::understanding::expansion_task;
 use crate::weights::LoraReport;
 
 /// A finished clip.

@@ -82,7 +82,7 @@ fn motions_backgrounds_and_what_is_left_out_are_told() {
 fn captions_and_the_words_used_mean_themselves() {
     let pipeline = pipeline();
     let json = std::fs::read_to_string(root().join("models/flipbook/vocabulary.json")).expect("shipped");
-    let words = kinora_runtime::text::Vocabulary::parse(&json, "vocabulary.json").expect("valid");
+    let words = kinora_runtime::understanding::Vocabulary::parse(&json, "vocabulary.json").expect("valid");
     let mut texts = Vec::new();
     for (i, object) in words.objects.iter().enumerate() {
         for (j, motion) in object.motions.iter().enumerate() {

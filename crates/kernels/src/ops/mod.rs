@@ -15,9 +15,10 @@ pub use conv3d::Conv3dOptions;
 pub use reindex::PatchOrder;
 pub use sample::{LinearStepInputs, Rescale};
 
-use crate::lower::Lowering;
+use crate::lower::{Dispatch, Lowering};
 use crate::op::Op;
-use crate::plan::Elem;
+use crate::plan::{Elem, Graph, Step};
+use crate::preset::Preset;
 use crate::tensor::Tensor;
 
 impl<'p> Tensor<'p> {
@@ -46,9 +47,10 @@ impl<'p> Tensor<'p> {
     }
 }
 
-/// Adds the dispatches of the step being lowered.
-pub(crate) fn lower(cx: &mut Lowering<'_>) {
-    let step = cx.step;
+/// The dispatches of one step.
+pub(crate) fn lower(graph: &Graph, step: &Step, preset: Preset) -> Vec<Dispatch> {
+    let mut lowering = Lowering { graph, step, preset, dispatches: Vec::new() };
+    let cx = &mut lowering;
     match &step.op {
         Op::Gemm(gemm) => gemm::lower(gemm, cx),
         Op::Attention(attention) => attention::lower(attention, cx),
@@ -73,4 +75,5 @@ pub(crate) fn lower(cx: &mut Lowering<'_>) {
         Op::LinearStep(step) => sample::lower_linear_step(step, cx),
         Op::Rgba => sample::lower_rgba(cx),
     }
+    lowering.dispatches
 }

@@ -18,6 +18,10 @@ pub struct Coded {
     pub latents: usize,
     /// Pixels per latent in height and width, which both must be multiples of.
     pub space: usize,
+    /// Frames after the first per latent frame, which must be a multiple of it; 1 where any length is taken.
+    pub time: usize,
+    /// Whether the reference cuts decoded frames to -1…1.
+    pub bounded: bool,
 }
 
 impl Coded {
@@ -39,7 +43,8 @@ impl Coded {
         if self.clips { vec![batch, c, f, h, w] } else { vec![batch, c, h, w] }
     }
 
-    /// Frames `x` → `mean` and `logvar`. `record` makes moments `[B, F', H', W', 2·C]` of `[B, F, H, W, 3]`.
+    /// Frames `x` → `mean` and `logvar`. `record` makes moments `[B, F', H', W', 2·C]`, or `[B, F', H', W', C + 1]` with one log
+    /// variance for all channels, of `[B, F, H, W, 3]`.
     ///
     /// # Errors
     /// Those of arguments that do not fit, and [`Kernels`](crate::Error::Kernels).
@@ -47,33 +52,42 @@ impl Coded {
         inputs.only(&["x"])?;
         let (x, extents) = self.given(inputs, "x", self.colours)?;
         let [batch, colours, f, h, w] = extents;
-        if h % self.space != 0 || w % self.space != 0 {
-            return Err(wrong_shape(&x, &format!("height and width multiples of {}", self.space)));
+        if (f - 1) % self.time != 0 || h % self.space != 0 || w % self.space != 0 {
+            let frames = if self.time == 1 { String::new() } else { format!("1 + {}·n frames, ", self.time) };
+            return Err(wrong_shape(&x, &format!("{frames}height and width multiples of {}", self.space)));
         }
         let plan = Plan::new();
         let moments = record(&plan, plan.input("x", &[batch, f, h, w, colours], Cadence::Once));
         let shape = moments.shape();
         plan.output("moments", moments);
         let graph = plan.finish()?;
-        let (c, d) = (self.latents, shape.dims());
+        let c = self.latents;
+        let d: [usize; 5] = std::array::from_fn(|i| shape.dims()[i]);
         let made = [batch, c, d[1], d[2], d[3]];
         let run = Run::new(graph).write("x", batched(&x.to_f32(), extents, channels_last));
         let finish = move |moments: Vec<f32>| {
-            let half = |offset: usize| moments.chunks_exact(2 * c).flat_map(|m| m[offset..offset + c].to_vec()).collect::<Vec<f32>>();
+            let rows = || moments.chunks_exact(d[4]).map(|row| row.split_at(c));
+            let mean: Vec<f32> = rows().flat_map(|(mean, _)| mean.iter().copied()).collect();
             // Clamped as in the reference's distribution.
-            let logvar: Vec<f32> = half(c).iter().map(|v| v.clamp(-30.0, 20.0)).collect();
+            let logvar: Vec<f32> = rows().flat_map(|(_, v)| (0..c).map(|i| v[i % v.len()].clamp(-30.0, 20.0))).collect();
             let output = |name, values: &[f32]| Output { name, shape: self.shown(made), values: batched(values, made, channels_first) };
-            vec![output("mean", &half(0)), output("logvar", &logvar)]
+            vec![output("mean", &mean), output("logvar", &logvar)]
         };
         Ok(run.output_with("moments", finish).into())
     }
 
-    /// Latents `z` → `sample`. `record` makes frames `[B, F', H', W', 3]` of `[B, F, H, W, C]`.
+    /// Latents `z`, and what `record` has read of `others` → `sample`. `record` makes frames `[B, F', H', W', 3]` of
+    /// `[B, F, H, W, C]`.
     ///
     /// # Errors
     /// Those of arguments that do not fit, and [`Kernels`](crate::Error::Kernels).
-    pub fn decode(self, inputs: &Inputs<'_>, record: impl for<'p> FnOnce(&'p Plan, Tensor<'p>) -> Tensor<'p>) -> Result<Evaluation> {
-        inputs.only(&["z"])?;
+    pub fn decode(
+        self,
+        inputs: &Inputs<'_>,
+        others: &[&str],
+        record: impl for<'p> FnOnce(&'p Plan, Tensor<'p>) -> Tensor<'p>,
+    ) -> Result<Evaluation> {
+        inputs.only(&[&["z"], others].concat())?;
         let (z, extents) = self.given(inputs, "z", self.latents)?;
         let [batch, c, f, h, w] = extents;
         let plan = Plan::new();
@@ -84,7 +98,10 @@ impl Coded {
         let d = shape.dims();
         let made = [batch, d[4], d[1], d[2], d[3]];
         let run = Run::new(graph).write("z", batched(&z.to_f32(), extents, channels_last));
-        let finish = move |frames: Vec<f32>| {
+        let finish = move |mut frames: Vec<f32>| {
+            if self.bounded {
+                frames.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0));
+            }
             vec![Output { name: "sample", shape: self.shown(made), values: batched(&frames, made, channels_first) }]
         };
         Ok(run.output_with("sample", finish).into())

@@ -21,8 +21,9 @@ use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
 use crate::sampling::solvers::{self, SchedulerFile};
 use crate::shape::Compression;
-use crate::text::{Tokenizer, Vocabulary};
+use crate::text::Tokenizer;
 use crate::understanding::Understanding;
+use crate::understanding::Vocabulary;
 use crate::weights::{Checkpoint, LoraReport, ModelFiles};
 
 /// The files of a model, wherever they are.

@@ -8,7 +8,6 @@
 mod bpe;
 mod categories;
 mod charsmap;
-mod expand;
 mod normalize;
 mod pre_tokenize;
 mod sentencepiece;
@@ -18,6 +17,5 @@ pub mod unicode;
 mod unigram;
 mod wordpiece;
 
-pub use expand::{Known, Object, Vocabulary, expansion_task};
 pub(crate) use sentencepiece::Pieces;
 pub use tokenizer::{Encoding, Tokenizer};

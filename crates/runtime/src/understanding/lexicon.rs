@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use kinora_kernels::sort_by_numbers;
 
+use super::Vocabulary;
 use super::grammar::{self, Word};
 use super::spelling;
-use crate::text::Vocabulary;
 
 /// The longest phrase that is looked for, in words.
 const MAX_WORDS: usize = 8;

@@ -9,17 +9,18 @@ mod lexicon;
 mod reading;
 mod spelling;
 mod states;
+mod vocabulary;
 
 use kinora_kernels::sort_by_numbers;
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::nn::Weights;
-use crate::text::Vocabulary;
 
 use self::lexicon::Lexicon;
 pub use self::reading::Reading;
 use self::states::States;
+pub use self::vocabulary::{Known, Object, Vocabulary, expansion_task};
 
 /// The least cosine of a verb to the motion that is drawn for it; below it another would be as good.
 const MOTION_COSINE: f32 = 0.4;

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
+use super::Object;
 use super::grammar::{self, Word};
 use super::lexicon::{Meaning, Span};
 use super::spelling;
 use super::states::Nearest;
 use super::{Choice, MOTION_COSINE, Understanding, Understood, Unknown};
 use crate::sampling::noise::philox4x32_10;
-use crate::text::Object;
 
 /// Longer texts than this say enough without an article.
 const BARE_WORDS: usize = 3;

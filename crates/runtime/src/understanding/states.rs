@@ -1,9 +1,9 @@
 //! Phrases of a vocabulary as points: the pooled states that the model's own text encoder gives them.
 
+use super::Vocabulary;
 use super::grammar;
 use crate::error::Result;
 use crate::nn::Weights;
-use crate::text::Vocabulary;
 
 /// How far the cosine to a motion counts less than one to a name, which says more.
 const MOTION_BEHIND: f32 = 0.05;

@@ -76,11 +76,17 @@ impl Evaluate for Vae {
 
     fn evaluate(&self, operation: &str, inputs: &Inputs<'_>) -> Result<Evaluation> {
         let config = &self.config;
-        let coded =
-            Coded { clips: true, colours: config.in_channels, latents: config.latent_channels, space: config.spatial_compression() };
+        let coded = Coded {
+            clips: true,
+            colours: config.in_channels,
+            latents: config.latent_channels,
+            space: config.spatial_compression(),
+            time: 1,
+            bounded: false,
+        };
         match operation {
             "encode" => coded.encode(inputs, |plan, frames| self.encode(plan, frames, &Carry::whole(plan))),
-            _ => coded.decode(inputs, |plan, latents| self.decode(plan, latents, &Carry::whole(plan))),
+            _ => coded.decode(inputs, &[], |plan, latents| self.decode(plan, latents, &Carry::whole(plan))),
         }
     }
 }

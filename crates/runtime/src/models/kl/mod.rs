@@ -83,10 +83,10 @@ impl Evaluate for Vae {
     fn evaluate(&self, operation: &str, inputs: &Inputs<'_>) -> Result<Evaluation> {
         let config = &self.config;
         let (colours, latents, space) = (config.in_channels, config.latent_channels, config.spatial_compression());
-        let coded = Coded { clips: false, colours, latents, space };
+        let coded = Coded { clips: false, colours, latents, space, time: 1, bounded: false };
         match operation {
             "encode" => coded.encode(inputs, |plan, images| self.encoder.forward(plan, images)),
-            _ => coded.decode(inputs, |plan, latents| self.decoder.forward(plan, latents)),
+            _ => coded.decode(inputs, &[], |plan, latents| self.decoder.forward(plan, latents)),
         }
     }
 }
