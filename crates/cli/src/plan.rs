@@ -37,12 +37,15 @@ fn task_plan(task: &Task, pipeline: &VideoPipeline, disk: u64) -> Result<(String
 
 fn table(clip: &str, found: &Requirements, disk: u64) -> String {
     let mut lines = vec![format!("clip      {clip}"), format!("weights   {} on disk", shown(disk)), String::new()];
-    lines.push(format!("{:<14}{:>10}{:>13}{:>10}{:>10}  pieces", "stage", "peak", "activations", "weights", "streamed"));
+    lines.push(format!("{:<14}{:>10}{:>13}{:>10}{:>10}{:>10}  pieces", "stage", "peak", "activations", "weights", "quantised", "streamed"));
     for stage in &found.stages {
-        let [peak, activations, weights, streamed] =
-            [stage.peak_bytes, stage.activation_bytes, stage.weight_bytes, stage.streamed_bytes].map(shown);
+        let [peak, activations, weights, kept, streamed] =
+            [stage.peak_bytes, stage.activation_bytes, stage.weight_bytes, stage.kept_bytes, stage.streamed_bytes].map(shown);
         let [times, tiles] = stage.pieces;
-        lines.push(format!("{:<14}{peak:>10}{activations:>13}{weights:>10}{streamed:>10}  {times} in time, {tiles} in space", stage.name));
+        lines.push(format!(
+            "{:<14}{peak:>10}{activations:>13}{weights:>10}{kept:>10}{streamed:>10}  {times} in time, {tiles} in space",
+            stage.name
+        ));
     }
     lines.push(format!("\ndevice    {} at most", shown(found.device_bytes)));
     lines.push(format!("host      {} at most", shown(found.host_bytes)));
@@ -59,6 +62,7 @@ fn to_json(found: &Requirements, disk: u64) -> Value {
                 "peakBytes": stage.peak_bytes,
                 "activationBytes": stage.activation_bytes,
                 "weightBytes": stage.weight_bytes,
+                "quantisedBytes": stage.kept_bytes,
                 "streamedBytes": stage.streamed_bytes,
                 "pieces": { "time": stage.pieces[0], "space": stage.pieces[1] },
             })

@@ -73,6 +73,11 @@ impl Encoding {
         }
     }
 
+    /// Whether it is one of GGUF's formats of blocks, each with its scales.
+    pub(crate) const fn is_blocks(self) -> bool {
+        self.block()[0] > 1
+    }
+
     /// Its name in files.
     pub const fn name(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use crate::ops::lower;
 use crate::pack::{PARAMS_BYTES, WINDOW_BYTES, window_bytes};
 use crate::plan::{Cadence, Graph, Source};
 use crate::preset::Preset;
+use crate::raw::{ALIGNMENT, Layout};
 use crate::replay::params_bytes;
 use crate::segments::{Segments, window_of};
 use crate::weight::Weight;
@@ -25,6 +26,8 @@ pub struct Footprint {
     pub lists: u64,
     /// Slots of weights that are streamed, and the window that they come through; 0 if all are resident.
     pub ring: u64,
+    /// Weights that stay quantised, as they are in their files.
+    pub kept: u64,
     /// The largest copy for reading a result.
     pub reading: u64,
     /// Weights that are streamed, each time that they are needed.
@@ -38,6 +41,7 @@ struct Part {
     params: u64,
     lists: u64,
     ring: u64,
+    kept: u64,
     streamed: u64,
     /// Bytes of the window at most through which resident weights come.
     window: u64,
@@ -98,6 +102,7 @@ impl Footprint {
             params: parts.iter().map(|part| part.params).sum(),
             lists: parts.iter().map(|part| part.lists).sum(),
             ring: parts.iter().map(|part| part.ring).sum(),
+            kept: parts.iter().map(|part| part.kept).sum(),
             reading: results.max().unwrap_or(0),
             streamed: parts.iter().map(|part| part.streamed).sum(),
             parts,
@@ -117,7 +122,7 @@ impl Footprint {
 
     /// Bytes of what is their own as long as they exist.
     pub fn own(&self) -> u64 {
-        self.values + self.params + self.lists + self.ring
+        self.values + self.params + self.lists + self.ring + self.kept
     }
 
     /// Adds to `shared` what they share. Returns the bytes that this adds for good, and those that they take at most while they are
@@ -135,7 +140,7 @@ impl Footprint {
             // The window is gone before vectors, slots and lists are made.
             most = most.max(shared.bytes() - before + own + part.params + window);
             shared.fills.extend(part.fills.iter().map(|(fill, bytes)| (*fill, *bytes)));
-            own += part.params + part.lists + part.ring;
+            own += part.params + part.lists + part.ring + part.kept;
             most = most.max(shared.bytes() - before + own);
         }
         [shared.bytes() - before, most]
@@ -183,10 +188,17 @@ impl Part {
             }
         }
         if let Some(segments) = &segments {
-            let window = buffer_bytes(window_bytes(segments.weights(), segments.window_bytes));
-            part.ring = 2 * buffer_bytes(segments.slot_bytes) + window + PARAMS_BYTES;
+            let window = match window_bytes(segments.read_again(), segments.window_bytes) {
+                0 => 0,
+                bytes => buffer_bytes(bytes) + PARAMS_BYTES,
+            };
+            let uses = segments.kept_uses();
+            let mut kept = BTreeMap::new();
+            kept.extend(uses.iter().map(|(_, _, weight, _)| (weight.id(), Layout::of(weight).quantised_bytes(weight).unwrap_or(0))));
+            part.ring = 2 * buffer_bytes(segments.slot_bytes) + window + uses.len() as u64 * ALIGNMENT;
+            part.kept = kept.into_values().map(buffer_bytes).sum();
             let mut seen = BTreeSet::new();
-            part.streamed = segments.weights().filter(|weight| seen.insert(weight.id())).map(Weight::stored_bytes).sum();
+            part.streamed = segments.read_again().filter(|weight| seen.insert(weight.id())).map(Weight::stored_bytes).sum();
         }
         Ok(part)
     }

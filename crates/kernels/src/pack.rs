@@ -8,10 +8,11 @@ use crate::allocation::Buffer;
 use crate::buffers::Memory;
 use crate::error::{Error, Result};
 use crate::flight::Signal;
-use crate::generated::pack::{Disk, Params, Variant, Weights};
-use crate::gpu::Gpu;
+use crate::generated::pack::Params;
+use crate::gpu::{Gpu, Pipeline};
 use crate::kernel::Kernel;
-use crate::weight::{PANEL, Q8_BLOCK, RawRows, Weight, WeightFormat};
+use crate::raw::{ALIGNMENT, Layout};
+use crate::weight::{PANEL, Weight};
 
 /// Bytes of a window, if no panel is larger and memory allows.
 pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
@@ -22,14 +23,8 @@ const MOST_WAITING: usize = 2;
 /// Pieces of weights in a window.
 const MOST_PIECES: usize = 64;
 
-/// Bytes between two parameter blocks or two bound parts of the window: WebGPU's largest required alignment.
-const ALIGNMENT: u64 = 256;
-
 /// Bytes of the parameters of the pieces in a window.
 pub(crate) const PARAMS_BYTES: u64 = MOST_PIECES as u64 * ALIGNMENT;
-
-/// Columns of a panel that a workgroup of the kernel writes.
-const LANES: usize = 64;
 
 /// Weights that are to be packed, and where.
 pub(crate) struct Pending {
@@ -46,35 +41,6 @@ impl Pending {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.at >= self.list.len()
-    }
-}
-
-/// How rows of a weight lie in a window.
-struct Layout {
-    disk: Option<RawRows>,
-    row_bytes: u64,
-    scale_bytes: u64,
-}
-
-impl Layout {
-    fn of(weight: &Weight) -> Self {
-        let (disk, row) = (weight.raw(), weight.row_len());
-        // Rows of several types are made f32 on their way.
-        let row_bytes = (row * disk.map_or(4, RawRows::bytes)) as u64;
-        let scale_bytes = if disk == Some(RawRows::Q8) { 2 * row.div_ceil(Q8_BLOCK) as u64 } else { 0 };
-        Self { disk, row_bytes, scale_bytes }
-    }
-
-    /// Where the scales of so many rows begin, and where they end.
-    fn extents(&self, rows: usize) -> [u64; 2] {
-        let scales = (rows as u64 * self.row_bytes).next_multiple_of(ALIGNMENT);
-        [scales, scales + (rows as u64 * self.scale_bytes).next_multiple_of(ALIGNMENT)]
-    }
-
-    /// Panels that fit into `room` bytes.
-    fn fitting(&self, room: u64) -> usize {
-        let panel = PANEL as u64 * (self.row_bytes + self.scale_bytes);
-        usize::try_from(room.saturating_sub(2 * ALIGNMENT) / panel.max(1)).unwrap_or(usize::MAX)
     }
 }
 
@@ -129,7 +95,8 @@ impl Packer {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (number, (piece, (kernel, params))) in (0..).zip(pieces.iter().zip(jobs)) {
             let pipeline = gpu.pipeline(kernel);
-            let bindings = self.bindings(gpu, &pipeline.layout, piece);
+            let rows = (&self.window, piece.offset, piece.layout.extents(piece.rows.len()));
+            let bindings = bind(gpu, &pipeline, &self.params, rows, piece.memory);
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &bindings, &[number * ALIGNMENT as u32]);
             let [x, y] = crate::replay::fold(params.end);
@@ -142,18 +109,6 @@ impl Packer {
         gpu.queue.on_submitted_work_done(move || notify.set());
         self.waiting.push_back((index, done));
         Ok(())
-    }
-
-    fn bindings(&self, gpu: &Gpu, layout: &wgpu::BindGroupLayout, piece: &Piece<'_>) -> wgpu::BindGroup {
-        let params = wgpu::BufferBinding { buffer: &self.params, offset: 0, size: std::num::NonZeroU64::new(size_of::<Params>() as u64) };
-        let [scales, end] = piece.layout.extents(piece.rows.len());
-        let part = |from: u64, to: u64| Memory { buffer: self.window.clone(), offset: piece.offset + from, bytes: to - from };
-        let parts = [(0, scales), (scales, end)].map(|(from, to)| part(from, to));
-        let mut memories: Vec<&Memory> = parts.iter().filter(|part| part.bytes > 0).collect();
-        memories.push(piece.memory);
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
-        entries.extend((1..).zip(memories).map(|(binding, memory)| wgpu::BindGroupEntry { binding, resource: memory.resource() }));
-        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("pack"), layout, entries: &entries })
     }
 
     /// Packs everything, with as many windows on their way as staging memory may hold; in browsers the queue has its own bound.
@@ -180,6 +135,25 @@ impl Packer {
     fn earliest(&mut self) -> Option<(wgpu::SubmissionIndex, Signal)> {
         if self.waiting.len() < MOST_WAITING { None } else { self.waiting.pop_front() }
     }
+}
+
+/// What the kernel that packs reads and writes: parameters at a dynamic offset, rows that begin at an offset of a buffer with the ends of
+/// their values and scales, and the panels.
+pub(crate) fn bind(
+    gpu: &Gpu,
+    pipeline: &Pipeline,
+    params: &Buffer,
+    (buffer, offset, [scales, end]): (&Buffer, u64, [u64; 2]),
+    panels: &Memory,
+) -> wgpu::BindGroup {
+    let params = wgpu::BufferBinding { buffer: params, offset: 0, size: std::num::NonZeroU64::new(size_of::<Params>() as u64) };
+    let part = |from: u64, to: u64| Memory { buffer: buffer.clone(), offset: offset + from, bytes: to - from };
+    let parts = [(0, scales), (scales, end)].map(|(from, to)| part(from, to));
+    let mut memories: Vec<&Memory> = parts.iter().filter(|part| part.bytes > 0).collect();
+    memories.push(panels);
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
+    entries.extend((1..).zip(memories).map(|(binding, memory)| wgpu::BindGroupEntry { binding, resource: memory.resource() }));
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("pack"), layout: &pipeline.layout, entries: &entries })
 }
 
 /// Bytes of the window through which these weights are packed, if it may have `most` unless a panel is larger.
@@ -242,29 +216,7 @@ impl Piece<'_> {
     }
 
     fn job(&self) -> (&'static Kernel, Params) {
-        let disk = match self.layout.disk {
-            None | Some(RawRows::F32) => Disk::FromF32,
-            Some(RawRows::F16) => Disk::FromF16,
-            Some(RawRows::Bf16) => Disk::FromBf16,
-            Some(RawRows::Q8) => Disk::FromQ8,
-        };
-        let weights = match self.weight.format() {
-            WeightFormat::F32 => Weights::F32,
-            WeightFormat::F16 => Weights::F16,
-        };
-        let (dims, depth) = (self.weight.shape(), self.weight.panel_depth());
-        let items = self.rows.len().div_ceil(PANEL) * depth.div_ceil(LANES);
-        let params = Params {
-            rows: self.rows.len() as u32,
-            channels: dims.dims()[1] as u32,
-            taps: dims.dims()[2..].iter().product::<usize>() as u32,
-            panel: (self.rows.start / PANEL) as u32,
-            k: depth as u32,
-            first: 0,
-            end: items as u32,
-            ..Default::default()
-        };
-        (Variant { disk, weights }.kernel(), params)
+        self.layout.job(self.weight, self.rows.clone())
     }
 }
 
@@ -275,7 +227,9 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
+    use crate::WeightFormat;
     use crate::adapter::AdapterSelect;
+    use crate::raw::{Q8_BLOCK, RawRows};
     use crate::{Delta, Encoding, Place, Scales, Shape, Stored, adapters};
 
     fn gpus() -> Vec<Gpu> {
@@ -371,6 +325,45 @@ mod tests {
         }
     }
 
+    /// Blocks of random bits, whose scales and minima are numbers below a half.
+    fn blocks(encoding: Encoding, dims: [usize; 2], format: WeightFormat, state: &mut u64) -> Weight {
+        let [values, bytes] = encoding.block();
+        let halves: &[usize] = match encoding {
+            Encoding::Q2K => &[80, 82],
+            Encoding::Q3K => &[108],
+            Encoding::Q6K => &[208],
+            Encoding::Q4_1 | Encoding::Q5_1 | Encoding::Q4K | Encoding::Q5K => &[0, 2],
+            _ => &[0],
+        };
+        let mut data: Vec<u8> = (0..dims[0] * dims[1] / values * bytes).map(|_| random(state) as u8).collect();
+        for block in data.chunks_exact_mut(bytes) {
+            for &at in halves {
+                let half = (random(state) & 0x8000) as u16 | (random(state) % 0x3800) as u16;
+                block[at..at + 2].copy_from_slice(&half.to_le_bytes());
+            }
+        }
+        let place = Place { range: 0..data.len() as u64, file: Arc::new(data), encoding };
+        Weight::stored("w", Shape::new(&dims), place.into(), format).expect("whole blocks")
+    }
+
+    #[test]
+    fn blocks_of_every_format_have_the_bits_that_the_host_makes() {
+        use Encoding::{Iq4Nl, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+        for gpu in gpus() {
+            let mut state = 11;
+            for format in [WeightFormat::F32, WeightFormat::F16] {
+                for encoding in [Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Iq4Nl, Q2K, Q3K, Q4K, Q5K, Q6K] {
+                    let block = encoding.block()[0];
+                    let dims = [[1, block], [17, 2 * block], [40, 3 * block]];
+                    let weights = dims.map(|dims| blocks(encoding, dims, format, &mut state));
+                    assert!(weights.iter().all(|weight| weight.raw() == Some(RawRows::Blocks(encoding))), "{encoding:?}");
+                    assert_as_on_the_host(&gpu, &weights, None);
+                    assert_as_on_the_host(&gpu, &weights, Some(1));
+                }
+            }
+        }
+    }
+
     #[test]
     fn every_finite_half_and_every_product_of_code_and_scale_is_exact() {
         let halves: Vec<u8> = (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00).flat_map(u16::to_le_bytes).collect();
@@ -394,9 +387,8 @@ mod tests {
     #[test]
     fn what_the_device_does_not_read_by_itself_is_packed_all_the_same() {
         let place = |bytes: Vec<u8>, encoding| Place { range: 0..bytes.len() as u64, file: Arc::new(bytes), encoding };
-        // Blocks of Q8_0 whose scale is a number, and rows to which something is added.
-        let mut blocks: Vec<u8> = (0..40 * 3 * 34).map(|i| (i * 7 % 251) as u8).collect();
-        blocks.chunks_exact_mut(34).for_each(|block| block[..2].copy_from_slice(&f16::from_f32(0.125).to_le_bytes()));
+        // Numbers of 8 bits, and rows to which something is added.
+        let bytes: Vec<u8> = (0..40 * 96).map(|i| (i * 7 % 120) as u8).collect();
         let delta = |rank: usize| Delta::Product {
             up: Place::from_f32(&(0..40 * rank).map(|i| i as f32 / 8.0).collect::<Vec<_>>()),
             down: Place::from_f32(&(0..rank * 96).map(|i| (i % 7) as f32).collect::<Vec<_>>()),
@@ -405,7 +397,7 @@ mod tests {
         };
         for gpu in gpus() {
             for format in [WeightFormat::F32, WeightFormat::F16] {
-                let stored = Stored::from(place(blocks.clone(), Encoding::Q8_0));
+                let stored = Stored::from(place(bytes.clone(), Encoding::F8E4m3));
                 let adapted = Stored { row: 96, deltas: vec![delta(2), delta(3)], ..stored.clone() };
                 let weights: Vec<Weight> = [stored, adapted]
                     .map(|stored| Weight::stored("w", Shape::new(&[40, 96]), stored, format).expect("the bytes are there"))

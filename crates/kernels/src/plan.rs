@@ -17,7 +17,7 @@ use crate::tensor::Tensor;
 pub type ValueId = usize;
 
 /// When a value changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cadence {
     /// Never within one generation: computed in the prelude.
     Once,

@@ -4,6 +4,7 @@ use crate::allocation::Buffer;
 use crate::buffers::Memory;
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::kept::Kept;
 use crate::pack::{Packer, Pending};
 use crate::plan::Cadence;
 use crate::segments::Segments;
@@ -14,6 +15,7 @@ use crate::weight::Weight;
 pub(crate) struct Ring {
     segments: Segments,
     slots: [Buffer; 2],
+    kept: Kept,
     packer: Option<Packer>,
     /// What is in each slot.
     loaded: [Option<(Cadence, usize)>; 2],
@@ -23,8 +25,9 @@ impl Ring {
     pub(crate) fn new(gpu: &Gpu, segments: Segments) -> Result<Self> {
         let slot = || gpu.storage("slot", segments.slot_bytes);
         let slots = [slot()?, slot()?];
-        let packer = Packer::new(gpu, segments.weights(), segments.window_bytes)?;
-        Ok(Self { segments, slots, packer, loaded: [None; 2] })
+        let kept = Kept::new(gpu, &segments, &slots)?;
+        let packer = Packer::new(gpu, segments.read_again(), segments.window_bytes)?;
+        Ok(Self { segments, slots, kept, packer, loaded: [None; 2] })
     }
 
     pub(crate) fn segments(&self) -> &Segments {
@@ -42,13 +45,16 @@ impl Ring {
     /// Has the weights of a segment packed into its slot, if they are not there: what is submitted afterwards finds them.
     pub(crate) async fn load(&mut self, gpu: &Gpu, cadence: Cadence, number: usize) -> Result<()> {
         let (slot, Some(segment)) = (number % 2, self.segments.of(cadence).get(number)) else { return Ok(()) };
-        let Some(packer) = self.packer.as_mut().filter(|_| self.loaded[slot] != Some((cadence, number))) else { return Ok(()) };
+        if self.loaded[slot] == Some((cadence, number)) {
+            return Ok(());
+        }
         self.loaded[slot] = None;
+        self.kept.unpack(gpu, cadence, number);
         let place = |offset: u64, weight: &Weight| Memory { buffer: self.slots[slot].clone(), offset, bytes: weight.stored_bytes() };
-        segment.weights.iter().try_for_each(|(weight, _)| weight.check())?;
-        let list = segment.weights.iter().map(|(weight, offset)| (weight.clone(), place(*offset, weight))).collect();
-        let mut pending = Pending::new(list);
-        while !pending.is_empty() {
+        let coming = || segment.weights.iter().filter(|(weight, _)| !self.segments.is_kept(weight));
+        coming().try_for_each(|(weight, _)| weight.check())?;
+        let mut pending = Pending::new(coming().map(|(weight, offset)| (weight.clone(), place(*offset, weight))).collect());
+        while let Some(packer) = self.packer.as_mut().filter(|_| !pending.is_empty()) {
             packer.room(gpu).await?;
             packer.step(gpu, &mut pending)?;
         }

@@ -1,13 +1,16 @@
 //! A plan whose weights do not fit the memory they are given, cut into segments: while one runs, the weights of the next are
-//! packed into the other of two slots. Knows no device.
+//! packed into the other of two slots, from where quantised ones are on the device if there is room for them, else from their
+//! files. Knows no device.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::footprint::buffer_bytes;
 use crate::lower::Dispatch;
 use crate::pack::{PARAMS_BYTES, WINDOW_BYTES, window_bytes};
 use crate::plan::Cadence;
+use crate::raw::{ALIGNMENT, Layout};
 use crate::weight::Weight;
 
 /// Bytes of a slot, if memory allows and no dispatch needs more: enough to keep the way to the device busy.
@@ -15,9 +18,6 @@ const SLOT_BYTES: u64 = 64 << 20;
 
 /// The share of the memory for weights that the window may take through which they come.
 const WINDOW_SHARE: u64 = 8;
-
-/// Bytes between two weights in a slot: WebGPU's largest required alignment of storage offsets.
-const ALIGNMENT: u64 = 256;
 
 /// Dispatches, one after another, whose weights are in a slot together.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Segment {
 pub(crate) struct Segments {
     /// Weights that are not resident.
     pub(crate) streamed: BTreeSet<u64>,
+    /// Those of them that are on the device as they are in their files.
+    kept: BTreeSet<u64>,
     /// Bytes of each of the two slots.
     pub(crate) slot_bytes: u64,
     /// Bytes of the window through which weights come.
@@ -79,11 +81,11 @@ impl Segments {
             return Err(Error::Limit { what: "two segments of streamed weights".into(), needed, limit: budget, remedy });
         };
         let slot = largest.max(SLOT_BYTES.min(room / 4));
-        let streamed = streamed(prelude, step, room - 2 * slot);
+        let Share { streamed, kept } = share(prelude, step, room - 2 * slot);
         let [prelude, step] = [prelude, step].map(|dispatches| cut(dispatches, &streamed, slot));
         let of = |segment: &Segment| segment.weights.last().map_or(0, |(weight, offset)| offset + slot_size(weight));
         let slot_bytes = prelude.iter().chain(&step).map(of).fold(0, u64::max);
-        Ok(Some(Self { streamed, slot_bytes, window_bytes, prelude, step }))
+        Ok(Some(Self { streamed, kept, slot_bytes, window_bytes, prelude, step }))
     }
 
     /// The segments of one cadence.
@@ -94,9 +96,24 @@ impl Segments {
         }
     }
 
-    /// The weights that are not resident, as often as they are read in another segment.
-    pub(crate) fn weights(&self) -> impl Iterator<Item = &Weight> {
-        self.prelude.iter().chain(&self.step).flat_map(|segment| segment.weights.iter().map(|(weight, _)| weight))
+    /// The weights that come from their files each time, as often as they are read in another segment.
+    pub(crate) fn read_again(&self) -> impl Iterator<Item = &Weight> {
+        let all = self.prelude.iter().chain(&self.step).flat_map(|segment| segment.weights.iter().map(|(weight, _)| weight));
+        all.filter(|weight| !self.is_kept(weight))
+    }
+
+    /// Whether a weight that is not resident is on the device as it is in its file.
+    pub(crate) fn is_kept(&self, weight: &Weight) -> bool {
+        self.kept.contains(&weight.id())
+    }
+
+    /// The weights that are kept, as often as they are read in another segment: the segment, and where in its slot they belong.
+    pub(crate) fn kept_uses(&self) -> Vec<(Cadence, usize, &Weight, u64)> {
+        let of = |cadence| {
+            let segments = self.of(cadence).iter().enumerate();
+            segments.flat_map(move |(number, segment)| segment.weights.iter().map(move |(weight, at)| (cadence, number, weight, *at)))
+        };
+        [Cadence::Once, Cadence::EveryStep].into_iter().flat_map(of).filter(|(_, _, weight, _)| self.is_kept(weight)).collect()
     }
 
     /// The segment of a dispatch, by its number within its cadence.
@@ -105,31 +122,58 @@ impl Segments {
     }
 }
 
-/// The matrices that are not resident if those that are may take `room` bytes: everything that runs once, and of the rest a
-/// share that is spread evenly, so that the way to the device is never idle for long.
-fn streamed(prelude: &[&Dispatch], step: &[&Dispatch], room: u64) -> BTreeSet<u64> {
+/// Which matrices are not resident.
+struct Share {
+    streamed: BTreeSet<u64>,
+    /// Those of them that are on the device as they are in their files.
+    kept: BTreeSet<u64>,
+}
+
+/// Shares `room` bytes among the matrices. What runs once comes from files. Of the rest, quantised ones are kept as they are as far as
+/// there is room; what is left makes others resident, those first that would have to come from files.
+fn share(prelude: &[&Dispatch], step: &[&Dispatch], room: u64) -> Share {
     let mut streamed: BTreeSet<u64> = BTreeSet::new();
     streamed.extend(prelude.iter().flat_map(|dispatch| matrices(dispatch)).map(Weight::id));
     let (mut seen, mut repeated) = (BTreeSet::new(), Vec::new());
     for weight in step.iter().flat_map(|dispatch| matrices(dispatch)) {
         if seen.insert(weight.id()) {
-            repeated.push(weight);
+            let kept = Layout::of(weight).quantised_bytes(weight).map(buffer_bytes).filter(|bytes| *bytes < weight.stored_bytes());
+            repeated.push((weight, kept));
         }
     }
-    let total: u64 = repeated.iter().map(|weight| weight.stored_bytes()).sum();
-    let (mut left, mut owed) = (room, 0.0);
-    for weight in repeated {
-        let bytes = weight.stored_bytes();
-        owed += bytes as f64 * (room as f64 / total.max(1) as f64);
-        if bytes <= left && owed >= bytes as f64 {
-            left -= bytes;
+    let ids = |wanted: &BTreeMap<u64, u64>| wanted.keys().copied().collect::<BTreeSet<u64>>();
+    let mut left = room;
+    let kept: Vec<(u64, u64)> = repeated.iter().filter_map(|(weight, kept)| Some((weight.id(), (*kept)?))).collect();
+    let mut kept = spread(&kept, &mut left);
+    let of = |kept: bool| {
+        let own = repeated.iter().filter(move |(_, bytes)| bytes.is_some() == kept);
+        own.map(|(weight, bytes)| (weight.id(), weight.stored_bytes() - bytes.unwrap_or(0))).collect::<Vec<(u64, u64)>>()
+    };
+    let mut resident = spread(&of(false), &mut left);
+    if kept.len() == of(true).len() {
+        resident.extend(spread(&of(true), &mut left));
+    }
+    kept.retain(|id, _| !resident.contains_key(id));
+    streamed.extend(repeated.iter().map(|(weight, _)| weight.id()));
+    streamed.retain(|id| !resident.contains_key(id));
+    Share { streamed, kept: ids(&kept) }
+}
+
+/// As many of the weights with these costs as `room` holds, spread evenly, so that the way to the device is never idle for long.
+fn spread(weights: &[(u64, u64)], room: &mut u64) -> BTreeMap<u64, u64> {
+    let total: u64 = weights.iter().map(|(_, bytes)| bytes).sum();
+    let (share, mut owed) = ((*room as f64 / total.max(1) as f64).min(1.0), 0.0);
+    let mut chosen = BTreeMap::new();
+    for &(id, bytes) in weights {
+        owed += bytes as f64 * share;
+        // The last owed byte may be lost to rounding.
+        if bytes <= *room && owed + 0.5 >= bytes as f64 {
+            *room -= bytes;
             owed -= bytes as f64;
-            streamed.remove(&weight.id());
-        } else {
-            streamed.insert(weight.id());
+            chosen.insert(id, bytes);
         }
     }
-    streamed
+    chosen
 }
 
 /// Cuts where the weights of the next dispatch no longer fit the slot.

@@ -12,6 +12,7 @@ use half::f16;
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
 use crate::place::{Place, Scales, Stored};
+use crate::raw::{Q8_BLOCK, RawRows};
 use crate::shape::Shape;
 
 /// Columns of a GEMM or convolution weight that are stored side by side (see `shaders/README.md`).
@@ -25,33 +26,6 @@ pub enum WeightFormat {
     F32,
     /// 16-bit floats in pairs inside `u32`, so that no adapter feature is needed.
     F16,
-}
-
-/// Values of a row that share a scale in [`RawRows::Q8`].
-pub(crate) const Q8_BLOCK: usize = 32;
-
-/// How rows of a weight lie in its file, of those that the device makes panels of by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RawRows {
-    /// IEEE binary32.
-    F32,
-    /// IEEE binary16.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// Signed bytes, and apart from them an f16 scale for each [`Q8_BLOCK`] of a row; the last block may be shorter.
-    Q8,
-}
-
-impl RawRows {
-    /// Bytes per value, scales not counted.
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Q8 => 1,
-        }
-    }
 }
 
 /// A constant tensor of a model. Cloning is cheap.
@@ -176,6 +150,9 @@ impl Weight {
             // Blocks end with a row of the file, which may be another one than that of the shape.
             (Encoding::I8, Some(Scales { place, block: [1, Q8_BLOCK] })) if place.encoding == Encoding::F16 => {
                 (part.row == self.row_len()).then_some(RawRows::Q8)
+            }
+            (encoding, None) if encoding.is_blocks() && self.row_len().is_multiple_of(encoding.block()[0]) => {
+                Some(RawRows::Blocks(encoding))
             }
             _ => None,
         };

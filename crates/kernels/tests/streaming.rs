@@ -1,8 +1,11 @@
 //! Plans whose weights do not fit: run in segments they have the same bits, and take what was said beforehand.
 
+use std::sync::Arc;
+
+use half::f16;
 use kinora_kernels::{
-    AdapterInfo, AdapterSelect, Cadence, Device, DeviceMemory, Error, Executable, Footprint, Graph, Plan, Preset, Shape, SharedBuffers,
-    Weight, WeightFormat, adapters,
+    AdapterInfo, AdapterSelect, Cadence, Device, DeviceMemory, Encoding, Error, Executable, Footprint, Graph, Place, Plan, Preset, Scales,
+    Shape, SharedBuffers, Stored, Weight, WeightFormat, adapters,
 };
 
 /// Seeded values in −1..1.
@@ -24,36 +27,68 @@ fn devices() -> Vec<Device> {
     adapters.iter().enumerate().flat_map(presets).collect()
 }
 
+/// How matrices lie in their files.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Disk {
+    F32,
+    /// Bytes, a scale for 32 of them apart.
+    Q8,
+    /// Every other as bytes, every other in blocks of 4 bits with a scale.
+    Mixed,
+}
+
+/// Seeded values of a matrix as they lie in a file.
+fn stored(disk: Disk, [n, k]: [usize; 2], seed: usize) -> Stored {
+    let values: Vec<f32> = noise(n * k, seed as u32).iter().map(|v| v * 0.3).collect();
+    let place = |bytes: Vec<u8>, encoding| Place { range: 0..bytes.len() as u64, file: Arc::new(bytes), encoding };
+    let codes = |scale: f32| values.iter().map(move |v| (v * scale) as i8).collect::<Vec<i8>>();
+    let scale = f16::from_f32(0.0025).to_le_bytes();
+    match disk {
+        Disk::F32 => Place::from_f32(&values).into(),
+        Disk::Mixed if seed.is_multiple_of(2) => {
+            let pairs: Vec<u8> = codes(24.0).chunks_exact(2).map(|pair| (pair[0] + 8) as u8 | ((pair[1] + 8) as u8) << 4).collect();
+            let blocks = pairs.chunks_exact(16).flat_map(|pairs| [&f16::from_f32(0.04).to_le_bytes(), pairs].concat());
+            place(blocks.collect(), Encoding::Q4_0).into()
+        }
+        Disk::Q8 | Disk::Mixed => {
+            let scales = place(scale.repeat(n * k.div_ceil(32)), Encoding::F16);
+            let bytes = place(codes(400.0).iter().map(|code| code.cast_unsigned()).collect(), Encoding::I8);
+            Stored { row: k, scales: Some(Scales { place: scales, block: [1, 32] }), ..bytes.into() }
+        }
+    }
+}
+
 /// A model of a prelude and blocks of unlike widths, one weight of which both read.
-fn model(format: WeightFormat, blocks: usize) -> Graph {
+fn model(format: WeightFormat, blocks: usize, disk: Disk) -> Graph {
+    let width = if disk == Disk::Mixed { 64 } else { 48 };
     let matrix = |n: usize, k: usize, seed: usize| {
-        let values: Vec<f32> = noise(n * k, seed as u32).iter().map(|v| v * 0.3).collect();
-        Weight::from_f32(format!("w{seed}"), Shape::new(&[n, k]), &values, format)
+        Weight::stored(format!("w{seed}"), Shape::new(&[n, k]), stored(disk, [n, k], seed), format).expect("the bytes are there")
     };
-    let bias = Weight::from_f32("b", Shape::new(&[48]), &noise(48, 3), format);
-    let shared = matrix(48, 48, 99);
+    let bias = Weight::from_f32("b", Shape::new(&[width]), &noise(width, 3), format);
+    let shared = matrix(width, width, 99);
     let plan = Plan::new();
-    let context = plan.input("context", &[5, 48], Cadence::Once).linear(&matrix(96, 48, 1), None).linear(&matrix(48, 96, 2), None);
-    let context = context.linear(&shared, None);
-    let mut x = plan.input("x", &[5, 48], Cadence::EveryStep);
+    let context = plan.input("context", &[5, width], Cadence::Once);
+    let context = context.linear(&matrix(96, width, 1), None).linear(&matrix(width, 96, 2), None).linear(&shared, None);
+    let mut x = plan.input("x", &[5, width], Cadence::EveryStep);
     for block in 0..blocks {
         x = plan.scope(format!("blocks.{block}"), || {
             let wide = 32 * (1 + block % 3);
-            let hidden = x.linear(&matrix(wide, 48, 10 + 2 * block), None).gelu_tanh();
-            x + hidden.linear(&matrix(48, wide, 11 + 2 * block), Some(&bias)) + context
+            let hidden = x.linear(&matrix(wide, width, 10 + 2 * block), None).gelu_tanh();
+            x + hidden.linear(&matrix(width, wide, 11 + 2 * block), Some(&bias)) + context
         });
     }
     plan.output("y", x.linear(&shared, None).layer_norm(None, None, 1e-6));
     plan.finish().expect("valid")
 }
 
-fn evaluate(exec: &mut Executable) -> Vec<Vec<u32>> {
-    exec.write("context", &noise(240, 4)).expect("fits");
+fn evaluate(exec: &mut Executable, disk: Disk) -> Vec<Vec<u32>> {
+    let count = 5 * if disk == Disk::Mixed { 64 } else { 48 };
+    exec.write("context", &noise(count, 4)).expect("fits");
     pollster::block_on(async {
         exec.run_prelude().await.expect("runs");
         let mut results = Vec::new();
         for step in 0..3 {
-            exec.write("x", &noise(240, 5 + step)).expect("fits");
+            exec.write("x", &noise(count, 5 + step)).expect("fits");
             exec.run_step().await.expect("runs");
             results.push(exec.read("y").await.expect("reads").iter().map(|v| v.to_bits()).collect());
         }
@@ -72,37 +107,47 @@ fn predicted(footprint: &Footprint) -> u64 {
 #[test]
 fn a_streamed_plan_has_the_bits_of_a_resident_one() {
     for device in &devices() {
-        for format in [WeightFormat::F32, WeightFormat::F16] {
-            let graph = model(format, 7);
+        for (format, disk) in [
+            (WeightFormat::F32, Disk::F32),
+            (WeightFormat::F16, Disk::F32),
+            (WeightFormat::F32, Disk::Q8),
+            (WeightFormat::F16, Disk::Q8),
+            (WeightFormat::F16, Disk::Mixed),
+        ] {
+            let graph = model(format, 7, disk);
             let all: u64 = graph.footprint(Preset::Soft, None).expect("fits").weight_bytes();
-            let expected = evaluate(&mut Executable::new(device, graph.clone()).expect("fits"));
-            let mut fewest = u64::MAX;
+            let expected = evaluate(&mut Executable::new(device, graph.clone()).expect("fits"), disk);
+            let (mut fewest, mut kept) = (u64::MAX, 0);
             for tenths in 1..10 {
                 let budget = 20_000 + all * tenths / 10;
                 let Ok(footprint) = graph.footprint(Preset::Soft, Some(budget)) else { continue };
                 if footprint.ring > 0 {
                     fewest = fewest.min(footprint.weight_bytes());
+                    kept += usize::from(footprint.kept > 0);
                     let mut exec = Executable::with_weight_bytes(device, graph.clone(), budget).expect("fits");
-                    assert!(evaluate(&mut exec) == expected, "{format:?}, {budget} bytes of {all} on {}", device.name());
+                    assert!(evaluate(&mut exec, disk) == expected, "{format:?}, {disk:?}, {budget} bytes of {all} on {}", device.name());
                     pollster::block_on(exec.find_non_finite()).expect("runs step by step");
                 }
             }
             assert!(fewest < all / 2, "{format:?}: no budget streams more than half of it");
+            assert_eq!(kept > 0, disk != Disk::F32, "{format:?}, {disk:?}: quantised weights stay on the device");
         }
     }
 }
 
 #[test]
 fn what_a_plan_takes_is_known_beforehand() {
-    for (format, blocks, budget) in [
-        (WeightFormat::F32, 3, None),
-        (WeightFormat::F16, 9, None),
-        (WeightFormat::F32, 9, Some(150_000)),
-        (WeightFormat::F16, 12, Some(120_000)),
+    for (format, blocks, budget, disk) in [
+        (WeightFormat::F32, 3, None, Disk::F32),
+        (WeightFormat::F16, 9, None, Disk::Q8),
+        (WeightFormat::F32, 9, Some(150_000), Disk::F32),
+        (WeightFormat::F16, 12, Some(120_000), Disk::F32),
+        (WeightFormat::F32, 9, Some(150_000), Disk::Q8),
+        (WeightFormat::F16, 12, Some(180_000), Disk::Mixed),
     ] {
         // New ones, on which nothing is yet.
         for device in &devices() {
-            let graph = model(format, blocks);
+            let graph = model(format, blocks, disk);
             let footprint = graph.footprint(device.preset().expect("a GPU"), budget).expect("fits");
             assert_eq!(footprint.ring > 0, budget.is_some(), "streamed if there is a budget");
             let mut exec = match budget {
@@ -110,7 +155,7 @@ fn what_a_plan_takes_is_known_beforehand() {
                 None => Executable::new(device, graph),
             }
             .expect("fits");
-            evaluate(&mut exec);
+            evaluate(&mut exec, disk);
             let DeviceMemory { live, peak } = device.memory();
             assert_eq!(peak, predicted(&footprint), "at most, {format:?}, {blocks} blocks, {budget:?}: {footprint:?}");
             drop(exec);
@@ -123,7 +168,7 @@ fn what_a_plan_takes_is_known_beforehand() {
 
 #[test]
 fn a_budget_without_room_for_two_segments_is_refused_with_what_is_needed() {
-    let graph = model(WeightFormat::F32, 7);
+    let graph = model(WeightFormat::F32, 7, Disk::F32);
     let error = graph.footprint(Preset::Gpu, Some(20_000)).expect_err("too little");
     assert!(matches!(error, Error::Limit { needed, .. } if needed > 0), "{error}");
 }

@@ -30,6 +30,8 @@ pub struct StageMemory {
     pub activation_bytes: u64,
     /// Bytes of its weights that stay on the device while it runs.
     pub weight_bytes: u64,
+    /// Bytes of its quantised weights that stay on the device as they are in their files, to be unpacked each time.
+    pub kept_bytes: u64,
     /// Bytes of its weights that pass through two slots each time they are needed.
     pub streamed_bytes: u64,
     /// Chunks or windows in time, and tiles in space, that it is cut into.
@@ -82,6 +84,7 @@ impl Foresight<'_> {
                 peak_bytes: 0,
                 activation_bytes: host_bytes,
                 weight_bytes: 0,
+                kept_bytes: 0,
                 streamed_bytes: 0,
                 pieces,
             });
@@ -96,6 +99,7 @@ impl Foresight<'_> {
             peak_bytes,
             activation_bytes: footprint.values,
             weight_bytes: footprint.weight_bytes(),
+            kept_bytes: footprint.kept,
             streamed_bytes: footprint.streamed,
             pieces,
         });
