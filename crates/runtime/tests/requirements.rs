@@ -4,11 +4,11 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::golden;
-use support::wan::Folder;
+use support::{ModelFolder, golden};
 
 use kinora_runtime::conditioning::Conditioning;
-use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, GenerateRequest, Generated, VideoPipeline, WeightFormat};
+use kinora_runtime::weights::Checkpoint;
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, GenerateRequest, Generated, ModelParts, VideoPipeline, WeightFormat};
 
 /// Seeded numbers below a bound.
 struct Random(u64);
@@ -29,15 +29,26 @@ fn tiny() -> PathBuf {
 }
 
 /// The first of the fixtures of Wan, which is decoded in chunks with states.
-fn wan(name: &str) -> Folder {
+fn wan(name: &str) -> ModelFolder {
     let cases = std::fs::read(golden().join("wan_pipeline/cases.json")).expect("a fixture");
     let cases: serde_json::Value = serde_json::from_slice(&cases).expect("JSON");
     let (_, case) = cases.as_object().and_then(|cases| cases.iter().next()).expect("a case");
-    Folder::new(name, case)
+    ModelFolder::wan(name, case)
 }
 
 fn load(device: &Device, folder: &Path, memory: Option<u64>) -> VideoPipeline {
     let mut pipeline = VideoPipeline::load(device.clone(), folder, WeightFormat::F32).expect("a model of the tests");
+    pipeline.set_memory(memory);
+    pipeline
+}
+
+/// A Wan whose transformer and text encoder are GGUF files of `Q8_0`.
+fn load_quantised(device: &Device, memory: Option<u64>) -> VideoPipeline {
+    let open = |name: &&str| Checkpoint::open(golden().join("containers").join(name)).expect("a fixture");
+    let weights = ["wan_q8_0.gguf", "umt5_q8_0.gguf", "vae.safetensors"].iter().map(open).collect();
+    let tokenizer = std::fs::read(golden().join("tokenizer/unigram.json")).expect("a fixture");
+    let parts = ModelParts { weights, tokenizer: Some(tokenizer), loras: Vec::new() };
+    let mut pipeline = VideoPipeline::load_with(device.clone(), None, parts, WeightFormat::F32).expect("a model of the tests");
     pipeline.set_memory(memory);
     pipeline
 }
@@ -126,6 +137,30 @@ fn the_measured_peak_is_the_predicted_one() {
 #[ignore = "takes minutes: run it after a change to what is on the device when"]
 fn the_measured_peak_is_the_predicted_one_a_hundred_times() {
     compare(100, 2);
+}
+
+#[test]
+fn quantised_weights_stay_as_they_are_where_panels_do_not_fit() {
+    let device = gpu();
+    let large = load_quantised(&device, None);
+    let request = GenerateRequest { width: 32, height: 16, frames: 1, steps: 2, ..large.request("water") };
+    let expected = generate(&large, &request).expect("runs");
+    let whole = large.requirements(&request).expect("possible").device_bytes;
+    drop(large);
+    let mut kept = 0;
+    for percent in (40..100).step_by(6) {
+        let device = gpu();
+        let pipeline = load_quantised(&device, Some(whole * percent / 100));
+        let Ok(found) = pipeline.requirements(&request) else { continue };
+        if found.stages.iter().all(|stage| stage.kept_bytes == 0) {
+            continue;
+        }
+        kept += 1;
+        assert!(generate(&pipeline, &request).expect("fits") == expected, "{percent} %");
+        let (measured, predicted) = (device.memory().peak, found.device_bytes);
+        assert!(measured <= predicted && predicted as f64 <= 1.15 * measured as f64, "{measured} measured, {predicted} predicted");
+    }
+    assert!(kept > 0, "no memory keeps any");
 }
 
 #[test]

@@ -5,27 +5,8 @@ mod support;
 use kinora_kernels::{Device, WeightFormat};
 use kinora_runtime::weights::Checkpoint;
 use kinora_runtime::{CancelToken, GenerateRequest, VideoPipeline};
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::{ModelFolder, golden, nmse};
-
-/// A model folder put together from fixtures.
-fn folder(name: &str, case: &Value) -> ModelFolder {
-    let experts: &[&str] = if case.get("boundary_ratio").is_some() { &["transformer", "transformer_2"] } else { &["transformer"] };
-    let mut index = json!({ "_class_name": "WanPipeline", "transformer_2": [null, null] });
-    for key in ["boundary_ratio", "expand_timesteps"] {
-        index[key] = case.get(key).cloned().unwrap_or_default();
-    }
-    for expert in experts {
-        index[expert] = json!(["diffusers", "WanTransformer3DModel"]);
-    }
-    let folder = ModelFolder::with(&format!("wan-pipeline-{name}"), &index, &case["scheduler"]);
-    for expert in experts {
-        folder.copy(&format!("wan_pipeline/{expert}"), expert);
-    }
-    folder.copy("wan_pipeline/text_encoder", "text_encoder");
-    folder.copy("wan_vae/v21", "vae");
-    folder
-}
 
 fn tensor(kind: &str, case: &str) -> Vec<f32> {
     let file = Checkpoint::open(golden().join(format!("wan_pipeline/{kind}_{case}.safetensors"))).expect("a fixture");
@@ -36,7 +17,7 @@ fn tensor(kind: &str, case: &str) -> Vec<f32> {
 fn latents_are_those_of_the_reference() {
     let cases: Value = serde_json::from_slice(&std::fs::read(golden().join("wan_pipeline/cases.json")).expect("a fixture")).expect("JSON");
     for (name, case) in cases.as_object().expect("an object") {
-        let folder = folder(name, case);
+        let folder = ModelFolder::wan(name, case);
         let pipeline = VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).unwrap_or_else(|e| panic!("{name}: {e}"));
         let text = |key: &str| case[key].as_str().expect("a text").to_owned();
         let request = GenerateRequest {

@@ -4,7 +4,6 @@
 
 pub(crate) mod fixture;
 pub(crate) mod model_folder;
-pub(crate) mod wan;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

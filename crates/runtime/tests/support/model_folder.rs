@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::golden;
 
@@ -21,6 +21,25 @@ impl ModelFolder {
         folder.write("tokenizer/tokenizer.json", &std::fs::read(golden().join("tokenizer/unigram.json")).expect("a fixture"));
         folder.write("scheduler/scheduler_config.json", scheduler.to_string().as_bytes());
         folder.write("model_index.json", index.to_string().as_bytes());
+        folder
+    }
+
+    /// The Wan of a case of the pipeline's fixtures.
+    pub(crate) fn wan(name: &str, case: &Value) -> Self {
+        let experts: &[&str] = if case.get("boundary_ratio").is_some() { &["transformer", "transformer_2"] } else { &["transformer"] };
+        let mut index = json!({ "_class_name": "WanPipeline", "transformer_2": [null, null] });
+        for key in ["boundary_ratio", "expand_timesteps"] {
+            index[key] = case.get(key).cloned().unwrap_or_default();
+        }
+        for expert in experts {
+            index[expert] = json!(["diffusers", "WanTransformer3DModel"]);
+        }
+        let folder = Self::with(&format!("wan-pipeline-{name}"), &index, &case["scheduler"]);
+        for expert in experts {
+            folder.copy(&format!("wan_pipeline/{expert}"), expert);
+        }
+        folder.copy("wan_pipeline/text_encoder", "text_encoder");
+        folder.copy("wan_vae/v21", "vae");
         folder
     }
 
