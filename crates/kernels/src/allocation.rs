@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::calls::Call;
 use crate::gpu::Gpu;
 
 /// Bytes of the buffers of a device.
@@ -59,6 +60,8 @@ impl Gpu {
     /// A buffer of `size` bytes: the only place where one is made.
     #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
     pub(crate) fn create(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> Buffer {
+        // Buffers for kernels cannot be mapped: it is invalid.
+        let usage = if self.fails(Call::Buffer) { usage | wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE } else { usage };
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
         self.tally.add(size);
         Buffer(Arc::new(Allocation { buffer, tally: Arc::clone(&self.tally) }))

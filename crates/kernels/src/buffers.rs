@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use crate::allocation::Buffer;
+use crate::calls::Call;
 use crate::error::{Error, Result};
 use crate::flight::Signal;
 use crate::gpu::{Gpu, lock};
@@ -59,7 +60,7 @@ impl Gpu {
     /// A storage buffer with contents.
     pub(crate) fn upload(&self, what: &str, bytes: &[u8]) -> Result<Buffer> {
         let buffer = self.storage(what, bytes.len() as u64)?;
-        self.queue.write_buffer(&buffer, 0, bytes);
+        self.write(&buffer, 0, bytes);
         self.stage(bytes.len() as u64)?;
         Ok(buffer)
     }
@@ -71,7 +72,7 @@ impl Gpu {
             return Ok(());
         }
         self.staged.store(0, Ordering::Relaxed);
-        let index = self.queue.submit([]);
+        let index = self.submit(None);
         self.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
     }
 
@@ -102,7 +103,7 @@ impl Gpu {
             packer.finish(self, &mut Pending::new(new.clone()))?;
         } else {
             for (weight, memory) in &new {
-                self.queue.write_buffer(&memory.buffer, memory.offset, &weight.vector_bytes());
+                self.write(&memory.buffer, memory.offset, &weight.vector_bytes());
             }
         }
         let mut weights = lock(&self.weights);
@@ -126,14 +127,18 @@ impl Gpu {
     /// Reads `bytes` of a buffer from `offset`.
     pub(crate) async fn download(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let staging = self.readback(bytes);
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        self.queue.submit([encoder.finish()]);
+        self.submit(Some(encoder.finish()));
         let done = Signal::default();
         let notify = done.clone();
-        staging.map_async(wgpu::MapMode::Read, ..bytes, move |_| notify.set());
+        if self.fails(Call::Map) {
+            notify.set();
+        } else {
+            staging.map_async(wgpu::MapMode::Read, ..bytes, move |_| notify.set());
+        }
         self.wait(&done).await?;
-        let view = staging.get_mapped_range(..bytes).map_err(|e| Error::Device { detail: format!("reading back: {e}") })?;
+        let view = staging.get_mapped_range(..bytes).map_err(|e| self.failed(format!("reading back: {e}")))?;
         let contents = view.to_vec();
         drop(view);
         staging.unmap();
@@ -173,7 +178,7 @@ mod tests {
         std::fs::write("/proc/self/clear_refs", "5").expect("Linux has it");
         let before = memory("VmRSS:");
         let buffers: Vec<Buffer> = (0..48).map(|_| gpu.upload("weights", &chunk).expect("fits")).collect();
-        gpu.queue.submit([]);
+        gpu.submit(None);
         pollster::block_on(gpu.idle()).expect("runs");
         let held = memory("VmHWM:").saturating_sub(before);
         let uploaded = buffers.len() * chunk.len();

@@ -40,6 +40,24 @@ impl Device {
         Ok(Self::Gpu(Arc::new(Gpu::open(select, preset).await?)))
     }
 
+    /// The same adapter, opened again: for when the device was lost. Weights are uploaded when they are needed.
+    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
+    pub async fn reopened(&self) -> Result<Self> {
+        match self {
+            Self::Cpu => Ok(Self::Cpu),
+            Self::Gpu(gpu) => Ok(Self::Gpu(Arc::new(gpu.reopened().await?))),
+        }
+    }
+
+    /// Whether both are one and the same.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cpu, Self::Cpu) => true,
+            (Self::Gpu(own), Self::Gpu(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        }
+    }
+
     /// Fails with [`Error::Limit`] if a buffer of `graph` is larger than this device allows: to know it before the work that
     /// leads there.
     pub fn check_limits(&self, graph: &Graph) -> Result<()> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Gpu, lock};
 use crate::pacing::Pace;
 
@@ -47,7 +47,7 @@ impl Gpu {
 
     /// Submits `commands` of `flops` operations; for plans, after [`room`](Self::room).
     pub(crate) fn depart(&self, commands: wgpu::CommandBuffer, flops: f64) {
-        let index = self.queue.submit([commands]);
+        let index = self.submit(Some(commands));
         let done = Signal::default();
         let notify = done.clone();
         self.queue.on_submitted_work_done(move || notify.set());
@@ -96,14 +96,6 @@ impl Gpu {
         self.poll(wgpu::PollType::wait_indefinitely())?;
         signal.wait().await;
         self.check()
-    }
-
-    /// Blocks as `until` says; in browsers the event loop does what this is for.
-    pub(crate) fn poll(&self, until: wgpu::PollType) -> Result<()> {
-        if cfg!(not(target_arch = "wasm32")) {
-            self.device.poll(until).map_err(|e| Error::Device { detail: e.to_string() })?;
-        }
-        Ok(())
     }
 }
 

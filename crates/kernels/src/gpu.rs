@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::adapter::{AdapterInfo, AdapterSelect, describe, instance, pick};
 use crate::allocation::{Buffer, Tally};
+use crate::calls::Call;
 use crate::error::{Error, Result};
 use crate::flight::Flights;
 use crate::kernel::{Access, Kernel};
@@ -23,9 +24,11 @@ pub(crate) struct Pipeline {
 pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
+    /// What it was opened with.
+    select: AdapterSelect,
     info: AdapterInfo,
     guarded: bool,
-    failure: Arc<Mutex<Option<Error>>>,
+    pub(crate) failure: Arc<Mutex<Option<Error>>>,
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
     pub(crate) weights: Mutex<HashMap<u64, (WeakWeight, Buffer)>>,
     pub(crate) fills: Mutex<HashMap<(u32, usize), Buffer>>,
@@ -35,12 +38,17 @@ pub struct Gpu {
     pub(crate) tally: Arc<Tally>,
     /// What was last read back through.
     pub(crate) readback: Mutex<Option<Buffer>>,
+    #[cfg(feature = "faults")]
+    pub(crate) instance: wgpu::Instance,
+    #[cfg(feature = "faults")]
+    pub(crate) faults: Arc<crate::fault::Faults>,
 }
 
 impl Gpu {
     /// Opens an adapter with all its limits; `preset` overrides the choice of kernels.
     pub async fn open(select: &AdapterSelect, preset: Option<Preset>) -> Result<Self> {
-        let adapter = pick(&instance(), select).await?;
+        let instance = instance();
+        let adapter = pick(&instance, select).await?;
         let mut info = describe(&adapter);
         info.preset = preset.unwrap_or(info.preset);
         if !info.presets().contains(&info.preset) {
@@ -70,6 +78,7 @@ impl Gpu {
         Ok(Self {
             device,
             queue,
+            select: select.clone(),
             info,
             guarded: false,
             failure,
@@ -80,7 +89,19 @@ impl Gpu {
             staged: AtomicU64::new(0),
             tally: Arc::default(),
             readback: Mutex::default(),
+            #[cfg(feature = "faults")]
+            instance,
+            #[cfg(feature = "faults")]
+            faults: Arc::default(),
         })
+    }
+
+    /// Opens its adapter again, for when the device was lost.
+    pub(crate) async fn reopened(&self) -> Result<Self> {
+        let new = Self::open(&self.select, Some(self.preset())).await?;
+        #[cfg(feature = "faults")]
+        let new = Self { faults: self.faults.clone(), ..new };
+        Ok(Self { guarded: self.guarded, ..new })
     }
 
     /// Surrounds every buffer of a plan with guard words and fills it with NaN, for
@@ -108,17 +129,32 @@ impl Gpu {
     /// The first error the device reported outside a call since this was asked last. Only a lost device stays so; after
     /// anything else, running out of memory above all, what is cached may be invalid and is made anew.
     pub(crate) fn check(&self) -> Result<()> {
-        let mut failure = lock(&self.failure);
-        let Some(error) = failure.clone() else { return Ok(()) };
-        if !matches!(error, Error::DeviceLost { .. }) {
-            *failure = None;
+        let Some(mut error) = lock(&self.failure).clone() else { return Ok(()) };
+        if cfg!(not(target_arch = "wasm32")) {
+            // A lost device shows first as one refused command or another, until it is asked.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+            error = lock(&self.failure).clone().unwrap_or(error);
         }
-        drop(failure);
+        if !matches!(error, Error::DeviceLost { .. }) {
+            *lock(&self.failure) = None;
+        }
+        self.forget();
+        Err(error)
+    }
+
+    /// What is behind a call that failed.
+    pub(crate) fn failed(&self, detail: impl Into<String>) -> Error {
+        let error = Error::Device { detail: detail.into() };
+        lock(&self.failure).get_or_insert_with(|| error.clone());
+        self.check().err().unwrap_or(error)
+    }
+
+    /// Drops what is kept for later.
+    pub(crate) fn forget(&self) {
         lock(&self.pipelines).clear();
         lock(&self.weights).clear();
         lock(&self.fills).clear();
         lock(&self.readback).take();
-        Err(error)
     }
 
     /// The pipeline of a kernel, compiled on first use.
@@ -138,6 +174,8 @@ impl Gpu {
         // SAFETY: the build validates every kernel, their loops are bounded by Params, and the tests run each one between
         // canaries; the checks would only slow down inner loops.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
+        #[cfg(feature = "faults")]
+        let module = self.mutant(kernel).unwrap_or(module);
         let entry = |(binding, access): (usize, &Access)| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -164,7 +202,8 @@ impl Gpu {
             label: Some(kernel.name),
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some("main"),
+            // Another is an error.
+            entry_point: Some(if self.fails(Call::Pipeline) { "none" } else { "main" }),
             compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
             cache: None,
         });

@@ -56,7 +56,7 @@ impl Kept {
             let job = Job { pipeline, bindings, offset: number * ALIGNMENT as u32, items: job.end };
             kept.jobs.entry((cadence, segment)).or_default().push(job);
         }
-        gpu.queue.write_buffer(&params, 0, &blocks);
+        gpu.write(&params, 0, &blocks);
         kept.buffers.extend(known.into_values().chain([params]));
         Ok(kept)
     }
@@ -64,7 +64,7 @@ impl Kept {
     /// Submits what makes the panels of a segment.
     pub(crate) fn unpack(&self, gpu: &Gpu, cadence: Cadence, segment: usize) {
         let Some(jobs) = self.jobs.get(&(cadence, segment)) else { return };
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = gpu.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for job in jobs {
             let [x, y] = crate::replay::fold(job.items);
@@ -73,7 +73,7 @@ impl Kept {
             pass.dispatch_workgroups(x, y, 1);
         }
         drop(pass);
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(Some(encoder.finish()));
     }
 }
 
@@ -94,7 +94,7 @@ fn upload(gpu: &Gpu, weight: &Weight, layout: &Layout) -> Result<Buffer> {
         })?;
         for (part, at) in parts.iter_mut().zip(&mut at) {
             part.resize(part.len().next_multiple_of(4), 0);
-            gpu.queue.write_buffer(&buffer, *at, part);
+            gpu.write(&buffer, *at, part);
             *at += part.len() as u64;
             gpu.stage(part.len() as u64)?;
         }

@@ -22,11 +22,14 @@
 mod adapter;
 mod allocation;
 mod buffers;
+mod calls;
 mod cost;
 mod counters;
 mod encoding;
 mod error;
 mod executable;
+#[cfg(feature = "faults")]
+mod fault;
 mod flight;
 mod footprint;
 pub mod fuse;
@@ -62,6 +65,8 @@ pub use counters::Preparations;
 pub use encoding::Encoding;
 pub use error::{Error, Result};
 pub use executable::{CancelToken, Device, Executable};
+#[cfg(feature = "faults")]
+pub use fault::{Fault, FaultPlan, LiveObjects, Mutant};
 pub use footprint::{Footprint, SharedBuffers};
 pub use gpu::Gpu;
 pub use kernel::{Access, Kernel};

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::allocation::Buffer;
 use crate::buffers::Memory;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flight::Signal;
 use crate::generated::pack::Params;
 use crate::gpu::{Gpu, Pipeline};
@@ -81,8 +81,7 @@ impl Packer {
         else {
             return Ok(());
         };
-        let failed = || Error::Device { detail: "the queue gives no memory to upload weights".into() };
-        let mut view = gpu.queue.write_buffer_with(&self.window, 0, size).ok_or_else(failed)?;
+        let mut view = gpu.write_with(&self.window, size)?;
         pieces.iter().try_for_each(|piece| piece.write(&mut view))?;
         drop(view);
         let jobs: Vec<(&'static Kernel, Params)> = pieces.iter().map(Piece::job).collect();
@@ -90,8 +89,8 @@ impl Packer {
         for (block, (_, params)) in blocks.chunks_exact_mut(ALIGNMENT as usize).zip(&jobs) {
             block[..size_of::<Params>()].copy_from_slice(bytemuck::bytes_of(params));
         }
-        gpu.queue.write_buffer(&self.params, 0, &blocks);
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        gpu.write(&self.params, 0, &blocks);
+        let mut encoder = gpu.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (number, (piece, (kernel, params))) in (0..).zip(pieces.iter().zip(jobs)) {
             let pipeline = gpu.pipeline(kernel);
@@ -103,7 +102,7 @@ impl Packer {
             pass.dispatch_workgroups(x, y, 1);
         }
         drop(pass);
-        let index = gpu.queue.submit([encoder.finish()]);
+        let index = gpu.submit(Some(encoder.finish()));
         let done = Signal::default();
         let notify = done.clone();
         gpu.queue.on_submitted_work_done(move || notify.set());
@@ -153,7 +152,7 @@ pub(crate) fn bind(
     memories.push(panels);
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
     entries.extend((1..).zip(memories).map(|(binding, memory)| wgpu::BindGroupEntry { binding, resource: memory.resource() }));
-    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("pack"), layout: &pipeline.layout, entries: &entries })
+    gpu.bind_group("pack", &pipeline.layout, &entries)
 }
 
 /// Bytes of the window through which these weights are packed, if it may have `most` unless a panel is larger.
@@ -173,7 +172,7 @@ fn pieces<'a>(gpu: &Gpu, pending: &'a mut Pending, capacity: u64) -> Vec<Piece<'
     let (mut out, mut filled) = (Vec::new(), 0);
     while let Some((weight, memory)) = list.get(*at) {
         if weight.shape().rank() == 1 {
-            gpu.queue.write_buffer(&memory.buffer, memory.offset, &weight.vector_bytes());
+            gpu.write(&memory.buffer, memory.offset, &weight.vector_bytes());
             *at += 1;
             continue;
         }

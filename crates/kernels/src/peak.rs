@@ -48,20 +48,19 @@ impl<'a> Peak<'a> {
 
     async fn run(&self, x: f32, rounds: u32) -> Result<()> {
         let params = peak_fma::Params { x, rounds, first: 0, end: ITEMS };
-        self.gpu.queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
+        self.gpu.write(&self.params, 0, bytemuck::bytes_of(&params));
         let pipeline = self.gpu.pipeline(peak_fma::KERNEL);
         let entries = [&self.params, &self.y].map(|buffer| buffer.as_entire_binding());
         let entries: Vec<_> =
             entries.into_iter().enumerate().map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource }).collect();
-        let descriptor = wgpu::BindGroupDescriptor { label: Some("peak_fma"), layout: &pipeline.layout, entries: &entries };
-        let bindings = self.gpu.device.create_bind_group(&descriptor);
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let bindings = self.gpu.bind_group("peak_fma", &pipeline.layout, &entries);
+        let mut encoder = self.gpu.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         pass.set_pipeline(&pipeline.pipeline);
         pass.set_bind_group(0, &bindings, &[0]);
         pass.dispatch_workgroups(ITEMS, 1, 1);
         drop(pass);
-        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.submit(Some(encoder.finish()));
         self.gpu.idle().await
     }
 }
@@ -92,11 +91,11 @@ impl<'a> CopyRate<'a> {
     }
 
     async fn run(&self) -> Result<()> {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.gpu.encoder();
         for _ in 0..self.copies {
             encoder.copy_buffer_to_buffer(&self.from, 0, &self.to, 0, COPIED_BYTES);
         }
-        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.submit(Some(encoder.finish()));
         self.gpu.idle().await
     }
 }

@@ -125,8 +125,7 @@ impl Replay {
         let storage = bindings.into_iter().map(|b| self.binding(kernel.name, b, at, held)).collect::<Result<Vec<_>>>()?;
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(block) }];
         entries.extend(storage.iter().enumerate().map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32 + 1, resource: m.resource() }));
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &pipeline.layout, entries: &entries };
-        let bindings = self.gpu.device.create_bind_group(&descriptor);
+        let bindings = self.gpu.bind_group(kernel.name, &pipeline.layout, &entries);
         Ok(Command { pipeline, bindings, slot, params, kernel, work: Work { items, flops }, step })
     }
 
@@ -163,7 +162,7 @@ impl Replay {
     /// Writes the stored form of a value; values no step reads have no buffer and are ignored.
     pub(crate) fn write(&self, id: ValueId, stored: &[u32]) {
         if let Ok(memory) = self.memory(id) {
-            self.gpu.queue.write_buffer(&memory.buffer, memory.offset, bytemuck::cast_slice(stored));
+            self.gpu.write(&memory.buffer, memory.offset, bytemuck::cast_slice(stored));
         }
     }
 
@@ -238,14 +237,14 @@ impl Replay {
         let commands = self.encode_dispatches(dispatches);
         if !blocks.is_empty() {
             // Takes effect before the commands that are submitted next and after those submitted before.
-            self.gpu.queue.write_buffer(&self.uniforms, u64::from(spare) * UNIFORM_SLOT as u64, &blocks.concat());
+            self.gpu.write(&self.uniforms, u64::from(spare) * UNIFORM_SLOT as u64, &blocks.concat());
         }
         commands
     }
 
     /// Dispatches of commands with the parameters in a block and a number of items.
     fn encode_dispatches<'a>(&self, dispatches: impl IntoIterator<Item = (&'a Command, u32, u32)>) -> wgpu::CommandBuffer {
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.gpu.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (command, slot, items) in dispatches {
             let [x, y] = fold(items);
@@ -267,7 +266,7 @@ impl Replay {
     /// Submits whole commands at once.
     fn submit<'a>(&self, commands: impl IntoIterator<Item = &'a Command>) {
         let whole = commands.into_iter().map(|command| (command, command.slot, command.work.items));
-        self.gpu.queue.submit([self.encode_dispatches(whole)]);
+        self.gpu.submit(Some(self.encode_dispatches(whole)));
     }
 
     /// Runs the dispatches of one step of the plan and waits: to look at its result before its buffer is reused.
@@ -335,7 +334,7 @@ fn upload_params(gpu: &Gpu, lowered: &[(usize, Dispatch)]) -> Buffer {
     }
     let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let buffer = gpu.create("params", bytes.len() as u64, usage);
-    gpu.queue.write_buffer(&buffer, 0, &bytes);
+    gpu.write(&buffer, 0, &bytes);
     buffer
 }
 

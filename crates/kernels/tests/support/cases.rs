@@ -1,5 +1,7 @@
 //! Plans that reach every variant of every kernel, with ragged extents.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use kinora_kernels::op::{Amplitude, LinearStep, ModulationColumns, Padding};
 use kinora_kernels::{
     AttentionOptions, Cadence, Conv3dOptions, Graph, LinearStepInputs, PatchOrder, Plan, Rescale, Shape, Tensor, Weight, WeightFormat,

@@ -1,5 +1,7 @@
 //! Devices and comparison for the kernel tests.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 pub(crate) mod body;
 
 use std::sync::{Arc, OnceLock};
