@@ -4,6 +4,7 @@ mod ci;
 mod demo;
 mod licences;
 mod new_kernel;
+mod reliability;
 mod rules;
 mod setup;
 mod shell;
@@ -22,6 +23,10 @@ cargo xtask <task> [arguments]
   web                      build the npm package into web/dist
   web test                 build it and run its tests in headless Chromium
   golden [parts]           make the PyTorch fixtures in tests/golden again
+  faults                   fail every call to the graphics API, one by one
+  mutants [NUMBER]         kernels with one mistake each, which their tests must notice
+  cases [NUMBER]           kernels over random shapes, offsets and formats
+  soak [MINUTES]           make and cancel clips for so long, 30 minutes if not said
   new-kernel FOLDER/NAME   write the files of a new kernel, ready to be changed
 ";
 
@@ -37,6 +42,10 @@ fn main() -> ExitCode {
         "web" if arguments.is_empty() => web::build(),
         "web" if arguments == ["test"] => web::test().and_then(shell::Counts::verdict),
         "golden" => tasks::golden(&arguments),
+        "faults" if arguments.is_empty() => reliability::faults(),
+        "mutants" => reliability::mutants(&arguments),
+        "cases" => reliability::cases(&arguments),
+        "soak" => reliability::soak(&arguments),
         "new-kernel" => new_kernel::new_kernel(&arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -133,6 +133,11 @@ impl Executables {
         self.with(|shelf| shelf.account.has(key))
     }
 
+    /// Drops those that wait: their device is gone.
+    pub(crate) fn clear(&self) {
+        self.with(|shelf| shelf.account.clear());
+    }
+
     /// How many were made so far.
     pub fn made(&self) -> usize {
         self.with(|shelf| shelf.made)

@@ -9,12 +9,14 @@ mod load;
 mod outlook;
 pub mod parts;
 mod prompts;
+mod recover;
 mod refine;
 mod requirements;
 mod text;
 mod windows;
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use kinora_kernels::{CancelToken, Device};
 
@@ -76,7 +78,8 @@ async fn end(sink: &mut impl AsyncFnMut(usize, Made) -> Result<()>, at: usize, m
 
 /// A loaded text-to-video model.
 pub struct VideoPipeline {
-    device: Device,
+    /// Another after it was lost.
+    device: Mutex<Device>,
     executables: Executables,
     class: &'static PipelineClass,
     manifest: Manifest,
@@ -98,9 +101,9 @@ pub struct VideoPipeline {
 }
 
 impl VideoPipeline {
-    /// Moves to another device, for when the one in use was lost: weights are uploaded again when they are needed.
+    /// Moves to another device: weights are uploaded again when they are needed.
     pub fn set_device(&mut self, device: Device) {
-        self.device = device;
+        self.device = Mutex::new(device);
         self.executables = Executables::with_budget(self.memory);
     }
 
@@ -117,23 +120,13 @@ impl VideoPipeline {
         self.executables.made()
     }
 
-    /// What the stages run on.
-    fn runner(&self) -> (&Device, &Executables) {
-        (&self.device, &self.executables)
-    }
-
-    /// What encodes or decodes here.
-    fn coder(&self, direction: Direction) -> Coder<'_> {
+    /// What encodes or decodes on a device.
+    fn coder<'a>(&'a self, direction: Direction, device: &'a Device) -> Coder<'a> {
         let vae = match direction {
             Direction::Encode => &self.vae,
             Direction::Decode => self.decoder.as_ref().unwrap_or(&self.vae),
         };
-        Coder { vae: vae.as_ref(), device: &self.device, executables: &self.executables, budget: self.budget }
-    }
-
-    /// Where it runs.
-    pub fn device(&self) -> &Device {
-        &self.device
+        Coder { vae: vae.as_ref(), device, executables: &self.executables, budget: self.budget }
     }
 
     /// Pixels per latent and latents per token: sizes must be multiples of their product.
@@ -363,7 +356,8 @@ impl VideoPipeline {
     /// [`Error::Kernels`].
     pub async fn encode(&self, frames: &[&[u8]], width: usize, height: usize, cancel: &CancelToken) -> Result<(Vec<f32>, LatentShape)> {
         let shape = LatentShape::of_clip(width, height, frames.len(), self.vae.latent_channels(), self.compression)?;
-        Ok((self.coder(Direction::Encode).encode(frames, shape, cancel).await?, shape))
+        let encode = async |device: &Device| self.coder(Direction::Encode, device).encode(frames, shape, cancel).await;
+        Ok((self.on_device(encode).await?, shape))
     }
 
     /// Normalised latents `[1, C, F, H, W]` to frames of RGBA bytes.
@@ -371,7 +365,7 @@ impl VideoPipeline {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::NonFinite`], [`Error::Kernels`].
     pub async fn decode(&self, latents: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
-        self.coder(Direction::Decode).decode_all(latents, shape, cancel).await
+        self.on_device(async |device: &Device| self.coder(Direction::Decode, device).decode_all(latents, shape, cancel).await).await
     }
 
     /// Latent frames of a clip of so many frames, for the tasks of [`conditioning`](crate::conditioning).

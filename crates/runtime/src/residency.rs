@@ -137,6 +137,11 @@ impl<T> Account<T> {
         }
     }
 
+    /// Forgets everything: the device is gone.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::with_budget(self.budget);
+    }
+
     /// Whether something is kept for `key`.
     pub(crate) fn has(&self, key: &Key) -> bool {
         self.kept.iter().any(|kept| kept.key == *key)

@@ -1,6 +1,8 @@
 //! The stages of a generation: a request becomes tokens, tokens become latents, latents become frames.
 
-use kinora_kernels::CancelToken;
+use std::cell::Cell;
+
+use kinora_kernels::{CancelToken, Device};
 
 use super::decode::each;
 use super::refine::is_refined;
@@ -11,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::models::family::{Direction, NoiseLevels, TextPadding};
 use crate::request::{GenerateRequest, MAX_STEPS};
-use crate::sampling::denoise::{Denoise, Sequence, StepDone};
+use crate::sampling::denoise::{Denoise, Sequence, Standing, StepDone};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::{self, Item};
 use crate::sampling::schedule::{Levels, Schedule};
@@ -90,7 +92,7 @@ impl VideoPipeline {
     ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
-        self.coder(Direction::Decode).check_decode(shape)?;
+        self.coder(Direction::Decode, &self.device()).check_decode(shape)?;
         let mut job = self.job(request, shape, texts)?;
         if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
@@ -132,7 +134,8 @@ impl VideoPipeline {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
             let frames = segment.lead + segment.latent_frames.len();
             let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
-            let latents = self.coder(Direction::Encode).encode(&source, own, cancel).await?;
+            let encode = async |device: &Device| self.coder(Direction::Encode, device).encode(&source, own, cancel).await;
+            let latents = self.on_device(encode).await?;
             given.push(Given { segment, latents, shape: own });
         }
         Ok(given)
@@ -168,7 +171,13 @@ impl VideoPipeline {
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
         let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing: self.spacing(), guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
-        let denoised = denoise.run(self.runner(), &tokens, cancel, on_step).await?;
+        let (done, mut standing) = (Cell::new(0), Standing::default());
+        let go_on = async |device: &Device| {
+            let end = denoise.go_on((device, &self.executables), &tokens, &mut standing, cancel, on_step).await;
+            done.set(standing.steps);
+            end
+        };
+        let denoised = self.going_on(&done, go_on).await?;
         let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
         Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
     }
@@ -180,7 +189,7 @@ impl VideoPipeline {
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        Ok(self.coder(Direction::Decode).decode_all(&first, shape.first_frame(), cancel).await?.swap_remove(0))
+        Ok(self.decode(&first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
     /// Features of a token that guidance acts on: the latent channel is their outermost axis.
@@ -214,7 +223,21 @@ impl VideoPipeline {
     ) -> Result<Generated> {
         on_event(Event::Decode { frames: request.frames });
         if request.conditioning.plan.is_none() && !is_refined(request) {
-            self.coder(Direction::Decode).decode(&latents, job.shape, cancel, sink).await?;
+            let taken = Cell::new(0);
+            let decode = async |device: &Device| {
+                // Those that were there before a loss are not given again.
+                let (first, mut at) = (taken.get(), 0);
+                let rest = &mut async |frame| {
+                    at += 1;
+                    if at > first {
+                        sink(frame).await?;
+                        taken.set(at);
+                    }
+                    Ok(())
+                };
+                self.coder(Direction::Decode, device).decode(&latents, job.shape, cancel, rest).await
+            };
+            self.going_on(&taken, decode).await?;
             return Ok(self.made(request, job, Vec::new(), 0..request.frames, latents));
         }
         let whole = self.whole(request, job, latents, cancel).await?;
@@ -255,7 +278,7 @@ impl VideoPipeline {
         }
         self.check_refined(request)?;
         // The decoded clip, three floats for each pixel: less than what anything else needs, and known at once.
-        self.device.check_bytes("the clip", 12 * (request.width * request.height * request.frames) as u64)?;
+        self.device().check_bytes("the clip", 12 * (request.width * request.height * request.frames) as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
             let expected = format!("{:?}", shape.dims());
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
@@ -300,6 +323,12 @@ impl VideoPipeline {
         [t / self.manifest.fps, h, w]
     }
 
+    /// Hidden states of each text.
+    pub(super) async fn text_states(&self, texts: &[Text], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
+        let encoder = self.text_encoder.as_ref();
+        self.on_device(async |device: &Device| encode_ids(encoder, (device, &self.executables), texts, cancel).await).await
+    }
+
     /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
     pub(super) async fn encode_texts(
         &self,
@@ -327,7 +356,7 @@ impl VideoPipeline {
             });
             places.push((index(encoded_text(prompt.ids, rules, max_tokens)), negative));
         }
-        let states = encode_ids(self.text_encoder.as_ref(), self.runner(), &distinct, cancel).await?;
+        let states = self.text_states(&distinct, cancel).await?;
         let text = |at: usize| padded(states[at].clone(), rules, max_tokens, width);
         let texts = places.into_iter().map(|(prompt, negative)| {
             let (prompt, mut negative) = (text(prompt), negative.map(text));

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
+use std::sync::Mutex;
 
 use kinora_kernels::{Device, WeightFormat};
 
@@ -206,7 +207,7 @@ impl VideoPipeline {
         };
         let understanding = vocabulary.map(|vocabulary| understanding(vocabulary, &manifest, files, text_encoder.width())).transpose()?;
         Ok(Self {
-            device,
+            device: Mutex::new(device),
             executables: Executables::default(),
             class,
             manifest,

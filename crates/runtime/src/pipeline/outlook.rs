@@ -34,13 +34,15 @@ impl VideoPipeline {
     pub fn plans(&self) -> Result<(Graph, Graph)> {
         let request = GenerateRequest { guidance: 1.0.into(), ..self.request("") };
         let job = self.typical_job(&request)?;
-        let decode = self.coder(Direction::Decode).choose(Direction::Decode, job.shape)?;
+        let device = self.device();
+        let decode = self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape)?;
         Ok((self.typical_denoise(&job, &[job.sequence()]).plan()?, decode.into_last()?))
     }
 
     /// Prefixes of the labels of a block's steps in both [`plans`](Self::plans).
     pub fn first_blocks(&self) -> [String; 2] {
-        [self.experts[0].denoiser.first_block().into(), format!("decoder.{}", self.coder(Direction::Decode).vae.first_block())]
+        let vae = self.decoder.as_ref().unwrap_or(&self.vae);
+        [self.experts[0].denoiser.first_block().into(), format!("decoder.{}", vae.first_block())]
     }
 
     /// The kernels of a generation with the model's defaults, previews included, each once and in the order of their first
@@ -49,11 +51,12 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub fn kernels(&self) -> Result<Vec<&'static Kernel>> {
-        let Some(preset) = self.device.preset() else { return Ok(Vec::new()) };
+        let device = self.device();
+        let Some(preset) = device.preset() else { return Ok(Vec::new()) };
         let job = self.typical_job(&GenerateRequest { guidance: 1.0.into(), ..self.request("") })?;
         let mut graphs = vec![self.typical_text_plan()?, self.typical_denoise(&job, &[job.sequence()]).plan()?];
-        graphs.extend(self.coder(Direction::Decode).choose(Direction::Decode, job.shape.first_frame())?.graphs);
-        graphs.extend(self.coder(Direction::Decode).choose(Direction::Decode, job.shape)?.graphs);
+        graphs.extend(self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape.first_frame())?.graphs);
+        graphs.extend(self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape)?.graphs);
         let mut kernels: Vec<&'static Kernel> = Vec::new();
         // A page may ask for the model's own stages at any time.
         let every = GenerateRequest { upscale: 2, interpolate: 2, ..self.request("") };
@@ -72,11 +75,12 @@ impl VideoPipeline {
     /// # Errors
     /// As [`generate`](Self::generate).
     pub async fn estimate(&self, request: &GenerateRequest, clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<Estimate> {
+        let device = self.device();
         let job = self.typical_job(request)?;
-        let decode = self.coder(Direction::Decode).choose(Direction::Decode, job.shape)?;
+        let decode = self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape)?;
         let sequences = [job.sequence()];
         let denoise = self.typical_denoise(&job, &sequences);
-        let step_seconds = denoise.time_step(self.runner(), &job.tokens, clock, cancel).await?;
+        let step_seconds = denoise.time_step((&device, &self.executables), &job.tokens, clock, cancel).await?;
         let denoise = denoise.plan()?.cost();
         // What runs besides the steps, and how often.
         let mut stages = vec![(1, self.typical_text_plan()?.cost()), (1, decode.cost())];
@@ -87,7 +91,7 @@ impl VideoPipeline {
             let grid = [windows.overlap, job.shape.grid[1], job.shape.grid[2]];
             let shared = LatentShape { grid, ..job.shape };
             stages.iter_mut().for_each(|(times, _)| *times = count);
-            let coded = |direction| Ok((count - 1, self.coder(direction).choose(direction, shared)?.cost()));
+            let coded = |direction| Ok((count - 1, self.coder(direction, &device).choose(direction, shared)?.cost()));
             stages.extend([Direction::Encode, Direction::Decode].map(coded).into_iter().collect::<Result<Vec<_>>>()?);
         }
         let frames = request.long.as_ref().and_then(|long| long.clip_frames).unwrap_or(request.frames);

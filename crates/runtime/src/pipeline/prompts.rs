@@ -3,7 +3,7 @@
 use kinora_kernels::CancelToken;
 
 use super::VideoPipeline;
-use super::text::{Text, encode_ids, tokenize};
+use super::text::{Text, tokenize};
 use crate::error::Result;
 use crate::understanding::{Choice, Reading, Understood, pooled};
 
@@ -36,7 +36,7 @@ impl VideoPipeline {
     async fn pooled_states(&self, texts: &[&str], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
         let encode = |text: &&str| tokenize(&self.tokenizer, &self.class.text, self.manifest.max_text_tokens, text).ids.into();
         let ids: Vec<Text> = texts.iter().map(encode).collect();
-        let states = encode_ids(self.text_encoder.as_ref(), self.runner(), &ids, cancel).await?;
+        let states = self.text_states(&ids, cancel).await?;
         Ok(states.iter().map(|states| pooled(states, self.text_encoder.width())).collect())
     }
 }

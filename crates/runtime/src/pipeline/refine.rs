@@ -140,7 +140,10 @@ impl VideoPipeline {
         for doubles in wanted(request) {
             let frames = if doubles == Doubles::Frames { 2 * clip.frames.len() - 1 } else { clip.frames.len() };
             on_event(Event::Refine { stage: doubles.name(), by: self.refiner(doubles), frames });
-            let frames = self.refiners.double(doubles, &clip.frames, [clip.height, clip.width], self.runner(), cancel).await?;
+            let size = [clip.height, clip.width];
+            let double =
+                async |device: &Device| self.refiners.double(doubles, &clip.frames, size, (device, &self.executables), cancel).await;
+            let frames = self.on_device(double).await?;
             clip = clip.doubled(doubles, frames);
         }
         Ok(clip)

@@ -76,7 +76,7 @@ impl Foresight<'_> {
         };
         let pieces = [chunks.max(1), chosen.layout.tiles().max(1)];
         let name = key.name();
-        let Some(preset) = self.pipeline.device.preset() else {
+        let Some(preset) = self.pipeline.device().preset() else {
             let host_bytes = chosen.graphs.iter().map(kinora_kernels::Graph::host_bytes).max().unwrap_or(0);
             self.found.host_bytes = self.found.host_bytes.max(host_bytes);
             self.found.stages.push(StageMemory {
@@ -108,7 +108,8 @@ impl Foresight<'_> {
 
     fn code(&mut self, direction: Direction, shape: LatentShape) -> Result<()> {
         let key = if direction == Direction::Encode { Key::Encode(shape) } else { Key::Decode(shape) };
-        let coder = self.pipeline.coder(direction);
+        let device = self.pipeline.device();
+        let coder = self.pipeline.coder(direction, &device);
         self.stage(key, || coder.choose(direction, shape))
     }
 }
@@ -243,7 +244,7 @@ impl VideoPipeline {
             return Ok(());
         }
         let is_known = self.executables.has(&Key::Decode(self.check(request)?));
-        let available = if self.device.uses_host_memory() { crate::host_memory::available() } else { None };
+        let available = if self.device().uses_host_memory() { crate::host_memory::available() } else { None };
         if is_known || (self.memory.is_none() && available.is_none()) {
             return Ok(());
         }

@@ -76,6 +76,15 @@ pub struct StepDone {
     pub predicted: Option<Vec<f32>>,
 }
 
+/// Where a run stands between two steps, in the memory of the host: all it takes to go on from there on another device.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Steps that are done.
+    pub steps: usize,
+    /// The tokens after them, and what was predicted before `[(1 + history) R, C]`; none before the first.
+    state: Vec<f32>,
+}
+
 impl Denoise<'_> {
     /// Turns `tokens [R, C]`, the noisy tokens of all sequences one after another, into the latents of each sequence.
     /// One that is not finite is an error of its own. `on_step` hears of each finished step and how many there are.
@@ -89,33 +98,46 @@ impl Denoise<'_> {
         cancel: &CancelToken,
         on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
     ) -> Result<Vec<Result<Vec<f32>>>> {
+        self.go_on(runner, tokens, &mut Standing::default(), cancel, on_step).await
+    }
+
+    /// [`run`](Self::run) from where a run stands that was interrupted; `standing` follows it. The bits are those of one that
+    /// was not.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn go_on(
+        &self,
+        runner: (&Device, &Executables),
+        tokens: &[f32],
+        standing: &mut Standing,
+        cancel: &CancelToken,
+        on_step: &mut impl AsyncFnMut(StepDone) -> Result<()>,
+    ) -> Result<Vec<Result<Vec<f32>>>> {
         let course = self.course()?;
         let steps = &course.steps;
-        // The tokens, and room for what was predicted before.
-        let mut state = tokens.to_vec();
-        state.resize(tokens.len() * (1 + course.history), 0.0);
+        if standing.steps == 0 {
+            // The tokens, and room for what was predicted before.
+            standing.state = tokens.to_vec();
+            standing.state.resize(tokens.len() * (1 + course.history), 0.0);
+        }
         let mut layer = None;
-        let mut done = 0_usize;
-        for own in steps.chunk_by(|a, b| a.expert == b.expert) {
-            let start = state;
+        for own in steps[standing.steps.min(steps.len())..].chunk_by(|a, b| a.expert == b.expert) {
+            let start = standing.state.clone();
             let mut exec = self.start(runner, own[0].expert, &course, &start, cancel).await?;
             for step in own {
                 self.write(&mut exec, step, &course)?;
                 exec.run_step().await?;
-                done += 1;
-                if done < steps.len() {
-                    exec.idle().await?;
-                }
+                // Whoever hears of the step waits for it anyway; that it is here costs only the copy.
+                standing.state = exec.read("state").await?;
+                standing.steps += 1;
+                let done = standing.steps;
                 // The last step's result is the clip itself.
                 let predict = self.predict_every > 0 && done.is_multiple_of(self.predict_every) && done < steps.len();
-                let predicted = match predict {
-                    true => Some(exec.read("state").await?[tokens.len()..][..tokens.len()].to_vec()),
-                    false => None,
-                };
+                let predicted = predict.then(|| standing.state[tokens.len()..][..tokens.len()].to_vec());
                 on_step(StepDone { step: done, steps: steps.len(), predicted }).await?;
             }
-            state = exec.read("state").await?;
-            if state.iter().any(|v| !v.is_finite()) {
+            if standing.state.iter().any(|v| !v.is_finite()) {
                 exec.write("state", &start)?;
                 match exec.find_non_finite().await {
                     Err(found @ kinora_kernels::Error::NonFinite { .. }) => layer = layer.or(Some(found)),
@@ -124,7 +146,7 @@ impl Denoise<'_> {
             }
             runner.1.keep(exec);
         }
-        Ok(self.split(&state[..tokens.len()], layer.as_ref()))
+        Ok(self.split(&standing.state[..tokens.len()], layer.as_ref()))
     }
 
     /// An expert ready for its first step, with this state.

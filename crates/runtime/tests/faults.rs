@@ -1,0 +1,147 @@
+//! Any call to the graphics API fails, once or from there on: a generation ends with an error of a kind or is made as ever, and the
+//! next one on the same device has the same bits and leaves nothing behind. `KINORA_FAULTS=all` tries every call
+//! (`cargo xtask faults`), otherwise a few of each kind are picked.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use kinora_kernels::{AdapterSelect, Fault, FaultPlan, Gpu, LiveObjects};
+use kinora_runtime::{CancelToken, Device, Error, GenerateRequest, Generated, VideoPipeline, WeightFormat};
+
+/// A generation may take so long, failing or not, on a machine that does other things meanwhile.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Faults of each kind where not all are tried.
+const PICKED: u64 = 8;
+
+fn open() -> Arc<Gpu> {
+    Arc::new(pollster::block_on(Gpu::open(&AdapterSelect::Auto, None)).expect("these tests need an adapter"))
+}
+
+/// A model on a device, and what it makes there.
+struct Bench {
+    pipeline: VideoPipeline,
+    request: GenerateRequest,
+    gpu: Arc<Gpu>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+        let gpu = open();
+        let pipeline = VideoPipeline::load(Device::Gpu(gpu.clone()), &folder, WeightFormat::F32).expect("the tiny model loads");
+        let request = GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, preview_every: 1, ..pipeline.request("water") };
+        Self { pipeline, request, gpu }
+    }
+
+    fn generate(&self) -> Result<Generated, Error> {
+        pollster::block_on(self.pipeline.generate(&self.request, &CancelToken::default(), &mut |_| {}))
+    }
+
+    /// A clean generation from nothing: the clip, the calls it took, and what is there afterwards.
+    fn clean(&mut self) -> (Generated, u64, (u64, LiveObjects)) {
+        self.forget();
+        self.gpu.plan_fault(None);
+        let clip = self.generate().expect("nothing fails");
+        (clip, self.gpu.calls().0, (self.gpu.memory().live, self.gpu.live_objects()))
+    }
+
+    fn forget(&mut self) {
+        self.pipeline.set_device(Device::Gpu(self.gpu.clone()));
+        self.gpu.forget_all();
+    }
+
+    /// The device of the pipeline, which may be another than before.
+    fn follow(&mut self) {
+        let Device::Gpu(gpu) = self.pipeline.device() else { panic!("it runs on a GPU") };
+        self.gpu = gpu;
+    }
+}
+
+/// Tries faults of a kind and returns how often a generation ended in which way.
+fn try_faults(fault: Fault, sticky: bool, trying: &mpsc::Sender<String>) -> BTreeMap<String, usize> {
+    let mut bench = Bench::new();
+    let (expected, calls, baseline) = bench.clean();
+    assert!(calls > 100, "{calls} calls");
+    let all = std::env::var_os("KINORA_FAULTS").is_some_and(|wanted| wanted == "all");
+    // Odd steps from different places reach all parts of a generation.
+    let picked: Vec<u64> = if all { (0..calls).collect() } else { (0..PICKED).map(|i| (i * calls / PICKED + 7 * i) % calls).collect() };
+    let mut ends = BTreeMap::new();
+    for call in picked {
+        let plan = FaultPlan { call, fault, sticky };
+        trying.send(format!("{plan:?}")).expect("somebody watches");
+        bench.forget();
+        bench.gpu.plan_fault(Some(plan));
+        let begun = Instant::now();
+        let end = bench.generate();
+        let seconds = begun.elapsed();
+        assert!(bench.gpu.calls().1 > 0, "{plan:?}: nothing failed");
+        assert!(seconds < LONGEST, "{plan:?}: {seconds:?}");
+        let end = match end {
+            Ok(clip) => {
+                assert!(clip == expected, "{plan:?}: another clip");
+                "made".to_owned()
+            }
+            Err(error) if fault == Fault::Lost && !sticky => panic!("{plan:?}: {error}"),
+            Err(error) => {
+                let code = error.code();
+                let own = if fault == Fault::Lost { &["device-lost"][..] } else { &["device", "out-of-memory"] };
+                assert!(own.contains(&code), "{plan:?}: {code}: {error}");
+                code.to_owned()
+            }
+        };
+        *ends.entry(end).or_default() += 1;
+        bench.gpu.plan_fault(None);
+        bench.follow();
+        if fault == Fault::Lost && sticky {
+            bench.gpu = open();
+        }
+        trying.send(format!("{plan:?}, and none afterwards")).expect("somebody watches");
+        let (clip, _, left) = bench.clean();
+        assert!(clip == expected, "{plan:?}: other bits afterwards");
+        assert_eq!(left, baseline, "{plan:?}: something is left behind");
+    }
+    ends
+}
+
+/// Runs it on a thread of its own, so that a hang is a failure.
+fn watched(fault: Fault, sticky: bool) {
+    let (trying, heard) = mpsc::channel();
+    let worker = std::thread::spawn(move || try_faults(fault, sticky, &trying));
+    let mut last = String::from("a clean run");
+    loop {
+        match heard.recv_timeout(10 * LONGEST) {
+            Ok(now) => last = now,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs: {last}"),
+        }
+    }
+    let begun = format!("{fault:?}{}", if sticky { " from there on" } else { "" });
+    let ends = worker.join().unwrap_or_else(|_| panic!("after {last}"));
+    println!("{begun}: {} faults, {ends:?}", ends.values().sum::<usize>());
+}
+
+#[test]
+fn a_call_is_refused() {
+    watched(Fault::Refused, false);
+}
+
+#[test]
+fn calls_are_refused_from_there_on() {
+    watched(Fault::Refused, true);
+}
+
+#[test]
+fn a_clip_survives_the_loss_of_its_device() {
+    watched(Fault::Lost, false);
+}
+
+#[test]
+fn a_device_that_is_lost_over_and_over_is_given_up() {
+    watched(Fault::Lost, true);
+}

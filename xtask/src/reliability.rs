@@ -1,0 +1,35 @@
+//! Long runs that look for what goes wrong rarely; CI has a small share of each among its tests.
+
+use crate::{
+    setup,
+    shell::{Outcome, cargo, run},
+    tasks::quiet_vulkan,
+};
+
+/// A test of the workspace that one variable makes a long run.
+fn long_test(name: &str, variable: &str, value: &str) -> Outcome {
+    setup::ensure_adapter()?;
+    // All packages, so that nothing is compiled with other features than for the other tests.
+    let arguments = ["test", "--workspace", "--locked", "--test", name, "--", "--nocapture", "--test-threads=1"];
+    run(quiet_vulkan(cargo(&arguments).env(variable, value)))
+}
+
+/// Every call to the graphics API fails once, and from there on.
+pub(crate) fn faults() -> Outcome {
+    long_test("faults", "KINORA_FAULTS", "all")
+}
+
+/// Models loaded, clips made and cancelled for so many minutes.
+pub(crate) fn soak(arguments: &[String]) -> Outcome {
+    long_test("endurance", "KINORA_SOAK_MINUTES", arguments.first().map_or("30", String::as_str))
+}
+
+/// Kernels with one mistake each, which their tests must notice.
+pub(crate) fn mutants(arguments: &[String]) -> Outcome {
+    long_test("mutants", "KINORA_MUTANTS", arguments.first().map_or("200", String::as_str))
+}
+
+/// Kernels over so many random cases.
+pub(crate) fn cases(arguments: &[String]) -> Outcome {
+    long_test("random_cases", "KINORA_CASES", arguments.first().map_or("15000", String::as_str))
+}
