@@ -68,9 +68,30 @@ fn label(event: &Event) -> String {
     }
 }
 
+/// What the rest of the steps will take, if those since so many were done took `spent`.
+fn left(event: &Event, spent: Duration, before: usize) -> Option<Duration> {
+    match *event {
+        Event::Step { step, steps, .. } if step > before => Some(spent.mul_f64(steps.saturating_sub(step) as f64 / (step - before) as f64)),
+        _ => None,
+    }
+}
+
+/// In words, if it is worth them.
+fn left_label(left: Option<Duration>) -> String {
+    match left.map_or(0, |left| left.as_secs()) {
+        0..10 => String::new(),
+        seconds @ 10..100 => format!(", about {} s more", seconds.next_multiple_of(10)),
+        seconds @ 100..6000 => format!(", about {} min more", seconds.div_ceil(60)),
+        seconds => format!(", about {} h more", seconds.div_ceil(3600)),
+    }
+}
+
 /// The event, how far it is and when it was.
-fn to_json(event: &Event, fraction: f64, elapsed: Duration) -> Value {
+fn to_json(event: &Event, fraction: f64, elapsed: Duration, left: Option<Duration>) -> Value {
     let mut object = json!(event);
+    if let Some(left) = left {
+        object["msLeft"] = json!(left.as_millis() as u64);
+    }
     object["fraction"] = json!((fraction * 1e4).round() / 1e4);
     object["ms"] = json!(elapsed.as_millis() as u64);
     object
@@ -83,6 +104,8 @@ pub(crate) struct Renderer<W: Write> {
     begun: Instant,
     /// The furthest so far: clips of several windows are written and denoised by turns.
     reached: f64,
+    /// When the steps began or went on, how many were done then, and how many are.
+    stepping: (Instant, usize, usize),
     drawn: Option<Instant>,
     /// Tenths already told in plain style, per stage.
     told: (&'static str, usize),
@@ -104,22 +127,29 @@ impl Renderer<std::io::Stderr> {
 
 impl<W: Write> Renderer<W> {
     fn new(out: W, style: ProgressStyle) -> Self {
-        Self { out, style, begun: Instant::now(), reached: 0.0, drawn: None, told: ("", 0), on_line: false }
+        let stepping = (Instant::now(), 0, 0);
+        Self { out, style, begun: Instant::now(), reached: 0.0, stepping, drawn: None, told: ("", 0), on_line: false }
     }
 
     pub(crate) fn show(&mut self, event: &Event) {
         self.reached = self.reached.max(fraction(event));
+        let (since, before, done) = self.stepping;
+        let left = left(event, since.elapsed(), before);
+        match event {
+            Event::Step { step, .. } => self.stepping.2 = *step,
+            _ => self.stepping = (Instant::now(), done, done),
+        }
         // Progress that cannot be written is no reason to stop.
         let _ = match self.style {
             ProgressStyle::None => Ok(()),
-            ProgressStyle::Json => writeln!(self.out, "{}", to_json(event, self.reached, self.begun.elapsed())),
-            ProgressStyle::Plain => self.show_plain(event),
-            ProgressStyle::Bar | ProgressStyle::Auto => self.show_bar(event),
+            ProgressStyle::Json => writeln!(self.out, "{}", to_json(event, self.reached, self.begun.elapsed(), left)),
+            ProgressStyle::Plain => self.show_plain(event, left),
+            ProgressStyle::Bar | ProgressStyle::Auto => self.show_bar(event, left),
         };
     }
 
     /// One line per event that is not part of a count, and at most ten lines per count.
-    fn show_plain(&mut self, event: &Event) -> std::io::Result<()> {
+    fn show_plain(&mut self, event: &Event, left: Option<Duration>) -> std::io::Result<()> {
         let (stage, tenth) = match *event {
             Event::Step { step, steps, .. } => ("step", 10 * step / steps.max(1)),
             // Without an end, a line each time as many are written as before.
@@ -134,10 +164,10 @@ impl<W: Write> Renderer<W> {
             }
             self.told = (stage, tenth);
         }
-        writeln!(self.out, "{:6.1} s  {}", self.begun.elapsed().as_secs_f64(), label(event))
+        writeln!(self.out, "{:6.1} s  {}{}", self.begun.elapsed().as_secs_f64(), label(event), left_label(left))
     }
 
-    fn show_bar(&mut self, event: &Event) -> std::io::Result<()> {
+    fn show_bar(&mut self, event: &Event, left: Option<Duration>) -> std::io::Result<()> {
         let lasting = matches!(event, Event::Start(_) | Event::Note { .. } | Event::Prompt(_) | Event::Text { truncated: true, .. });
         if lasting {
             self.clear();
@@ -156,7 +186,7 @@ impl<W: Write> Renderer<W> {
         let bar = "━".repeat(filled) + &"┈".repeat(BAR_CELLS.saturating_sub(filled));
         let percent = self.reached * 100.0;
         let seconds = self.begun.elapsed().as_secs_f64();
-        write!(self.out, "\r{bar} {percent:3.0} %  {:<14} {seconds:.1} s\x1b[K", label(event))?;
+        write!(self.out, "\r{bar} {percent:3.0} %  {:<14} {seconds:.1} s{}\x1b[K", label(event), left_label(left))?;
         self.out.flush()
     }
 
@@ -258,6 +288,18 @@ mod tests {
         ] {
             assert!(lines.contains(expected), "`{expected}` is missing in\n{lines}");
         }
+    }
+
+    #[test]
+    fn what_is_left_is_told_where_it_is_long() {
+        let step = |step| Event::Step { step, steps: 10, preview: None };
+        let told = |done, seconds| left_label(left(&step(done), Duration::from_secs(seconds), 0));
+        assert_eq!(told(2, 60), ", about 4 min more");
+        assert_eq!(told(5, 14), ", about 20 s more");
+        assert_eq!(told(1, 3600), ", about 9 h more");
+        assert_eq!((told(9, 18), told(10, 9999)), (String::new(), String::new()), "two seconds, and none");
+        assert_eq!(left(&step(8), Duration::from_secs(30), 6), Some(Duration::from_secs(30)), "two since it went on, and two more");
+        assert_eq!(left(&Event::Done, Duration::from_secs(9), 0), None, "no step");
     }
 
     #[test]

@@ -172,12 +172,12 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<Value, Failure> {
         component: args.component.clone(),
         operation: args.op.clone(),
         inputs: args.inputs.clone(),
-        outputs: outputs.target().to_owned(),
         format: weight_format(args.dtype),
     };
     let device = open_device(&args.device)?;
-    let outputs = pollster::block_on(request.run(&device))?;
-    let shapes = outputs.iter().map(|output| (output.name.to_owned(), json!(output.shape))).collect::<serde_json::Map<_, _>>();
+    let (results, file) = pollster::block_on(request.run(&device))?;
+    outputs.write(&mut |out| Ok(out.write_all(&file)?))?;
+    let shapes = results.iter().map(|output| (output.name.to_owned(), json!(output.shape))).collect::<serde_json::Map<_, _>>();
     Ok(json!({ "outputs": args.outputs.display().to_string(), "tensors": shapes, "device": device.name() }))
 }
 

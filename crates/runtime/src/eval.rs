@@ -26,7 +26,7 @@ use crate::models::component::component_folder;
 #[cfg(feature = "eval")]
 use crate::weights::Checkpoint;
 #[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
-use crate::weights::{NewTensor, Values, write_file};
+use crate::weights::{NewTensor, Values, to_bytes};
 
 /// A named result.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,19 +168,17 @@ pub struct EvalRequest {
     pub operation: String,
     /// Safetensors file with the arguments.
     pub inputs: PathBuf,
-    /// Safetensors file to write the results to.
-    pub outputs: PathBuf,
     /// How matrices and convolutions are stored on the device.
     pub format: WeightFormat,
 }
 
 #[cfg(all(feature = "eval", not(target_arch = "wasm32")))]
 impl EvalRequest {
-    /// Runs the component and writes its results, which are also returned.
+    /// Runs the component and returns its results, and the safetensors file of them.
     ///
     /// # Errors
-    /// As [`eval`], and those of missing, unreadable and unwritable files.
-    pub async fn run(&self, device: &Device) -> Result<Vec<Output>> {
+    /// As [`eval`], and those of missing and unreadable files.
+    pub async fn run(&self, device: &Device) -> Result<(Vec<Output>, Vec<u8>)> {
         // Arguments first: a slip in them need not wait for the weights.
         let inputs = Checkpoint::open(&self.inputs)?;
         let component = if self.model.is_file() {
@@ -190,7 +188,7 @@ impl EvalRequest {
         };
         let outputs = eval(&component, &self.operation, &inputs, device).await?;
         let tensors: Vec<_> = outputs.iter().map(|o| NewTensor { name: o.name, shape: &o.shape, values: Values::F32(&o.values) }).collect();
-        write_file(&self.outputs, &tensors)?;
-        Ok(outputs)
+        let file = to_bytes(&tensors)?;
+        Ok((outputs, file))
     }
 }
