@@ -177,6 +177,12 @@ impl Place {
         Err(Error::Exists { path: self.shown.clone(), kept: None })
     }
 
+    /// The file itself, behind all links; what was named, where it is no file.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        if let Kind::File(path) = &self.kind { path } else { &self.shown }
+    }
+
     /// What this writes to.
     #[must_use]
     pub fn claim(&self) -> Claim {
