@@ -10,6 +10,9 @@ const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
 const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae', 'vocabulary.json', 'vocabulary.safetensors'];
 
+/** What the GPU must hold for a clip of a model's default size, and in one buffer; test/generate.test.mjs compares. */
+const NEEDS = { flipbook: { gpuBytes: 160e6, bufferBytes: 64 * 2 ** 20 } };
+
 /** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
 function model(name) {
   const folder = join(web, '..', 'models', name);
@@ -26,8 +29,9 @@ function model(name) {
   const header = `/** The files of the model ${name}. Written by scripts/build.mjs. */\n\nimport type { ModelSource } from '../options.js';\n\n`;
   const body = `export const ${name}: ModelSource = {\n  name: '${name}',\n  pipeline: '${pipeline}',\n  files: [\n${entries.join('\n')}\n  ],\n};\n`;
   mkdirSync(join(web, 'src/models'), { recursive: true });
-  const { default_width: width, default_height: height } = kinora;
-  const shape = `\n/** Of its clips by default, in pixels. */\nexport const ${name}Shape = { width: ${width}, height: ${height} };\n`;
+  const { default_width: width, default_height: height, default_frames: frames, fps } = kinora;
+  const shape = `\n/** Of its clips by default, in pixels. */\nexport const ${name}Shape = { width: ${width}, height: ${height} };\n`
+    + `\n/** What such a clip is and takes. */\nexport const ${name}Needs = { ...${name}Shape, frames: ${frames}, fps: ${fps}, needs: ${JSON.stringify(NEEDS[name])} };\n`;
   writeFileSync(join(web, `src/models/${name}.ts`), `${header}/** Comes with the package. */\n${body}${shape}`);
   const papers = ['MODEL_CARD.md', 'NOTICE'].map((name) => join(folder, name));
   for (const file of [...files, ...papers]) cpSync(file, join(web, 'dist/models', name, relative(folder, file)));
@@ -56,7 +60,7 @@ tsc();
 // they are, because bundlers of sites look for them.
 const dist = join(web, 'dist');
 const scripts = walk(dist).filter((path) => path.endsWith('.js'));
-const entries = ['index', 'element', 'node', 'worker', 'react', 'ai-sdk'].map((name) => join(dist, `${name}.js`));
+const entries = ['index', 'element', 'node', 'worker', 'react', 'ai-sdk', 'bridge', 'encode', 'offline', 'sources'].map((name) => join(dist, `${name}.js`));
 const addresses = join(dist, 'models/flipbook.js');
 const shared = { format: 'esm', target: 'es2022', minify: true, legalComments: 'none', write: false };
 const { outputFiles } = buildSync({ ...shared, entryPoints: entries, outdir: dist, bundle: true, splitting: true, chunkNames: 'part-[hash]', external: ['./models/flipbook.js', 'mediabunny', 'node:*', 'react', 'webgpu'] });

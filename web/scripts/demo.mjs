@@ -4,11 +4,13 @@ import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildSync } from 'esbuild';
 import { build } from 'vite';
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 const root = join(web, '../www-demo');
 const out = join(root, 'dist');
+const ALIAS = { ...Object.fromEntries(['element', 'offline'].map((name) => [`kinora/${name}`, join(web, `dist/${name}.js`)])), kinora: join(web, 'dist/index.js') };
 
 execFileSync(process.execPath, [join(web, 'node_modules/typescript/bin/tsc'), '-p', root], { stdio: 'inherit' });
 const { output } = await build({
@@ -17,7 +19,7 @@ const { output } = await build({
   logLevel: 'warn',
   // Relative addresses: the page can live in any folder of any static host.
   base: './',
-  resolve: { alias: { 'kinora/element': join(web, 'dist/element.js'), kinora: join(web, 'dist/index.js') } },
+  resolve: { alias: ALIAS },
   worker: { format: 'es' },
   build: {
     outDir: out,
@@ -47,5 +49,5 @@ const version = files.reduce((hash, { path, bytes }) => hash.update(path).update
 const paths = files.map(({ path }) => path).filter((path) => path !== './index.html');
 const isPage = (path) => (path.endsWith('.js') ? begun.has(path.slice(2)) : !/\.(wasm|safetensors|json)$/.test(path));
 const constants = { __PAGE_FILES__: ['./', ...paths.filter(isPage)], __USED_FILES__: paths.filter((path) => !isPage(path)), __VERSION__: version };
-const worker = Object.entries(constants).reduce((text, [name, value]) => text.replace(name, () => JSON.stringify(value)), readFileSync(join(root, 'sw.js'), 'utf8'));
-writeFileSync(join(out, 'sw.js'), worker);
+const define = Object.fromEntries(Object.entries(constants).map(([name, value]) => [name, JSON.stringify(value)]));
+buildSync({ entryPoints: [join(root, 'sw.js')], alias: ALIAS, define, bundle: true, minify: true, outfile: join(out, 'sw.js'), format: 'iife', legalComments: 'none' });

@@ -49,7 +49,7 @@ export function checkJob(job: GenerateOptions & { prompt: Prompt }): void {
   const isPreview = preview === undefined || typeof preview === 'boolean' || (typeof preview === 'object' && preview !== null);
   if (!isPreview) throw invalid('preview', preview, 'false or { everySteps }');
   if (!['undefined', 'boolean', 'function'].includes(typeof expand) && expand !== 'browser') throw invalid('expand', expand, 'true, false, "browser" or a function');
-  if (onEvent !== undefined && typeof onEvent !== 'function') throw invalid('onEvent', onEvent, 'a function');
+  checkFunction('onEvent', onEvent);
   checkSignal(signal);
 }
 
@@ -66,6 +66,11 @@ export function checkNumbers(options: GenerateOptions): void {
 /** Throws unless `signal` is absent or can be listened to. */
 export function checkSignal(signal: unknown): void {
   if (signal !== undefined && typeof (signal as AbortSignal)?.addEventListener !== 'function') throw invalid('signal', signal, 'an AbortSignal');
+}
+
+/** Throws unless `value` is absent or a function. */
+export function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function') throw invalid(name, value, 'a function');
 }
 
 function checkPrompt(prompt: unknown): void {

@@ -8,6 +8,8 @@ interface Pending {
   resolve(value: unknown): void;
   reject(reason: unknown): void;
   onEvent(event: unknown): void;
+  /** Takes the frame that was asked for. */
+  onFrame: ((frame?: Uint8Array) => void) | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -16,6 +18,8 @@ export interface CallOptions<K extends keyof Calls> {
   signal?: AbortSignal | undefined;
   onEvent?: ((event: Calls[K]['event']) => void) | undefined;
   transfer?: Transferable[];
+  /** Called with what asks for the next frame by itself; nothing once the call has ended. */
+  onStart?(more: () => Promise<Uint8Array | undefined>): void;
 }
 
 // Bundlers recognise this expression as it stands, and only so.
@@ -41,21 +45,21 @@ export class Client {
   #waiting: [ToWorker, Transferable[]][] | undefined = [];
   #failure: KinoraError | undefined;
 
-  private constructor(port: Port, stop: () => void) {
+  private constructor(port: Port, stop: () => void, readonly onLog: LoadOptions['onLog']) {
     this.#port = port;
     this.#stop = stop;
     port.addEventListener('message', (message) => this.#receive(message.data as FromWorker));
   }
 
   /** Starts a worker, or serves the protocol in this thread. */
-  static async start(worker: LoadOptions['worker']): Promise<Client> {
+  static async start(worker: LoadOptions['worker'], onLog?: LoadOptions['onLog']): Promise<Client> {
     if (!hasThread(worker)) {
       const { serve } = await import('./session.js');
       const { port1, port2 } = new MessageChannel();
       const stop = serve(port2);
       port1.start();
       port2.start();
-      return new Client(port1, () => (stop(), port2.close()));
+      return new Client(port1, () => (stop(), port2.close()), onLog);
     }
     let started: Worker;
     try {
@@ -63,7 +67,7 @@ export class Client {
     } catch (cause) {
       throw new KinoraError('worker', `the worker cannot be started: ${String(cause)}`, { cause, hint: workerHint(cause) });
     }
-    const client = new Client(started, () => started.terminate());
+    const client = new Client(started, () => started.terminate(), onLog);
     started.addEventListener('error', (event) => {
       const reason = event.message || 'its script cannot be loaded';
       client.close(new KinoraError('worker', `the worker failed: ${reason}`, { hint: workerHint(reason) }));
@@ -73,7 +77,7 @@ export class Client {
 
   /** Calls the worker. After an abort the promise is settled once the worker has stopped working on it. */
   call<K extends keyof Calls>(type: K, parameters: Calls[K]['parameters'], options: CallOptions<K> = {}): Promise<Calls[K]['result']> {
-    const { signal, onEvent, transfer = [] } = options;
+    const { signal, onEvent, transfer = [], onStart } = options;
     return new Promise((resolve, reject) => {
       if (this.#failure) return reject(this.#failure);
       if (signal?.aborted) return reject(signal.reason);
@@ -87,14 +91,24 @@ export class Client {
       signal?.addEventListener('abort', abort, { once: true });
       const settled = () => {
         this.#pending.delete(id);
+        pending.onFrame?.();
         signal?.removeEventListener('abort', abort);
       };
-      this.#pending.set(id, {
+      const pending: Pending = {
         resolve: (value) => (settled(), resolve(value as Calls[K]['result'])),
         reject: (reason) => (settled(), reject(reason)),
         onEvent: (event) => onEvent?.(event as Calls[K]['event']),
+        onFrame: undefined,
         signal,
-      });
+      };
+      this.#pending.set(id, pending);
+      let before: Promise<Uint8Array | undefined> = Promise.resolve(undefined);
+      const more = () => {
+        if (this.#pending.get(id) !== pending) return undefined;
+        this.#send({ id, type: 'more' });
+        return new Promise<Uint8Array | undefined>((resolve) => (pending.onFrame = resolve));
+      };
+      onStart?.(() => (before = before.then(more)));
       try {
         this.#send({ id, type, parameters } as ToWorker, transfer);
       } catch (cause) {
@@ -127,6 +141,7 @@ export class Client {
       this.close(new KinoraError('internal', message.message, { hint: 'please report this; load the model again to go on' }));
       return;
     }
+    if (message.type === 'log') return this.onLog?.(message.record);
     const pending = this.#pending.get(message.id);
     if (!pending) return;
     switch (message.type) {
@@ -138,6 +153,8 @@ export class Client {
         return pending.reject(pending.signal?.reason ?? new DOMException('aborted', 'AbortError'));
       case 'event':
         return pending.onEvent(message.event);
+      case 'frame':
+        return pending.onFrame?.(message.frame);
     }
   }
 }

@@ -18,6 +18,8 @@ export interface Sink {
 /** Where to keep what is fetched, and whom to tell. */
 export interface DownloadOptions {
   kept: KeptModel | undefined;
+  /** Stands in for `fetch`. */
+  fetch?: typeof fetch | undefined;
   signal: AbortSignal;
   onProgress(progress: LoadProgress): void;
 }
@@ -30,6 +32,8 @@ const LANES = 4;
 /** A connection may break off this often in one file before loading fails. */
 const RETRIES = 3;
 const RETRY_MS = 500;
+/** One of several files that together are one. */
+const PART = /-\d+-of-\d+\./;
 
 /** Fetches all files of `source`; returns the last progress. The first failure ends the others. */
 export async function download(source: ModelSource, sink: Sink, options: DownloadOptions): Promise<LoadProgress> {
@@ -109,9 +113,9 @@ class Transfer {
     const headers: HeadersInit = this.#bytes > 0 && etag ? { range: `bytes=${this.#bytes}-`, 'if-range': etag } : {};
     // What is kept here need not be kept by the browser a second time, and half of it twice.
     const cache = this.#cached ? 'no-store' : 'default';
-    const response = await fetchAddress(file.url, { signal: options.signal, headers, cache }).catch((cause: unknown) => this.#failed(String(cause), cause));
+    const response = await fetchAddress(file.url, { signal: options.signal, headers, cache }, options.fetch).catch((cause: unknown) => this.#failed(String(cause), cause));
     if (response.status === 404) {
-      throw new KinoraError('not-found', `model file not found at ${shown(file.url)}`, { hint: 'check the address of the model' });
+      throw new KinoraError('not-found', `model file not found at ${shown(file.url)}`, { hint: PART.test(file.path) ? 'the index beside it lists this part: the server must have all of them' : 'check the address of the model' });
     }
     refusePages(response, file.url, 'not-found');
     if (!response.ok || !response.body) this.#failed(`the server answered ${response.status}`);

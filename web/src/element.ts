@@ -8,6 +8,7 @@ import { KinoraError, kinoraError } from './errors.js';
 import { flipbookShape } from './models/flipbook.js';
 import type { GenerateOptions, GenerationEvent, LoadProgress, PromptParts } from './options.js';
 import { Player } from './player.js';
+import type { VideoModel } from './model.js';
 import { leaseModel, type Lease } from './shared-model.js';
 import { checkSupport, supportError, type SupportReport } from './support.js';
 import type { Video } from './video.js';
@@ -115,6 +116,11 @@ export class KinoraVideo extends Base {
   /** What the element is doing. */
   get state(): KinoraVideoState {
     return this.#state;
+  }
+
+  /** The model, once it is loaded. */
+  get loaded(): VideoModel | undefined {
+    return this.#lease?.model;
   }
 
   /** The clip on show; assign one to show it. */

@@ -9,9 +9,9 @@ import init from './wasm/core.js';
 let running = false;
 
 /** Starts the module at `address`, unless it runs already; `onProgress` hears which share of it is here. */
-export async function startEngine(address: string, signal: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
+export async function startEngine(address: string, signal: AbortSignal, onProgress?: (share: number) => void, by?: typeof fetch): Promise<void> {
   if (running) return;
-  const response = await fetchModule(address, signal, onProgress);
+  const response = await fetchModule(address, signal, onProgress, by);
   try {
     await orAborted(init({ module_or_path: response }), signal);
   } catch (cause) {
@@ -23,12 +23,12 @@ export async function startEngine(address: string, signal: AbortSignal, onProgre
   running = true;
 }
 
-async function fetchModule(address: string, signal: AbortSignal, onProgress?: (share: number) => void): Promise<Response> {
+async function fetchModule(address: string, signal: AbortSignal, onProgress?: (share: number) => void, by?: typeof fetch): Promise<Response> {
   const failed = (problem: string, cause?: unknown) => {
     const hint = 'serve dist/wasm beside the package, allow it in connect-src, or say where it is with `wasm`';
     return new KinoraError('wasm', `the WASM module at ${shown(address)} cannot be fetched: ${problem}`, { cause, hint });
   };
-  const response = await fetchAddress(address, { signal }).catch((cause: unknown) => {
+  const response = await fetchAddress(address, { signal }, by).catch((cause: unknown) => {
     signal.throwIfAborted();
     throw failed(String(cause), cause);
   });

@@ -90,6 +90,16 @@ export interface ErrorData {
 /** Codes after which the same call may succeed. */
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set(['device-lost', 'download', 'corrupt-download', 'out-of-memory']);
 
+/** Failures of the machine. Whatever else keeps a model from loading, its files are at fault. */
+const NOT_THE_FILES: ReadonlySet<ErrorCode> = new Set(
+  ['device', 'device-lost', 'out-of-memory', 'limit', 'no-adapter', 'no-webgpu', 'insecure-context', 'unsupported-kernels', 'internal'],
+);
+
+/** Whether a model with this failure should not be loaded from the same files again. */
+export function blamesFiles(thrown: unknown): boolean {
+  return !NOT_THE_FILES.has(errorData(thrown).code);
+}
+
 /** Every failure of this package, except aborts, which throw the reason of their signal. */
 export class KinoraError extends Error {
   /** As in the sources, whatever minifiers make of it. */

@@ -26,14 +26,14 @@ interface Index {
  * The files of the folder at `address`, which ends in a slash: those that this browser keeps if the server's index is still the
  * one they came with, or if the server cannot be asked.
  */
-export async function listFolder(address: string, signal: AbortSignal | undefined, cache: boolean): Promise<ModelSource> {
+export async function listFolder(address: string, signal: AbortSignal | undefined, cache: boolean, by?: typeof fetch): Promise<ModelSource> {
   const kept = cache ? await keptSource(address) : undefined;
-  if (!kept) return list(address, await fetchIndex(address, signal), signal);
+  if (!kept) return list(address, await fetchIndex(address, signal, by), signal, by);
   try {
     const limit = AbortSignal.timeout(NEWS_MS);
-    const index = await fetchIndex(address, signal ? AbortSignal.any([signal, limit]) : limit);
+    const index = await fetchIndex(address, signal ? AbortSignal.any([signal, limit]) : limit, by);
     if ((await versionOf(index)) === kept.version) return kept;
-    return await list(address, index, signal);
+    return await list(address, index, signal, by);
   } catch {
     signal?.throwIfAborted();
     // Offline, or the server is out of order: what once was loaded still can be.
@@ -41,8 +41,8 @@ export async function listFolder(address: string, signal: AbortSignal | undefine
   }
 }
 
-async function fetchIndex(address: string, signal: AbortSignal | undefined): Promise<string> {
-  const response = await ask(address + INDEX, { signal, cache: 'no-cache' });
+async function fetchIndex(address: string, signal: AbortSignal | undefined, by?: typeof fetch): Promise<string> {
+  const response = await ask(address + INDEX, { signal, by, cache: 'no-cache' });
   if (response) return response.text();
   throw new KinoraError('not-found', `model file not found at ${shown(address + INDEX)}`, { hint: 'the address must be that of a model in diffusers layout' });
 }
@@ -54,8 +54,8 @@ async function versionOf(index: string): Promise<string | undefined> {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-async function list(folder: string, text: string, signal: AbortSignal | undefined): Promise<ModelSource> {
-  const index = parse(text, folder);
+async function list(folder: string, text: string, signal: AbortSignal | undefined, by?: typeof fetch): Promise<ModelSource> {
+  const index = parse(text, folder + INDEX) as Index;
   const entry = (path: string, bytes?: number): FileEntry => ({ path, url: new URL(path, folder).href, ...(bytes === undefined ? {} : { bytes }) });
   const components = Object.entries(index).map(async ([name, component]): Promise<FileEntry[]> => {
     // `[null, null]` is a component that this model does without.
@@ -63,7 +63,7 @@ async function list(folder: string, text: string, signal: AbortSignal | undefine
     if (name === 'scheduler') return [entry('scheduler/scheduler_config.json')];
     if (/^tokenizer(_\d+)?$/.test(name)) return [entry(`${name}/tokenizer.json`)];
     if (!WEIGHTED.test(name)) return [];
-    return [entry(`${name}/config.json`), ...(await listWeights(name, String(component[0]), folder, entry, signal))];
+    return [entry(`${name}/config.json`), ...(await listWeights(name, String(component[0]), folder, entry, { signal, by }))];
   });
   const vocabulary = index.kinora?.vocabulary;
   const files = [entry(INDEX), ...(typeof vocabulary === 'string' ? [entry(vocabulary)] : []), ...(await Promise.all(components)).flat()];
@@ -72,14 +72,14 @@ async function list(folder: string, text: string, signal: AbortSignal | undefine
   return { name: folder, files, ...(version !== undefined && { version }), ...(typeof pipeline === 'string' && { pipeline }) };
 }
 
-function parse(text: string, folder: string): Index {
+function parse(text: string, address: string): object {
   try {
     const index: unknown = JSON.parse(text);
-    if (typeof index === 'object' && index !== null) return index as Index;
+    if (typeof index === 'object' && index !== null) return index;
   } catch {
     // Falls through: no JSON is as wrong as another kind of it.
   }
-  throw new KinoraError('invalid-config', `${shown(folder + INDEX)} holds no JSON object`, { hint: 'the address must be that of a model in diffusers layout' });
+  throw new KinoraError('invalid-config', `${shown(address)} holds no JSON object`, { hint: 'the address must be that of a model in diffusers layout' });
 }
 
 async function listWeights(
@@ -87,35 +87,41 @@ async function listWeights(
   library: string,
   folder: string,
   entry: (path: string, bytes?: number) => FileEntry,
-  signal: AbortSignal | undefined,
+  asking: Asking,
 ): Promise<FileEntry[]> {
   const names = WEIGHTS[library] ?? WEIGHTS['diffusers']!;
   for (const name of names) {
     const single = `${component}/${name}.safetensors`;
-    const found = await ask(new URL(single, folder).href, { method: 'HEAD', signal });
+    const found = await ask(new URL(single, folder).href, { method: 'HEAD', ...asking });
     // That of a compressed response says nothing about the file.
     const plain = found && !found.headers.get('content-encoding');
     if (found) return [entry(single, (plain && Number(found.headers.get('content-length'))) || undefined)];
-    const index = await ask(new URL(`${single}.index.json`, folder).href, { signal });
+    const index = await ask(new URL(`${single}.index.json`, folder).href, asking);
     if (index) {
-      const { weight_map } = (await index.json()) as { weight_map?: Record<string, string> };
+      const { weight_map } = parse(await index.text(), `${folder}${single}.index.json`) as { weight_map?: Record<string, string> };
       return [...new Set(Object.values(weight_map ?? {}))].sort().map((shard) => entry(`${component}/${shard}`));
     }
   }
   const found = names.map((name) => `${name}.safetensors`).join(' or ');
-  throw new KinoraError('not-found', `${folder}${component}/ has no ${found}`, { hint: 'the folder must be a diffusers model with safetensors' });
+  throw new KinoraError('not-found', `${folder}${component}/ has no ${found}, and no .index.json of parts of one`, { hint: 'the folder must be a diffusers model with safetensors' });
+}
+
+/** How long to ask, and what stands in for `fetch`. */
+interface Asking {
+  signal: AbortSignal | undefined;
+  by: typeof fetch | undefined;
 }
 
 /** The response, or nothing if there is no such file. */
-async function ask(url: string, { signal, ...options }: { method?: string; cache?: RequestCache; signal: AbortSignal | undefined }): Promise<Response | undefined> {
+async function ask(url: string, { signal, by, ...options }: { method?: string; cache?: RequestCache } & Asking): Promise<Response | undefined> {
   const init = { ...options, ...(signal && { signal }) };
-  const response = await fetchAddress(url, init).catch((cause: unknown) => {
+  const response = await fetchAddress(url, init, by).catch((cause: unknown) => {
     signal?.throwIfAborted();
     throw new KinoraError('download', `${shown(url)} cannot be reached: ${String(cause)}`, { cause, hint: 'check the network and the server’s CORS headers' });
   });
   if (options.method === 'HEAD' && [405, 501].includes(response.status)) {
     // The headers are all that is wanted: the body is left on the way.
-    const got = await ask(url, { signal });
+    const got = await ask(url, { signal, by });
     void got?.body?.cancel();
     return got;
   }

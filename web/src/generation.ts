@@ -13,10 +13,13 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
   readonly seed: number;
   readonly #abort: AbortController;
   readonly #readers = new Set<Reader>();
+  /** The next frame by itself, until there is a clip. */
+  readonly #more: (() => Promise<VideoFrame | undefined>) | undefined;
   #ended = false;
 
   /** @internal */
-  constructor(seed: number, abort: AbortController, run: (emit: (event: GenerationEvent) => void) => Promise<Video>) {
+  constructor(seed: number, abort: AbortController, run: (emit: (event: GenerationEvent) => void) => Promise<Video>, more?: () => Promise<VideoFrame | undefined>) {
+    this.#more = more;
     this.seed = seed;
     this.#abort = abort;
     const end = () => {
@@ -51,14 +54,20 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
     return this.result.finally(onFinally);
   }
 
-  /** The frames as a stream, once they are there. The reader closes them. */
-  frames(): ReadableStream<VideoFrame> {
-    let frames: AsyncIterator<VideoFrame> | undefined;
-    return new ReadableStream<VideoFrame>(
+  /**
+   * The frames, each as soon as it is decoded; no more is decoded than is read, so that memory does not grow with the clip. The reader
+   * closes each, and cancels the generation by leaving. The clip itself is then without the frames that were read here.
+   */
+  frames(): ReadableStream<VideoFrame> & AsyncIterable<VideoFrame> {
+    let rest: AsyncIterator<VideoFrame> | undefined;
+    const next = async () => (rest ? undefined : this.#more?.());
+    const stream = new ReadableStream<VideoFrame>(
       {
         pull: async (controller) => {
-          frames ??= (await this.result).frames()[Symbol.asyncIterator]();
-          const { done, value } = await frames.next();
+          const frame = await next();
+          if (frame) return controller.enqueue(frame);
+          rest ??= (await this.result).frames();
+          const { done, value } = await rest.next();
           if (done) controller.close();
           else controller.enqueue(value);
         },
@@ -66,6 +75,8 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
       },
       { highWaterMark: 0 },
     );
+    // Not every browser loops over streams.
+    return Object.assign(stream, { [Symbol.asyncIterator]: () => read(stream) });
   }
 
   /** The events from now on. Of steps that were not read in time only the newest remains. */
@@ -96,6 +107,19 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
 
   #emit(event: GenerationEvent): void {
     for (const reader of this.#readers) reader.push(event);
+  }
+}
+
+async function* read(stream: ReadableStream<VideoFrame>): AsyncGenerator<VideoFrame, void, undefined> {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel();
   }
 }
 

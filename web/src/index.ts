@@ -1,6 +1,6 @@
 /** Text to video in the browser. */
 
-export type { EncodeOptions, VideoType } from './encode.js';
+export type { EncodeOptions, StreamOptions, VideoCodec, VideoType } from './encode.js';
 export { KinoraError, type ErrorCode } from './errors.js';
 export type { ExpandFunction, LanguageModelAvailability } from './expand.js';
 export { Generation } from './generation.js';
@@ -8,8 +8,8 @@ export { generateVideo, loadModel, VideoModel } from './model.js';
 export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
 export { VERSION } from './options.js';
 export type {
-  DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, LoraSource, ModelInfo, ImageSource, ModelSource, ProgressPhase,
-  Prompt, PromptParts, UnknownWord, VideoSource,
+  CacheAdapter, DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, LogRecord, LoraSource, ModelInfo, ImageSource, ModelSource, ProgressPhase,
+  Prompt, PromptParts, UnknownWord, VideoSource, Vocabulary,
 } from './options.js';
 export { checkSupport, type SupportCode, type SupportReport } from './support.js';
 export { Video } from './video.js';

@@ -11,3 +11,6 @@ export async function containers(): Promise<typeof import('./containers.js')> {
     throw new KinoraError('missing-package', `the package mediabunny cannot be imported: ${String(cause)}`, { cause, hint });
   }
 }
+
+/** What {@link containers} writes, and where to. */
+export type { OutputFormat, Target } from 'mediabunny';

@@ -1,22 +1,21 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Loading a model and generating with it. */
 
-import { anObject, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
+import { anObject, checkFunction, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
 import { Client, hasThread } from './client.js';
-import { KinoraError, errorFromData } from './errors.js';
+import { blamesFiles, KinoraError, errorFromData } from './errors.js';
 import { expandPrompt } from './expand.js';
 import { Generation } from './generation.js';
 import { withLoras } from './lora.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
 import type {
-  Estimate, GenerateOptions, GenerationEvent, GenerationMetadata, ImageSource, LoadOptions, ModelInfo, ModelSource, Prompt, PromptParts, VideoSource,
+  Estimate, GenerateOptions, GenerationEvent, GenerationMetadata, ImageSource, LoadOptions, ModelInfo, ModelSource, Prompt, PromptParts, VideoSource, Vocabulary,
 } from './options.js';
 import type { Calls, GenerateCall, SourceCall } from './protocol.js';
-import { readSource } from './sources.js';
 import { checkSupport, supportError } from './support.js';
 import { shown } from './transport.js';
-import { Video, type EncoderSetup } from './video.js';
+import { Video, videoFrame, type EncoderSetup } from './video.js';
 import { pipelines } from './wasm/pipelines.js';
 
 /** The parts of a prompt that are one image or clip. */
@@ -25,29 +24,41 @@ const PARTS = ['image', 'lastImage', 'video', 'connect', 'mask'] as const;
 /** Loads a model, by its name or with options, into a worker of its own. */
 export async function loadModel(given: LoadOptions | string | URL = {}): Promise<VideoModel> {
   const options: LoadOptions = typeof given === 'string' || given instanceof URL ? { model: given } : anObject('options', given);
-  const { dtype = 'auto', device = 'auto', kernels = 'auto', cache = 'auto', signal, onProgress, worker } = options;
+  const { dtype = 'auto', device = 'auto', kernels = 'auto', cache = 'auto', signal, onProgress, onLog, worker } = options;
   oneOf('dtype', dtype, ['auto', 'f16', 'f32']);
   oneOf('device', device, ['auto', 'webgpu', 'cpu']);
   oneOf('kernels', kernels, ['auto', 'gpu', 'soft']);
-  oneOf('cache', cache, ['auto', 'opfs', 'none']);
+  if (typeof cache === 'string') oneOf('cache', cache, ['auto', 'opfs', 'none']);
+  for (const name of ['fetch', 'onLog', 'onProgress'] as const) checkFunction(name, options[name]);
   checkSignal(signal);
   signal?.throwIfAborted();
   // Nothing is downloaded for nothing.
   const unsupported = device === 'cpu' ? undefined : supportError(await checkSupport());
   if (unsupported) throw unsupported;
-  const model = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none');
+  const adapter = typeof cache === 'string' ? undefined : cache;
+  // What few bring is loaded for them alone.
+  const bridge = adapter || options.fetch ? await import('./bridge.js') : undefined;
+  if (adapter) bridge?.checkCache(adapter);
+  const keeper = adapter && bridge?.withCache(adapter, options.fetch ?? fetch);
+  const by = keeper?.fetch ?? options.fetch;
+  const model = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none' && !adapter, by);
   const { source, loras } = withLoras(model, options.lora);
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && model !== flipbook);
   const wasm = String(options.wasm ?? moduleFor(source, worker, loras.length > 0));
-  const client = await Client.start(worker);
+  const client = await Client.start(worker, onLog);
+  const { port1, port2 } = new MessageChannel();
   try {
-    const parameters = { wasm, source, loras, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps };
-    const loaded = await client.call('load', parameters, { signal, onEvent: onProgress });
+    const parameters = { wasm, source, loras, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps, ...(by && { fetcher: port2 }) };
+    if (by) bridge?.serveFetch(port1, by);
+    const loaded = await client.call('load', parameters, { signal, onEvent: onProgress, transfer: by ? [port2] : [] });
     return new VideoModel(client, loaded, { worker, wasm });
   } catch (error) {
+    if (!signal?.aborted && blamesFiles(error)) await keeper?.forget(source.files.map(({ url }) => url));
     client.close(new KinoraError('disposed', 'the model could not be loaded'));
     throw error;
+  } finally {
+    port1.close();
   }
 }
 
@@ -64,12 +75,15 @@ export class VideoModel implements AsyncDisposable {
   static readonly name = 'VideoModel';
   /** What the model is and does by default. */
   readonly info: ModelInfo;
+  /** The words that the model knows, if it lists them. */
+  readonly vocabulary: Vocabulary | undefined;
   readonly #client: Client;
   readonly #expansionTask: string;
   readonly #setup: EncoderSetup;
 
   /** @internal */
-  constructor(client: Client, { info, expansionTask }: Calls['load']['result'], setup: EncoderSetup) {
+  constructor(client: Client, { info, expansionTask, vocabulary }: Calls['load']['result'], setup: EncoderSetup) {
+    this.vocabulary = vocabulary ?? undefined;
     this.#client = client;
     this.info = info;
     this.#expansionTask = expansionTask;
@@ -97,15 +111,24 @@ export class VideoModel implements AsyncDisposable {
     const signal = AbortSignal.any([abort.signal, ...jobs.flatMap((job) => job.signal ?? [])]);
     const seeds = jobs.map(({ seed }) => seed ?? randomSeed());
     const listeners: ((event: GenerationEvent) => void)[] = [];
+    let start!: (more: () => Promise<Uint8Array | undefined>) => void;
+    const started = new Promise<Parameters<typeof start>[0]>((resolve) => (start = resolve));
     const call = async () => {
       const read = await Promise.all(jobs.map((job, index) => this.#expanded(job, seeds[index]!, signal, (text) => listeners[index]?.({ type: 'note', text }))));
       const parameters = { requests: read.map(([request]) => request), arrays: read.flatMap(([, arrays]) => arrays) };
-      return this.#client.call('generate', parameters, { signal, onEvent: ([index, event]) => listeners[index]?.(event) });
+      return this.#client.call('generate', parameters, { signal, onStart: start, onEvent: ([index, event]) => listeners[index]?.(event) });
     };
     const made = call();
-    return jobs.map(({ onEvent }, index) =>
-      new Generation(seeds[index]!, abort, async (emit) => {
-        let metadata: GenerationMetadata | undefined;
+    made.catch(() => start(async () => undefined));
+    return jobs.map(({ onEvent }, index) => {
+      let metadata: GenerationMetadata | undefined;
+      let taken = 0;
+      // Several clips come all at once.
+      const more = jobs.length > 1 ? undefined : async () => {
+        const frame = await (await started)();
+        return frame && videoFrame(frame, taken++, metadata!);
+      };
+      const run = async (emit: (event: GenerationEvent) => void) => {
         listeners[index] = (event) => {
           if (event.type === 'start') {
             const { type, ...rest } = event;
@@ -117,9 +140,10 @@ export class VideoModel implements AsyncDisposable {
         const clip = (await made)[index]!;
         if ('code' in clip) throw errorFromData(clip);
         // The first event of every generation.
-        return new Video({ ...clip, fps: metadata!.fps }, metadata!, this.#setup);
-      }),
-    );
+        return new Video({ ...clip, fps: metadata!.fps }, metadata!, this.#setup, taken);
+      };
+      return new Generation(seeds[index]!, abort, run, more);
+    });
   }
 
   /** What a generation will take here, measured by one step of it. Of the prompt only the number of texts counts. */
@@ -129,6 +153,14 @@ export class VideoModel implements AsyncDisposable {
     const then = typeof prompt === 'object' ? prompt.then : undefined;
     const [request] = await this.#request({ ...options, prompt: { text: '', ...defined({ then }) } }, 0, options.signal);
     return this.#client.call('estimate', request, { signal: options.signal });
+  }
+
+  /**
+   * What a text means in the words of the model, as the event `prompt` tells it; nothing where it lists none. Waits for generations
+   * that run.
+   */
+  async understand(text: string, { signal }: { signal?: AbortSignal } = {}): Promise<Extract<GenerationEvent, { type: 'prompt' }> | undefined> {
+    return (await this.#client.call('understand', text, { signal })) ?? undefined;
   }
 
   /** Ends what runs and frees the GPU. Clips stay usable. */
@@ -169,6 +201,7 @@ export class VideoModel implements AsyncDisposable {
     const arrays: Uint8Array<ArrayBuffer>[] = [];
     const add = async (part: string, source: ImageSource | VideoSource, isClip: boolean, frame?: number) => {
       const size = { width: width ?? this.info.width, height: height ?? this.info.height };
+      const { readSource } = await import('./sources.js');
       const [call, own] = await readSource(source, { part, ...size, fps: isClip ? this.info.fps : 0, signal });
       sources.push({ part, name: nameOf(source), ...call, ...defined({ frame }) });
       arrays.push(...own);
@@ -196,11 +229,11 @@ export async function generateVideo(
   given: string | (GenerateOptions & LoadOptions & { prompt: Prompt; abortSignal?: AbortSignal }),
 ): Promise<{ video: Video }> {
   const options = typeof given === 'string' ? { prompt: given } : anObject('options', given);
-  const { model: name, dtype, device, kernels, worker, wasm, cache, onProgress, abortSignal, prompt, ...own } = options;
+  const { model: name, lora, dtype, device, kernels, worker, wasm, cache, fetch, onProgress, onLog, abortSignal, prompt, ...own } = options;
   const signal = own.signal ?? abortSignal;
   // Nobody waits for a model to hear of a slip of the pen.
   checkJob({ ...own, prompt, ...defined({ signal }) });
-  const model = await loadModel(defined({ model: name, dtype, device, kernels, worker, wasm, cache, onProgress, signal }));
+  const model = await loadModel(defined({ model: name, lora, dtype, device, kernels, worker, wasm, cache, fetch, onProgress, onLog, signal }));
   try {
     return { video: await model.generate(prompt, { ...own, ...defined({ signal }) }) };
   } finally {

@@ -3,7 +3,7 @@
 import { deleteModel, keptBytes, keptModels } from './cache.js';
 import { KinoraError } from './errors.js';
 import { listFolder } from './folder.js';
-import { flipbook } from './models/flipbook.js';
+import { flipbook, flipbookNeeds } from './models/flipbook.js';
 import type { FileEntry, LoadOptions, ModelSource } from './options.js';
 import { shown } from './transport.js';
 
@@ -12,6 +12,13 @@ export interface ModelEntry {
   name: string;
   /** All files together. */
   bytes: number;
+  /** Of its clips by default, in pixels, frames and frames per second. */
+  width: number;
+  height: number;
+  frames: number;
+  fps: number;
+  /** What the GPU must hold for such a clip, and in one buffer. */
+  needs: { gpuBytes: number; bufferBytes: number };
 }
 
 /** What loading a model would fetch. */
@@ -33,7 +40,7 @@ export interface CachedModel {
 export const models = {
   /** The models that come with the package. */
   list(): ModelEntry[] {
-    return [{ name: flipbook.name, bytes: totalBytes(flipbook) }];
+    return [{ name: flipbook.name, bytes: totalBytes(flipbook), ...flipbookNeeds }];
   },
   /** What loading `model` would fetch. Asks the server of a model that is not in the package for its file list. */
   async plan(model: NonNullable<LoadOptions['model']>, signal?: AbortSignal): Promise<ModelPlan> {
@@ -61,10 +68,10 @@ export const models = {
 };
 
 /** The files of the model that `model` names. */
-export async function resolveModel(model: NonNullable<LoadOptions['model']>, signal?: AbortSignal, cache = true): Promise<ModelSource> {
+export async function resolveModel(model: NonNullable<LoadOptions['model']>, signal?: AbortSignal, cache = true, by?: typeof fetch): Promise<ModelSource> {
   if (model === 'flipbook') return flipbook;
   if (typeof model === 'object' && !(model instanceof URL)) return checkSource(model);
-  return listFolder(folderAddress(model), signal, cache);
+  return listFolder(folderAddress(model), signal, cache, by);
 }
 
 function sourceName(model: NonNullable<LoadOptions['model']>): string {

@@ -54,6 +54,31 @@ export interface ModelSource {
 /** Bytes covered by one checksum. */
 export const CHUNK_BYTES = 4 * 1024 * 1024;
 
+/** The words of a model that lists them. */
+export interface Vocabulary {
+  /** What it can draw, each with its other names and what it does, as in "flying". */
+  objects: { name: string; synonyms: string[]; motions: string[] }[];
+  /** Backgrounds; the first stands where a prompt names none. */
+  colors: string[];
+}
+
+/** Where files of models are kept instead of this origin's file system; a `Cache` of the browser is one. */
+export interface CacheAdapter {
+  /** The whole file at this address, if it is kept. */
+  match(url: string): Promise<Response | undefined>;
+  /** Keeps the file. */
+  put(url: string, response: Response): Promise<unknown>;
+  /** Forgets it: no model could be loaded from it. */
+  delete(url: string): Promise<unknown>;
+}
+
+/** Something that may help to find out why a model behaves as it does. */
+export interface LogRecord {
+  level: 'info' | 'warn';
+  /** One line for developers. */
+  message: string;
+}
+
 /** An adaptation of a model: a LoRA file, in safetensors or GGUF. */
 export interface LoraSource extends Omit<FileEntry, 'path' | 'url'> {
   url: string | URL;
@@ -78,8 +103,12 @@ export interface LoadOptions {
   worker?: boolean | (() => Worker);
   /** Replaces the WASM module that comes with the package. */
   wasm?: URL | string;
-  /** Where files from other origins are kept. */
-  cache?: 'auto' | 'opfs' | 'none';
+  /** Where files from other origins are kept; an adapter keeps all files of the model. */
+  cache?: 'auto' | 'opfs' | 'none' | CacheAdapter;
+  /** Fetches the model and the WASM, for example with headers of its own. Default: that of the platform. */
+  fetch?: typeof fetch;
+  /** Called with what happens inside; nothing is logged elsewhere. */
+  onLog?(record: LogRecord): void;
   signal?: AbortSignal;
   /** Called often while loading. */
   onProgress?(progress: LoadProgress): void;
@@ -280,6 +309,8 @@ export interface ModelInfo {
   guidance: number;
   /** Adapter and kernels in use. */
   device: string;
+  /** Floating-point operations of one step of such a clip. */
+  stepFlops: number;
   /** What came of each adaptation: tensors applied of those in the file, and names of those that were not. */
   loras: string[];
 }

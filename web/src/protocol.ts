@@ -2,7 +2,7 @@
 
 import type { ErrorData } from './errors.js';
 import type { LoraSetting } from './lora.js';
-import type { Estimate, GenerateOptions, GenerationEvent, LoadProgress, ModelInfo, ModelSource, PromptParts } from './options.js';
+import type { Estimate, GenerateOptions, GenerationEvent, LoadProgress, LogRecord, ModelInfo, ModelSource, PromptParts, Vocabulary } from './options.js';
 
 /** An image or a clip of a request. */
 export interface SourceCall {
@@ -64,9 +64,18 @@ export interface EncodeCall {
 /** What the worker can be asked: parameters, result, and what it reports meanwhile. */
 export interface Calls {
   load: {
-    parameters: { wasm: string; source: ModelSource; loras: LoraSetting[]; device: 'auto' | 'gpu' | 'soft' | 'cpu'; f32: boolean; cache: boolean };
+    parameters: {
+      wasm: string;
+      source: ModelSource;
+      loras: LoraSetting[];
+      device: 'auto' | 'gpu' | 'soft' | 'cpu';
+      f32: boolean;
+      cache: boolean;
+      /** Leads to what fetches in place of the worker, see bridge.ts. */
+      fetcher?: MessagePort;
+    };
     /** And what to tell language models that expand prompts. */
-    result: { info: ModelInfo; expansionTask: string };
+    result: { info: ModelInfo; expansionTask: string; vocabulary: Vocabulary | null };
     event: LoadProgress;
   };
   /** Clips side by side; events say which one they are about. */
@@ -75,6 +84,7 @@ export interface Calls {
     result: (GeneratedClip | ErrorData)[];
     event: [number, GenerationEvent];
   };
+  understand: { parameters: string; result: Extract<GenerationEvent, { type: 'prompt' }> | null; event: never };
   estimate: { parameters: GenerateCall; result: Estimate; event: never };
   encode: { parameters: EncodeCall & { wasm: string }; result: Uint8Array; event: never };
 }
@@ -83,7 +93,9 @@ export interface Calls {
 export type ToWorker =
   | { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls]
   /** End the call with this id. It still answers, with `aborted`. */
-  | { id: number; type: 'abort' };
+  | { id: number; type: 'abort' }
+  /** Send the next frame of the call's one clip by itself, and decode no further than that before another is asked for. */
+  | { id: number; type: 'more' };
 
 /** Worker to page. */
 export type FromWorker =
@@ -91,6 +103,9 @@ export type FromWorker =
   | { type: 'ready' }
   | { id: number; type: 'result'; result: unknown }
   | { id: number; type: 'event'; event: unknown }
+  /** What `more` asked for. The result lacks it. */
+  | { id: number; type: 'frame'; frame: Uint8Array }
+  | { type: 'log'; record: LogRecord }
   | { id: number; type: 'aborted' }
   | { id: number; type: 'error'; error: ErrorData }
   /** The worker is unusable from now on. */

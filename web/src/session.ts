@@ -4,8 +4,9 @@ import { KeptModel } from './cache.js';
 import { compile, type KernelSource } from './compile.js';
 import { DOWNLOADED, ENGINE, download } from './download.js';
 import { startEngine } from './engine.js';
-import { errorData, type ErrorCode, type ErrorData, KinoraError } from './errors.js';
-import type { GenerationEvent } from './options.js';
+import { blamesFiles, errorData, type ErrorData, KinoraError } from './errors.js';
+import { Frames } from './frames.js';
+import type { GenerationEvent, LogRecord, ModelInfo } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
 import { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
 
@@ -27,11 +28,6 @@ const DENOISING = 0.7;
 /** The same before a clip's frames are doubled, and its pixels. */
 const REFINING = { interpolate: 0.8, upscale: 0.85 };
 
-/** Failures of the machine. Whatever else keeps a model from loading, its files are at fault. */
-const NOT_THE_FILES: ReadonlySet<ErrorCode> = new Set(
-  ['device', 'device-lost', 'out-of-memory', 'limit', 'no-adapter', 'no-webgpu', 'insecure-context', 'unsupported-kernels', 'internal'],
-);
-
 /** Answers calls that arrive at `port`; returns how to stop and free everything. */
 export function serve(port: Port): () => void {
   const session = new Session(port);
@@ -49,6 +45,8 @@ function json(value: unknown): string {
 class Session {
   readonly #port: Port;
   readonly #aborts = new Map<number, AbortController>();
+  /** Of generations that run or wait. */
+  readonly #frames = new Map<number, Frames>();
   #model: Model | undefined;
   #deviceLost = false;
   /** Only kept alive; see {@link compile}. */
@@ -65,9 +63,17 @@ class Session {
       this.#aborts.get(message.id)?.abort();
       return;
     }
+    if (message.type === 'more') return this.#frames.get(message.id)?.more();
     const abort = new AbortController();
-    this.#aborts.set(message.id, abort);
-    this.#tail = this.#tail.then(() => this.#answer(message, abort.signal)).finally(() => this.#aborts.delete(message.id));
+    const { id } = message;
+    this.#aborts.set(id, abort);
+    if (message.type === 'generate') {
+      const frames = new Frames((frame) => this.#send({ id, type: 'frame', frame }, [frame.buffer as ArrayBuffer]));
+      this.#frames.set(id, frames);
+      abort.signal.addEventListener('abort', () => frames.drop());
+    }
+    const forget = () => (this.#aborts.delete(id), this.#frames.delete(id));
+    this.#tail = this.#tail.then(() => this.#answer(message, abort.signal)).finally(forget);
   }
 
   /** What ending a worker does at once. */
@@ -101,6 +107,7 @@ class Session {
     const lost = await Promise.race([device?.lost, settle]);
     if (!lost) return error;
     this.#deviceLost = true;
+    this.#log('warn', `the GPU device was lost: ${lost.reason}`);
     const message = `the GPU device was lost: ${lost.message || lost.reason}`;
     return { code: 'device-lost', message, hint: 'try again: the next generation opens it again' };
   }
@@ -115,6 +122,8 @@ class Session {
       }
       case 'estimate':
         return [await this.#work(signal, (model, cancel) => model.estimate(json(call.parameters), cancel, () => performance.now())), []];
+      case 'understand':
+        return [await this.#work(signal, (model, cancel) => model.understand(call.parameters, cancel)), []];
       case 'encode': {
         const { wasm, frames, ...settings } = call.parameters;
         await this.#start(wasm, signal);
@@ -124,25 +133,30 @@ class Session {
     }
   }
 
-  async #start(wasm: string, signal: AbortSignal, onProgress?: (share: number) => void): Promise<void> {
-    await startEngine(wasm, signal, onProgress);
+  async #start(wasm: string, signal: AbortSignal, onProgress?: (share: number) => void, by?: typeof fetch): Promise<void> {
+    await startEngine(wasm, signal, onProgress, by);
     onPanic((message: string) => this.#send({ type: 'panic', message }));
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
-    const { wasm, source, loras, device, f32, cache } = parameters;
+    const { wasm, source, loras, device, f32, cache, fetcher } = parameters;
+    const by = fetcher && (await import('./bridge.js')).fetchBy(fetcher);
+    const begun = performance.now();
+    const passed = (what: string) => this.#log('info', `${what} after ${Math.round(performance.now() - begun)} ms`);
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });
     const nothing = { phase: 'plan', loadedBytes: 0, totalBytes: 0, cachedBytes: 0, message: 'downloading the engine' } as const;
     report({ ...nothing, fraction: 0 });
-    await this.#start(wasm, signal, (share) => report({ ...nothing, fraction: ENGINE * share }));
+    await this.#start(wasm, signal, (share) => report({ ...nothing, fraction: ENGINE * share }), by);
+    passed('engine started');
     const files = new Files();
     const kept = cache ? await KeptModel.open(source) : undefined;
-    const progress = await download(source, files, { kept, signal, onProgress: report });
+    const progress = await download(source, files, { kept, fetch: by, signal, onProgress: report });
+    passed(`${progress.loadedBytes} bytes of ${source.name} here, ${progress.cachedBytes} of them kept before,`);
     report({ ...progress, phase: 'upload', fraction: DOWNLOADED, message: 'preparing the model' });
     // `load` takes `files` over and frees it.
     const settings = json({ label: source.name.replace(/\/$/, ''), device, f32, loras });
     const model = (this.#model = await Model.load(files, settings).catch(async (thrown: unknown) => {
-      if (!NOT_THE_FILES.has(errorData(thrown).code)) await kept?.drop();
+      if (blamesFiles(thrown)) await kept?.drop();
       throw thrown;
     }));
     await kept?.loaded();
@@ -152,7 +166,9 @@ class Session {
       report({ ...progress, phase: 'compile', fraction, message: `compiling ${total} kernels` });
     });
     report({ ...progress, phase: 'ready', fraction: 1, message: 'ready' });
-    return { info: model.info(), expansionTask: model.expansionTask() };
+    const info = model.info() as ModelInfo;
+    passed(`ready on ${info.device}`);
+    return { info, expansionTask: model.expansionTask(), vocabulary: model.vocabulary() };
   }
 
   async #compile(model: Model, signal: AbortSignal, onCompiled?: (done: number, total: number) => void): Promise<void> {
@@ -196,8 +212,12 @@ class Session {
         });
       }
     };
-    const made = await this.#work(signal, (model, cancel) => model.generate(requests.map(json), arrays, cancel, onEvent));
+    const frames = this.#frames.get(id)!;
+    const made = await this.#work(signal, (model, cancel) => model.generate(requests.map(json), arrays, cancel, onEvent, (frame: Uint8Array) => frames.add(frame)));
     const clips = await Promise.all((made as Calls['generate']['result']).map((clip) => ('code' in clip ? this.#explain(clip) : clip)));
+    const [only] = clips;
+    // Of several the frames came with them.
+    if (clips.length === 1 && only && 'frames' in only) only.frames = frames.drop();
     await events;
     const done: GenerationEvent = { type: 'done', ms: performance.now() - begun };
     clips.forEach((_, index) => this.#send({ id, type: 'event', event: [index, done] }));
@@ -226,6 +246,10 @@ class Session {
   async #bitmap(rgba: Uint8Array<ArrayBuffer>, width: number): Promise<ImageBitmap | undefined> {
     if (typeof createImageBitmap === 'undefined') return undefined;
     return createImageBitmap(new ImageData(new Uint8ClampedArray(rgba.buffer), width));
+  }
+
+  #log(level: LogRecord['level'], message: string): void {
+    this.#send({ type: 'log', record: { level, message } });
   }
 
   #send(message: FromWorker, transfer: Transferable[] = []): void {

@@ -1,4 +1,4 @@
-/** Given pictures and clips as the engine takes them: files as they are, everything else as RGBA bytes. */
+/** Given pictures and clips as the engine takes them, loaded with the first of them: files as they are, everything else as RGBA bytes. */
 
 import { orAborted } from './abort.js';
 import { KinoraError } from './errors.js';

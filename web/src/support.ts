@@ -1,6 +1,7 @@
 /** What this browser and machine can do, as data. */
 
 import { KinoraError } from './errors.js';
+import { flipbookNeeds } from './models/flipbook.js';
 import { languageModelAvailability, type LanguageModelAvailability } from './expand.js';
 
 /** Why generation works or does not. */
@@ -25,8 +26,8 @@ export interface SupportReport {
   storage?: { quota: number; usage: number; persisted: boolean };
 }
 
-/** Largest single buffer of the model that comes with the package at its default size, in bytes. */
-const NEEDED_BINDING_BYTES = 64 * 1024 * 1024;
+/** Of the model that comes with the package at its default size. */
+const NEEDED_BINDING_BYTES = flipbookNeeds.needs.bufferBytes;
 
 const HELP = {
   browsers: { text: 'Which browsers have WebGPU', url: 'https://caniuse.com/webgpu' },

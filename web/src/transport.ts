@@ -13,10 +13,10 @@ export function addTransport(protocol: string, fetcher: (url: string) => Promise
   FETCHERS.set(protocol, fetcher);
 }
 
-/** As `fetch`. */
-export function fetchAddress(url: string, init?: RequestInit): Promise<Response> {
+/** As `fetch`, or as what stands in for it. */
+export function fetchAddress(url: string, init?: RequestInit, by: typeof fetch = fetch): Promise<Response> {
   const protocol = /^[a-z]+:/i.exec(url)?.[0].toLowerCase() ?? '';
-  return FETCHERS.get(protocol)?.(url) ?? fetch(url, init);
+  return FETCHERS.get(protocol)?.(url) ?? by(url, init);
 }
 
 /**
@@ -39,9 +39,12 @@ export function shown(url: string | URL): string {
   return `${head}… (${text.length} characters)`;
 }
 
+/** Whether the server sends a page for people. */
+export const isPage = ({ headers }: Response): boolean => /^text\/html\b/i.test(headers.get('content-type') ?? '');
+
 /** Throws if what the server sends is a page for people: many do so for whatever they do not have. */
 export function refusePages(response: Response, url: string | URL, code: ErrorCode): void {
-  if (!/^text\/html\b/i.test(response.headers.get('content-type') ?? '')) return;
+  if (!isPage(response)) return;
   void response.body?.cancel();
   const hint = 'the server sends its page for missing files, perhaps with status 200: put the file there';
   throw new KinoraError(code, `${shown(url)} is a web page (text/html), expected a file`, { hint });

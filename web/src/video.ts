@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** A finished clip in the page's memory. */
 
-import { encodeVideo, type EncodeOptions, type VideoType } from './encode.js';
+import type { EncodeOptions, StreamOptions, VideoType } from './encode.js';
 import { described } from './check.js';
 import { KinoraError } from './errors.js';
 import type { GenerationMetadata, LoadOptions } from './options.js';
@@ -11,6 +11,12 @@ import type { GeneratedClip } from './protocol.js';
 export interface EncoderSetup {
   worker: LoadOptions['worker'];
   wasm: string;
+}
+
+/** The frame with this index of a clip, with its time in microseconds. */
+export function videoFrame(rgba: AllowSharedBufferSource, index: number, { width, height, fps }: { width: number; height: number; fps: number }): VideoFrame {
+  const microseconds = (frames: number) => Math.round((frames * 1e6) / fps);
+  return new VideoFrame(rgba, { format: 'RGBA', codedWidth: width, codedHeight: height, timestamp: microseconds(index), duration: microseconds(1) });
 }
 
 /** A finished clip. It stays usable after the model is disposed. */
@@ -28,13 +34,16 @@ export class Video implements Disposable {
   readonly metadata: GenerationMetadata;
   readonly #setup: EncoderSetup;
   #frames: Uint8ClampedArray<ArrayBuffer>[] | undefined;
+  /** How many are somewhere else. */
+  readonly #taken: number;
 
   /** @internal */
-  constructor(clip: GeneratedClip, metadata: GenerationMetadata, setup: EncoderSetup) {
+  constructor(clip: GeneratedClip, metadata: GenerationMetadata, setup: EncoderSetup, taken = 0) {
+    this.#taken = taken;
     this.width = clip.width;
     this.height = clip.height;
     this.fps = clip.fps;
-    this.frameCount = clip.frames.length;
+    this.frameCount = taken + clip.frames.length;
     this.metadata = metadata;
     this.#setup = setup;
     this.#frames = clip.frames.map((frame) => new Uint8ClampedArray(frame.buffer as ArrayBuffer, frame.byteOffset, frame.byteLength));
@@ -43,7 +52,8 @@ export class Video implements Disposable {
   /** RGBA bytes of a frame, row by row from the top. Not a copy. */
   rgba(index: number): Uint8ClampedArray<ArrayBuffer> {
     if (!this.#frames) throw new KinoraError('disposed', 'the clip was disposed');
-    const frame = this.#frames[index];
+    const frame = this.#frames[index - this.#taken];
+    if (index >= 0 && index < this.#taken) throw new KinoraError('disposed', `frame ${index} went to whoever read \`frames()\` of the generation`);
     if (!frame) throw new KinoraError('invalid-request', `no frame ${index}; the clip has frames 0 to ${this.frameCount - 1}`);
     return frame;
   }
@@ -53,17 +63,9 @@ export class Video implements Disposable {
     return createImageBitmap(this.#image(index));
   }
 
-  /** All frames with timestamps in microseconds; the caller closes each. */
+  /** All frames that are here with timestamps in microseconds; the caller closes each. */
   async *frames(): AsyncGenerator<VideoFrame, void, undefined> {
-    for (let index = 0; index < this.frameCount; index++) {
-      yield new VideoFrame(this.rgba(index), {
-        format: 'RGBA',
-        codedWidth: this.width,
-        codedHeight: this.height,
-        timestamp: Math.round((index * 1e6) / this.fps),
-        duration: Math.round(1e6 / this.fps),
-      });
-    }
+    for (let index = this.#taken; index < this.frameCount; index++) yield videoFrame(this.rgba(index), index, this);
   }
 
   /** Plays the clip on a canvas, which gets its size, until `signal` is aborted. */
@@ -92,8 +94,17 @@ export class Video implements Disposable {
   }
 
   /** The clip as a file, of the type that is named or of that of the options. WebM needs WebCodecs; the others work everywhere. */
-  toBlob(options?: EncodeOptions | VideoType): Promise<Blob> {
-    return encodeVideo(this, this.#setup, options);
+  async toBlob(options?: EncodeOptions | VideoType): Promise<Blob> {
+    return (await import('./encode.js')).encodeVideo(this, this.#setup, options);
+  }
+
+  /** The clip as an MP4 or WebM file that grows while it is encoded; needs WebCodecs. */
+  stream(options?: StreamOptions): ReadableStream<Uint8Array> {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const write = async () => (await import('./encode.js')).streamVideo(this, writable, options);
+    // Readers are told of it, and those that left are not.
+    write().catch((reason: unknown) => writable.abort(reason).catch(() => undefined));
+    return readable;
   }
 
   /** Frees the frames. */

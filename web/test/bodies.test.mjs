@@ -16,9 +16,9 @@ before(async () => {
   browser = await launch();
   page = await open(browser, server.origin);
   await page.evaluate(async () => {
-    const { default: init, Tester, unicode_differences } = await import('/test/wasm/core.js');
+    const { default: init, Tester, request_differences, unicode_differences } = await import('/test/wasm/core.js');
     await init({ module_or_path: fetch('/test/wasm/core_bg.wasm') });
-    Object.assign(globalThis, { Tester, unicode_differences });
+    Object.assign(globalThis, { Tester, request_differences, unicode_differences });
   });
 });
 after(async () => {
@@ -40,6 +40,25 @@ test('the browser knows the Unicode that the command has in tables', { timeout: 
     return unicode_differences().filter((difference) => !unassigned(difference.split(' ')[0]));
   });
   assert.deepEqual(differences, []);
+});
+
+test('options come to the same requests as natively', { timeout: 60_000 }, async () => {
+  const folder = join(web, '../tests/tiny-model');
+  const files = readdirSync(folder, { recursive: true }).filter((path) => /\.(json|safetensors)$/.test(path)).map((path) => [path, readFileSync(join(folder, path)).toString('base64')]);
+  const cases = readFileSync(join(folder, '../requests.tsv'), 'utf8');
+  const count = cases.trim().split('\n').length;
+  assert.ok(count >= 128, `${count} cases`);
+  const differences = (cases) =>
+    page.evaluate(
+      ([files, cases]) => {
+        const bytes = files.map(([, text]) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0)));
+        return request_differences(files.map(([path]) => path), bytes, cases);
+      },
+      [files, cases],
+    );
+  assert.deepEqual(await differences(cases), []);
+  // The comparison sees a difference.
+  assert.equal((await differences(cases.replace(/"steps":\d+(?=[^\t]*$)/m, '"steps":999'))).length, 1);
 });
 
 test('work is counted beyond 32 bits', async () => {

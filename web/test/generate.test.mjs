@@ -147,6 +147,12 @@ test('a given picture is where the clip begins', { timeout: 180_000 }, async () 
   assert.equal(refused, 'unknown-input');
 });
 
+test('the model list says what a clip needs', { timeout: 60_000 }, async () => {
+  const [needs, gpuBytes] = await page.evaluate(async () => [(await import('kinora')).models.list()[0].needs, (await globalThis.model.estimate()).gpuBytes]);
+  console.log(`a clip of the default size: ${gpuBytes} bytes on the GPU, listed ${needs.gpuBytes}`);
+  assert.ok(gpuBytes <= needs.gpuBytes && gpuBytes > needs.gpuBytes / 2, `${gpuBytes} bytes, listed ${needs.gpuBytes}`);
+});
+
 test('the estimate is of the size of what a clip takes', { timeout: 180_000 }, async () => {
   const { estimate, larger, long, scenes, ms, refused } = await page.evaluate(async () => {
     const options = { frames: 9, steps: 4, seed: 2, preview: false };

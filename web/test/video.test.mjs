@@ -122,6 +122,40 @@ test('without an encoder there is an exact MP4, or an error that says so', { tim
   assert.deepEqual([webm, wrong], ['no-encoder', 'invalid-request']);
 });
 
+test('a codec can be chosen, and a file can be a stream', { timeout: 60_000 }, async () => {
+  const seen = await page.evaluate(async () => {
+    const code = (promise) => promise.then(() => 'none', (error) => error.code ?? error.message);
+    const { ALL_FORMATS, BlobSource, Input, VideoSampleSink } = await import('mediabunny');
+    const look = async (blob) => {
+      const track = await new Input({ source: new BlobSource(blob), formats: ALL_FORMATS }).getPrimaryVideoTrack();
+      let frames = 0;
+      for await (const sample of new VideoSampleSink(track).samples()) (sample.close(), frames++);
+      return [track.codec, frames];
+    };
+    const collect = async (options) => {
+      const pieces = [];
+      for await (const piece of video.stream(options)) pieces.push(piece);
+      return { pieces: pieces.length, found: await look(new Blob(pieces)) };
+    };
+    const left = video.stream().getReader();
+    await left.read();
+    await left.cancel();
+    return {
+      vp9: await look(await video.toBlob({ type: 'video/mp4', codec: 'vp9' })),
+      vp8: await look(await video.toBlob({ type: 'video/webm', codec: 'vp8' })),
+      mp4: await collect(),
+      webm: await collect({ type: 'video/webm', quality: 'low' }),
+      impossible: await code(video.toBlob({ type: 'video/webm', codec: 'avc' })),
+      unknown: await code(video.toBlob({ codec: 'mpeg2' })),
+      aborted: await code(collect({ signal: AbortSignal.abort(new Error('enough')) })),
+    };
+  });
+  assert.deepEqual([seen.vp9, seen.vp8], [['vp9', 9], ['vp8', 9]]);
+  assert.deepEqual([seen.mp4.found, seen.webm.found[1]], [['avc', 9], 9]);
+  assert.ok(seen.mp4.pieces > 1 && seen.webm.pieces > 1, `${seen.mp4.pieces} and ${seen.webm.pieces} pieces`);
+  assert.deepEqual([seen.impossible, seen.unknown, seen.aborted], ['no-encoder', 'invalid-request', 'enough']);
+});
+
 test('encoding can be aborted, and a disposed clip says so', { timeout: 60_000 }, async () => {
   const [before, during, disposed] = await page.evaluate(async () => {
     const caught = (promise) => promise.then(() => 'none', (error) => error.code ?? error.message ?? String(error));

@@ -1,8 +1,8 @@
 /** What this browser and machine can do, for people. */
 
 import { checkSupport, models, type SupportReport } from 'kinora';
+import { isStored } from 'kinora/offline';
 import { byId, make, megabytes } from './dom.js';
-import { isStored } from './offline.js';
 
 /** Of the browser's own, which can word prompts. */
 const LANGUAGE_MODEL: Record<SupportReport['languageModel'], string> = {

@@ -2,12 +2,12 @@
 
 import { KinoraError, type PromptParts, type Video, type VideoType } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
+import { forgetStored, offlineStarted, startOffline } from 'kinora/offline';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
 import { givenParts, watchFiles } from './given.js';
 import { DEFAULT_FRAMES, lengthOf, piecesOf, showLengths } from './lengths.js';
 import { showMachine } from './machine.js';
-import { forget, watched, workOffline } from './offline.js';
 import { DEFAULTS, fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { closeRegion, openRegion, regionMask } from './region.js';
 import { play, showClips, shows, type Show } from './shows.js';
@@ -55,7 +55,7 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
   showWork('starting');
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
-  await watched();
+  await offlineStarted();
   await clip.generate();
 }
 
@@ -329,7 +329,7 @@ for (const button of document.querySelectorAll<HTMLButtonElement>('[data-copy]')
   });
 }
 byId('forget', HTMLButtonElement).addEventListener('click', async () => {
-  await forget();
+  await forgetStored();
   await showMachine();
 });
 
@@ -342,7 +342,7 @@ function readAddress(): void {
 }
 window.addEventListener('hashchange', readAddress);
 
-workOffline();
+void startOffline();
 showLengths();
 presentSample();
 showClips((show) => {

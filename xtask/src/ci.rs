@@ -23,7 +23,7 @@ pub(crate) fn test() -> Outcome {
     step("clippy", || run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])))?;
     step("documentation", || run(cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings")))?;
     step("clippy for browsers", web::clippy)?;
-    tests()?.plus(web::test()?).verdict()
+    tests()?.plus(web::test(&[])?).verdict()
 }
 
 /// All tests on lavapipe, those that use the GPU again on SwiftShader, and the examples in the documentation.

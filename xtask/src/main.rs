@@ -4,6 +4,7 @@ mod ci;
 mod demo;
 mod licences;
 mod new_kernel;
+mod release;
 mod reliability;
 mod rules;
 mod setup;
@@ -21,7 +22,10 @@ cargo xtask <task> [arguments]
   test                     everything CI checks, cheap checks first
   demo                     build the demo page, serve it on this machine and print its address; PORT chooses another
   web                      build the npm package into web/dist
-  web test                 build it and run its tests in headless Chromium
+  web test [names]         build it and run its tests in headless Chromium, all or those of web/test/NAME.test.mjs
+  consumers [names]        build sites from the packed package, each with its own install, and make a clip with each
+  docs                     the site of guides and reference, in target/docs
+  release --dry-run        everything a release consists of, with checksums; publishes nothing
   golden [parts]           make the PyTorch fixtures in tests/golden again
   faults                   fail every call to the graphics API, one by one
   mutants [NUMBER]         kernels with one mistake each, which their tests must notice
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
         "test" if arguments.is_empty() => ci::test(),
         "demo" if arguments.is_empty() => demo::demo(),
         "web" if arguments.is_empty() => web::build(),
-        "web" if arguments == ["test"] => web::test().and_then(shell::Counts::verdict),
+        "web" if arguments.first().is_some_and(|first| first == "test") => web::test(&arguments[1..]).and_then(shell::Counts::verdict),
+        "consumers" => web::consumers(&arguments),
+        "docs" if arguments.is_empty() => web::docs(),
+        "release" if arguments == ["--dry-run"] => release::dry_run(),
         "golden" => tasks::golden(&arguments),
         "faults" if arguments.is_empty() => reliability::faults(),
         "mutants" => reliability::mutants(&arguments),

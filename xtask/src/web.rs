@@ -72,8 +72,9 @@ pub(crate) fn clippy() -> Outcome {
     clippy(&["--package", "kinora-runtime", "--package", "kinora-wasm", "--no-default-features"])
 }
 
-/// Builds the package and runs its tests in headless Chromium on SwiftShader.
-pub(crate) fn test() -> Outcome<Counts> {
+/// Builds the package and runs its tests in headless Chromium on SwiftShader: all, or the files of these names.
+pub(crate) fn test(names: &[String]) -> Outcome<Counts> {
+    let files = test_files(names)?;
     build()?;
     step("WASM of the test bodies", || glue("test/wasm", &[wasm("core", "kinora-browser-tests", &[])?]))?;
     // Comes with Chromium, so that this installs both; other systems bring their own browser and adapter.
@@ -84,7 +85,7 @@ pub(crate) fn test() -> Outcome<Counts> {
     step("tests in the browser", || {
         // One file after another: each has a browser, and the timings are bars.
         let mut tests = node(&["--test", "--test-reporter=spec", "--test-concurrency=1"]);
-        tests.args(test_files()?);
+        tests.args(&files);
         tests.env("KINORA_BIN", &command);
         if env::var_os(SLOWNESS).is_none() {
             tests.env(SLOWNESS, SHARED_MACHINE);
@@ -96,12 +97,31 @@ pub(crate) fn test() -> Outcome<Counts> {
     })
 }
 
-fn test_files() -> Outcome<Vec<String>> {
+/// Builds sites from the packed package; asks a registry for what they need besides.
+pub(crate) fn consumers(names: &[String]) -> Outcome {
+    build()?;
+    step("sites", || run(node(&["scripts/consumers.mjs"]).args(names)))
+}
+
+/// Writes the site of guides and reference.
+pub(crate) fn docs() -> Outcome {
+    build()?;
+    let folder = rules::target_folder()?.join("docs");
+    step("site", || run(node(&["scripts/docs.mjs"]).arg(&folder)))?;
+    println!("{}", folder.join("index.html").display());
+    Ok(())
+}
+
+fn test_files(asked: &[String]) -> Outcome<Vec<String>> {
     let entries = std::fs::read_dir(web().join("test")).map_err(|error| format!("web/test: {error}"))?;
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut files: Vec<String> = names.filter(|name| name.ends_with(".test.mjs")).map(|name| format!("test/{name}")).collect();
-    files.sort();
-    Ok(files)
+    let mut names: Vec<String> = names.filter_map(|name| name.strip_suffix(".test.mjs").map(str::to_owned)).collect();
+    names.sort();
+    if let Some(unknown) = asked.iter().find(|name| !names.contains(name)) {
+        return Err(format!("no tests are called {unknown}; there are {}", names.join(", ")).into());
+    }
+    names.retain(|name| asked.is_empty() || asked.contains(name));
+    Ok(names.into_iter().map(|name| format!("test/{name}.test.mjs")).collect())
 }
 
 fn web() -> PathBuf {

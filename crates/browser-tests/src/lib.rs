@@ -9,6 +9,8 @@ mod body;
 mod cases;
 #[path = "../../runtime/tests/support/fixture.rs"]
 mod fixture;
+#[path = "../../runtime/tests/support/resolution.rs"]
+mod resolution;
 pub mod unicode;
 
 use std::sync::Arc;
@@ -79,4 +81,23 @@ impl Tester {
         let errors = fixture::errors(&model, &case, &read(&[inputs])?, &read(&[expected])?, &self.0).await?;
         Ok(errors.iter().fold(0.0, |worst, (_, error)| error.max(worst)))
     }
+}
+
+/// The cases of `tests/requests.tsv` that come to something else here, with what that is. The files are those of `tests/tiny-model`.
+///
+/// # Errors
+/// Those of reading the model and the cases.
+#[wasm_bindgen]
+#[expect(clippy::needless_pass_by_value, reason = "wasm-bindgen hands lists of objects over by value only")]
+pub fn request_differences(paths: Vec<String>, files: Vec<Uint8Array>, cases: &str) -> Result<Vec<String>, String> {
+    let pipeline = resolution::model(paths.into_iter().zip(files.iter().map(Uint8Array::to_vec)))?;
+    let mut differences = Vec::new();
+    for line in cases.lines() {
+        let (case, expected) = line.split_once('\t').ok_or("a line without a tab")?;
+        let found = resolution::resolved(case, &pipeline)?;
+        if found != expected {
+            differences.push(format!("{case}: found {found}, expected {expected}"));
+        }
+    }
+    Ok(differences)
 }

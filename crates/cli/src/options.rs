@@ -50,8 +50,20 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
 }
 
 #[cfg(test)]
+#[path = "../../runtime/tests/support/resolution.rs"]
+mod resolution;
+
+#[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, ffi::OsString, path::Path};
+    use std::{
+        cell::RefCell,
+        collections::BTreeSet,
+        env,
+        ffi::OsString,
+        fmt::Write as _,
+        fs,
+        path::{Path, PathBuf},
+    };
 
     use kinora_runtime::{
         Device, VideoPipeline, WeightFormat,
@@ -62,10 +74,14 @@ mod tests {
         option,
         prelude::*,
         sample::select,
+        strategy::ValueTree as _,
         test_runner::{Config, TestRunner},
     };
 
-    use super::*;
+    use super::{
+        resolution::{given_as_json, resolved},
+        *,
+    };
     use crate::batch;
 
     /// Mostly what the tiny model of the tests can make, so that most requests get through.
@@ -179,7 +195,7 @@ mod tests {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
         let pipeline = VideoPipeline::load(Device::cpu(), &model, WeightFormat::F32).expect("the model of the tests");
         let own: Vec<OsString> = ["kinora", "generate"].map(OsString::from).to_vec();
-        let resolved = |options: Options, given: &Given<usize>| -> Result<(Draft<usize>, String), String> {
+        let drafted = |options: Options, given: &Given<usize>| -> Result<(Draft<usize>, String), String> {
             let mut notes = String::new();
             let length = |frames: &usize, most: usize| Ok::<_, kinora_runtime::Error>(most.min(*frames));
             let draft = options.resolve(given.clone(), &length, &pipeline, &mut |note| notes += &note);
@@ -194,7 +210,7 @@ mod tests {
             let prompt = args.prompt_option.clone().unwrap_or_default();
             let command = super::options(&args, &prompt, None, args.seed.unwrap_or_default());
             prop_assert_eq!(&command, &package);
-            let (command, package) = (resolved(command, &given), resolved(package, &given));
+            let (command, package) = (drafted(command, &given), drafted(package, &given));
             made.borrow_mut()[usize::from(package.is_ok())] += 1;
             prop_assert_eq!(command, package);
             Ok(())
@@ -202,5 +218,44 @@ mod tests {
         outcome.unwrap_or_else(|error| panic!("{error}"));
         let [refused, accepted] = made.into_inner();
         assert!(refused > 50 && accepted > 100, "{refused} refused, {accepted} accepted: both must be tried");
+    }
+
+    /// Cases `{ options, given }`, each with what it comes to after a tab; `web/test/bodies.test.mjs` resolves them in a browser.
+    fn fixture() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/requests.tsv")
+    }
+
+    #[test]
+    fn requests_are_those_that_browsers_are_compared_with() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+        let pipeline = VideoPipeline::load(Device::cpu(), &folder, WeightFormat::F32).expect("the model of the tests");
+        if env::var_os("KINORA_UPDATE_SNAPSHOTS").is_some() {
+            let mut runner = TestRunner::deterministic();
+            let mut lines = String::new();
+            for _ in 0..192 {
+                let (options, given) = options_and_given().new_tree(&mut runner).expect("no filters").current();
+                let mut options = serde_json::to_value(options).expect("a plain object");
+                options.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+                let case = serde_json::json!({ "options": options, "given": given_as_json(&given) }).to_string();
+                writeln!(lines, "{case}\t{}", resolved(&case, &pipeline).expect("a case")).expect("a text");
+            }
+            fs::write(fixture(), lines).expect("the folder of the tests is writable");
+        }
+        let lines = fs::read_to_string(fixture()).expect("the committed file");
+        let (mut named, mut refused, mut planned) = (BTreeSet::new(), 0, 0);
+        for line in lines.lines() {
+            let (case, expected) = line.split_once('\t').expect("a case and its outcome");
+            let found = resolved(case, &pipeline).unwrap_or_else(|problem| panic!("{case}: {problem}"));
+            assert!(found == expected, "{case}\nbecomes\n{found}\nreview, and accept with KINORA_UPDATE_SNAPSHOTS=1");
+            refused += usize::from(found.contains("\"code\""));
+            planned += usize::from(found.contains("\"plan\":{"));
+            let case: serde_json::Value = serde_json::from_str(case).expect("JSON");
+            named.extend(case["options"].as_object().expect("an object").keys().cloned());
+        }
+        let count = lines.lines().count();
+        assert!(count >= 128 && refused > 20 && planned > 20, "{count} cases, {refused} refused, {planned} with a plan");
+        // By the model's words, and by somebody else.
+        let unsaid: Vec<String> = Options::names().into_iter().filter(|name| !named.contains(name)).collect();
+        assert_eq!(unsaid, ["expand", "originalPrompt"], "no case has these options");
     }
 }

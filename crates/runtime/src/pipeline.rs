@@ -39,8 +39,7 @@ use crate::sampling::packing::{self, Item};
 use crate::sampling::solvers::SchedulerFile;
 use crate::shape::{Compression, LatentShape};
 use crate::text::Tokenizer;
-use crate::understanding::Understanding;
-use crate::understanding::expansion_task;
+use crate::understanding::{Understanding, Vocabulary, expansion_task};
 use crate::weights::LoraReport;
 
 /// A finished clip.
@@ -144,14 +143,14 @@ impl VideoPipeline {
         &self.loras
     }
 
-    /// Whether the model lists the words it knows.
-    pub fn has_vocabulary(&self) -> bool {
-        self.understanding.is_some()
+    /// The words of a model that lists them.
+    pub fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.understanding.as_ref().map(Understanding::vocabulary)
     }
 
     /// What a language model is told that is to expand prompts for this model.
     pub fn expansion_task(&self) -> String {
-        expansion_task(self.understanding.as_ref().map(Understanding::vocabulary))
+        expansion_task(self.vocabulary())
     }
 
     /// A request for `prompt` with the model's defaults.

@@ -3,6 +3,7 @@
 use js_sys::{Array, JSON, Object, Reflect, Uint8Array};
 use kinora_media::{Clip, Format, FrameRate, Metadata, encode};
 use kinora_runtime::json::{object, problem};
+use kinora_runtime::understanding::{self, Vocabulary};
 use kinora_runtime::{Access, Event, Generated, Kernel, VideoPipeline};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::JsValue;
@@ -59,6 +60,7 @@ pub(crate) struct Info {
     fps: f32,
     device: String,
     loras: Vec<String>,
+    step_flops: f64,
 }
 
 impl Info {
@@ -78,7 +80,34 @@ impl Info {
             fps: manifest.fps,
             device: pipeline.device().name(),
             loras: pipeline.loras().iter().map(ToString::to_string).collect(),
+            step_flops: pipeline.plans().map_or(0.0, |(denoising, _)| denoising.cost().step_flops),
         }
+    }
+}
+
+/// The words that a model lists.
+#[derive(Serialize)]
+pub(crate) struct Words<'a> {
+    objects: Vec<Thing<'a>>,
+    colors: &'a [String],
+}
+
+/// One thing a model can draw.
+#[derive(Serialize)]
+struct Thing<'a> {
+    name: &'a str,
+    synonyms: Vec<&'a str>,
+    motions: &'a [String],
+}
+
+impl<'a> From<&'a Vocabulary> for Words<'a> {
+    fn from(Vocabulary { objects, colors, .. }: &'a Vocabulary) -> Self {
+        let thing = |object: &'a understanding::Object| Thing {
+            name: &object.name,
+            synonyms: object.synonyms.iter().chain(&object.also).map(String::as_str).collect(),
+            motions: &object.motions,
+        };
+        Self { objects: objects.iter().map(thing).collect(), colors }
     }
 }
 

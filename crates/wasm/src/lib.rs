@@ -14,14 +14,17 @@ mod request;
 use std::cell::RefCell;
 use std::panic;
 use std::rc::Rc;
+use std::slice;
 
-use js_sys::{Array, Function, Uint8Array};
+use js_sys::{Array, Function, Promise, Uint8Array};
 use kinora_runtime::models::FAMILIES;
 use kinora_runtime::weights::ModelFiles;
-use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Preset, VideoPipeline, WeightFormat};
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Options, Preset, VideoPipeline, WeightFormat};
+use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+use wasm_bindgen_futures::JsFuture;
 
-use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, clip, event, from_json, to_js};
+use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, Words, clip, event, from_json, to_js};
 use request::{Resolved, resolve};
 
 /// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
@@ -170,6 +173,25 @@ impl Model {
         self.pipeline.borrow().expansion_task()
     }
 
+    /// The words of a model that lists them, as `{ objects, colors }`; else `null`.
+    ///
+    /// # Errors
+    /// None in practice: the object is plain.
+    pub fn vocabulary(&self) -> Result<JsValue, JsValue> {
+        to_js(&self.pipeline.borrow().vocabulary().map(Words::from))
+    }
+
+    /// What a prompt means in the words of the model, as the event `prompt` says it; `null` where it lists none.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn understand(&self, prompt: String, cancel: &Cancel) -> Result<JsValue, JsValue> {
+        let pipeline = self.pipeline.borrow().clone();
+        let mut options = Options { prompt: Some(prompt), ..Options::default() };
+        let told = Options::understand(slice::from_mut(&mut options), &[false], &pipeline, &cancel.0).await;
+        to_js(&told.map_err(Failure::from)?.into_iter().flatten().next())
+    }
+
     /// Replaces a device that was lost.
     ///
     /// # Errors
@@ -196,7 +218,8 @@ impl Model {
     /// Makes clips, side by side if there are several: for each `{ width, height, fps, frames }` with one `Uint8Array` of RGBA
     /// bytes for each frame, or `{ code, message, hint }`. Requests are `{ options, sources }`; the arrays that they speak of come
     /// along in their order.
-    /// `on_event` is called with the index of a request and what happened; only a single one has previews.
+    /// `on_event` is called with the index of a request and what happened; only a single one has previews. The frames of a single one
+    /// go to `on_frame` as they are decoded, and no further before the promise that it may return is settled.
     ///
     /// # Errors
     /// Those of reading the requests, and those that concern all of them.
@@ -206,6 +229,7 @@ impl Model {
         arrays: Vec<Uint8Array>,
         cancel: &Cancel,
         on_event: Function,
+        on_frame: Function,
     ) -> Result<Array, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
         let send = |index: usize, event: JsValue| on_event.call2(&JsValue::NULL, &index.into(), &event).map(drop);
@@ -228,8 +252,20 @@ impl Model {
                 failed = Some(error);
             }
         };
+        let sink = &mut async |frame: Vec<u8>| {
+            let answer = on_frame.call1(&JsValue::NULL, &Uint8Array::from(frame.as_slice()));
+            let taken = match answer.map(JsCast::dyn_into::<Promise>) {
+                Ok(Ok(promise)) => JsFuture::from(promise).await.is_ok(),
+                answered => answered.is_ok(),
+            };
+            // Whoever takes none says so by failing, and is told of the end like others.
+            if taken && !cancel.0.is_cancelled() { Ok(()) } else { Err(Error::Cancelled) }
+        };
         let made = match requests.as_slice() {
-            [request] => pipeline.generate(request, &cancel.0, &mut |happened| on_event(0, happened)).await.map(|clip| vec![Ok(clip)]),
+            [request] => {
+                let made = pipeline.generate_frames(request, &cancel.0, &mut |happened| on_event(0, happened), sink).await;
+                made.map(|clip| vec![Ok(clip)])
+            }
             many => pipeline.generate_many(many, &cancel.0, &mut on_event).await,
         };
         match failed {

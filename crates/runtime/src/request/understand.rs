@@ -25,7 +25,7 @@ impl Options {
         pipeline: &VideoPipeline,
         cancel: &CancelToken,
     ) -> Result<Vec<Option<Event>>> {
-        if !pipeline.has_vocabulary() {
+        if pipeline.vocabulary().is_none() {
             return match all.iter().any(|options| options.expand == Some(true)) {
                 true => Err(Error::NoVocabulary { model: pipeline.manifest().name.clone() }),
                 false => Ok(vec![None; all.len()]),

@@ -1,0 +1,152 @@
+// What callers bring along: a fetch, a cache, a log, adaptations; and what a model says of itself.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, beforeEach, test } from 'node:test';
+import { launch, open, serve, web } from './harness.mjs';
+
+const ADDRESS = '/dist/models/flipbook/';
+const VAE = `${ADDRESS}vae/diffusion_pytorch_model.safetensors`;
+const files = new Map();
+let server, browser, page, asked;
+/** What the server answers instead of a file. */
+let wrong = () => undefined;
+before(async () => {
+  server = await serve(undefined, (request, response, path) => {
+    asked?.push({ path, key: request.headers['x-key'], method: request.method });
+    const answer = wrong(path) ?? (files.has(path) && { body: files.get(path) });
+    return answer ? response.writeHead(answer.status ?? 200, { 'content-type': answer.type ?? 'application/octet-stream' }).end(answer.body ?? '') : false;
+  });
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+beforeEach(async () => {
+  asked = [];
+  wrong = () => undefined;
+  page = await open(await browser.newContext(), server.origin);
+  await page.evaluate(async (address) => {
+    globalThis.kinora = await import('kinora');
+    globalThis.address = address;
+    globalThis.failure = (promise) => promise.then(() => ['none'], ({ code, message, hint }) => [code, message, hint]);
+    globalThis.load = async (options) => {
+      const log = [];
+      const model = await kinora.loadModel({ model: address, device: 'cpu', onLog: (record) => log.push(record), ...options });
+      await model.dispose();
+      return log;
+    };
+  }, ADDRESS);
+});
+
+test('an own fetch gets the model and the WASM, in the worker too', { timeout: 120_000 }, async () => {
+  asked = [];
+  const log = await page.evaluate(() => load({ cache: 'none', fetch: (url, init = {}) => fetch(url, { ...init, headers: [...new Headers(init.headers), ['x-key', 'secret']] }) }));
+  const fetched = asked.filter(({ path }) => path.startsWith(ADDRESS) || path.endsWith('.wasm'));
+  assert.ok(fetched.length > 10 && fetched.every(({ key }) => key === 'secret'), JSON.stringify(fetched));
+  assert.ok(log.every(({ level, message }) => level === 'info' && message.length > 10), JSON.stringify(log));
+  assert.match(log.map(({ message }) => message).join('; '), /engine started after \d+ ms; \d{8} bytes of .* here.*; ready on/);
+  const refused = await page.evaluate(() => failure(load({ cache: 'none', fetch: async () => Promise.reject(new TypeError('no way')) })));
+  assert.equal(refused[0], 'download');
+  assert.match(refused[1], /no way/);
+  const stopped = await page.evaluate(async () => {
+    const abort = new AbortController();
+    const slow = (url, init) => (String(url).endsWith('.safetensors') ? new Promise((_, reject) => init.signal.addEventListener('abort', () => (globalThis.heard = true, reject(init.signal.reason)))) : fetch(url, init));
+    setTimeout(() => abort.abort(new Error('enough')), 1500);
+    const [, message] = await failure(load({ cache: 'none', fetch: slow, signal: abort.signal }));
+    return [message, globalThis.heard];
+  });
+  assert.deepEqual(stopped, ['enough', true]);
+  assert.equal((await page.evaluate(() => failure(load({ fetch: 'mine' }))))[0], 'invalid-request');
+});
+
+test('an own cache keeps the files, without network too, and forgets what cannot be loaded', { timeout: 180_000 }, async () => {
+  await page.evaluate(async () => (globalThis.mine = await caches.open('mine')));
+  await page.evaluate(() => load({ cache: mine }));
+  await page.waitForFunction(async () => (await mine.keys()).length >= 9);
+  asked = [];
+  await page.evaluate(() => load({ cache: mine }));
+  const again = asked.filter(({ path }) => path.startsWith(ADDRESS));
+  assert.deepEqual([...new Set(again.map(({ path }) => path))], [`${ADDRESS}model_index.json`], 'whether it is still the newest');
+  await page.evaluate(() => load({ cache: mine, fetch: (url, init) => (String(url).includes('/flipbook/') ? Promise.reject(new TypeError('offline')) : fetch(url, init)) }));
+
+  // Another model at the same address.
+  wrong = (path) => (path.endsWith('model_index.json') ? { type: 'application/json', body: `${readFileSync(join(web, path), 'utf8')} ` } : undefined);
+  asked = [];
+  await page.evaluate(() => load({ cache: mine }));
+  assert.ok(asked.some(({ path }) => path === VAE), 'is fetched again');
+
+  wrong = (path) => (path.endsWith('model_index.json') ? { type: 'application/json', body: `${readFileSync(join(web, path), 'utf8')}  ` } : path === VAE ? { body: 'no weights' } : undefined);
+  const [code] = await page.evaluate(() => failure(load({ cache: mine })));
+  assert.notEqual(code, 'none');
+  assert.equal(await page.evaluate(async () => (await mine.keys()).length), 0, 'nothing of it stays');
+  const [refused, message] = await page.evaluate(() => failure(load({ cache: { match: () => undefined } })));
+  assert.equal(refused, 'invalid-request');
+  assert.match(message, /no put and no delete/);
+});
+
+test('parts that are missing are named', { timeout: 60_000 }, async () => {
+  const single = `${ADDRESS}transformer/diffusion_pytorch_model.safetensors`;
+  const index = { weight_map: { a: 'diffusion_pytorch_model-00001-of-00002.safetensors', b: 'diffusion_pytorch_model-00002-of-00002.safetensors' } };
+  wrong = (path) => (path === single ? { status: 404 } : path === `${single}.index.json` ? { type: 'application/json', body: JSON.stringify(index) } : undefined);
+  const [code, message, hint] = await page.evaluate(() => failure(load({ cache: 'none' })));
+  assert.equal(code, 'not-found');
+  assert.match(message, /transformer\/diffusion_pytorch_model-0000[12]-of-00002\.safetensors/);
+  assert.match(hint, /index.*part/);
+  wrong = (path) => (path === single ? { status: 404 } : path === `${single}.index.json` ? { body: '<no json' } : undefined);
+  const broken = await page.evaluate(() => failure(load({ cache: 'none' })));
+  assert.deepEqual([broken[0], /index\.json holds no JSON/.test(broken[1])], ['invalid-config', true], broken[1]);
+});
+
+/** A LoRA of rank 1 for the queries of the first block, as safetensors. */
+function adaptation() {
+  const config = JSON.parse(readFileSync(join(web, '../models/flipbook/transformer/config.json'), 'utf8'));
+  const width = config.num_attention_heads * config.attention_head_dim;
+  const name = 'transformer.transformer_blocks.0.attn1.to_q';
+  const bytes = 4 * width;
+  const header = JSON.stringify({
+    [`${name}.lora_A.weight`]: { dtype: 'F32', shape: [1, width], data_offsets: [0, bytes] },
+    [`${name}.lora_B.weight`]: { dtype: 'F32', shape: [width, 1], data_offsets: [bytes, 2 * bytes] },
+    'transformer.nothing.lora_A.weight': { dtype: 'F32', shape: [1, 1], data_offsets: [2 * bytes, 2 * bytes + 4] },
+    'transformer.nothing.lora_B.weight': { dtype: 'F32', shape: [1, 1], data_offsets: [2 * bytes + 4, 2 * bytes + 8] },
+  });
+  const padded = header.padEnd(8 * Math.ceil(header.length / 8));
+  const file = Buffer.alloc(8 + padded.length + 2 * bytes + 8);
+  file.writeBigUInt64LE(BigInt(padded.length));
+  file.write(padded, 8);
+  new Float32Array(2 * width).forEach((_, at) => file.writeFloatLE(Math.sin(at), 8 + padded.length + 4 * at));
+  return file;
+}
+
+test('an adaptation changes the clip as far as it is asked to, and is reported', { timeout: 240_000 }, async () => {
+  files.set('/own.safetensors', adaptation());
+  const seen = await page.evaluate(async () => {
+    const made = async (lora) => {
+      const model = await kinora.loadModel({ lora });
+      const video = await model.generate('a fox', { width: 64, height: 64, frames: 5, steps: 2, seed: 3, preview: false });
+      await model.dispose();
+      return { loras: model.info.loras, words: model.vocabulary?.objects.length, frame: video.rgba(2) };
+    };
+    const [none, full] = [await made({ url: '/own.safetensors', strength: 0 }), await made([{ url: new URL('/own.safetensors', location.href) }])];
+    const [missing] = await failure(kinora.generateVideo({ prompt: 'a fox', lora: { url: '/nothing.safetensors' } }));
+    return { loras: full.loras, words: [none.words, full.words], differs: full.frame.some((value, at) => Math.abs(value - none.frame[at]) > 8), missing };
+  });
+  console.log(seen.loras.join('; '));
+  assert.deepEqual([seen.words, seen.differs, seen.missing], [[234, 234], true, 'not-found']);
+  assert.match(seen.loras.join(), /own\.safetensors: 2 of 4 tensors applied; not used: transformer\.nothing/);
+});
+
+test('a model says which words it knows and what it needs', { timeout: 60_000 }, async () => {
+  const seen = await page.evaluate(async () => {
+    const model = await kinora.loadModel({ device: 'cpu' });
+    await model.dispose();
+    return { fox: model.vocabulary.objects.find(({ name }) => /fox/.test(name)), colors: model.vocabulary.colors, list: kinora.models.list(), info: model.info };
+  });
+  assert.ok(seen.fox.motions.length > 0 && Array.isArray(seen.fox.synonyms), JSON.stringify(seen.fox));
+  assert.equal(seen.colors.length, 8);
+  const { name, width, height, frames, fps } = seen.info;
+  const [{ bytes, needs, ...listed }] = seen.list;
+  assert.deepEqual(listed, { name, width, height, frames, fps });
+  assert.ok(bytes > 40e6 && needs.gpuBytes > bytes && needs.bufferBytes > 1e6, JSON.stringify(needs));
+});
