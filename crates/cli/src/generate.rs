@@ -86,7 +86,8 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         }
     }
     let mut report = reported(written, args.batch.is_none(), to_stdout)?;
-    merge(&mut report.json, json!({ "device": device.name(), "timingsMs": timings }));
+    let peak = device.memory().peak;
+    merge(&mut report.json, json!({ "device": device.name(), "peakDeviceBytes": peak, "timingsMs": timings }));
     Ok(report)
 }
 
