@@ -224,6 +224,36 @@ mod tests {
     }
 
     #[test]
+    fn damaged_lines_are_lines_or_problems() {
+        let line = r#"{"prompt": "a fox", "seed": 7, "size": "64x32", "keyframe": ["3=a.png"], "then": ["it runs"], "output": "a.gif"}"#;
+        let mut random = 20_261_128_u64;
+        let mut below = |limit: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % limit
+        };
+        let mut accepted = 0;
+        for _ in 0..400 {
+            let mut damaged: Vec<char> = line.chars().collect();
+            for _ in 0..=below(3) {
+                let at = below(damaged.len());
+                match below(4) {
+                    _ if damaged.len() < 9 => damaged.push('x'),
+                    0 => damaged.truncate(at + 1),
+                    1 => drop(damaged.remove(at)),
+                    2 => damaged[at] = ['"', '{', ']', '\\', '\u{1b}', '-', '9', 'ß'][below(8)],
+                    _ => damaged.insert(at, [':', ',', '[', '0', 'e', '=', '\u{feff}', '/'][below(8)]),
+                }
+            }
+            let text: String = damaged.into_iter().collect();
+            match parse(&text) {
+                Ok(args) => accepted += usize::from(args.prompt_option.is_some()),
+                Err(problem) => assert!(!problem.is_empty(), "{text}"),
+            }
+        }
+        assert!((1..400).contains(&accepted), "{accepted} of 400, the letters of the prompt may change");
+    }
+
+    #[test]
     fn the_batch_itself_is_left_out() {
         let words = ["kinora", "generate", "--batch", "a.jsonl", "--batch=b", "-y"].map(OsString::from).to_vec();
         assert_eq!(without_batch(words), ["kinora", "generate", "-y"].map(OsString::from));

@@ -13,11 +13,16 @@ use std::time::{Duration, Instant};
 use kinora_kernels::{AdapterSelect, Fault, FaultPlan, Gpu, LiveObjects};
 use kinora_runtime::{CancelToken, Device, Error, GenerateRequest, Generated, VideoPipeline, WeightFormat};
 
-/// A generation may take so long, failing or not, on a machine that does other things meanwhile.
+/// A generation may take so long, failing or not.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Faults of each kind where not all are tried.
 const PICKED: u64 = 8;
+
+/// How many times the bars for time a run may take: machines do other things meanwhile. `KINORA_TEST_SLOWNESS=1` enforces them.
+fn slowness() -> u32 {
+    std::env::var("KINORA_TEST_SLOWNESS").ok().map_or(4, |times| times.parse().expect("a number"))
+}
 
 fn open() -> Arc<Gpu> {
     Arc::new(pollster::block_on(Gpu::open(&AdapterSelect::Auto, None)).expect("these tests need an adapter"))
@@ -81,7 +86,7 @@ fn try_faults(fault: Fault, sticky: bool, trying: &mpsc::Sender<String>) -> BTre
         let end = bench.generate();
         let seconds = begun.elapsed();
         assert!(bench.gpu.calls().1 > 0, "{plan:?}: nothing failed");
-        assert!(seconds < LONGEST, "{plan:?}: {seconds:?}");
+        assert!(seconds < LONGEST * slowness(), "{plan:?}: {seconds:?}");
         let end = match end {
             Ok(clip) => {
                 assert!(clip == expected, "{plan:?}: another clip");
@@ -115,7 +120,7 @@ fn watched(fault: Fault, sticky: bool) {
     let worker = std::thread::spawn(move || try_faults(fault, sticky, &trying));
     let mut last = String::from("a clean run");
     loop {
-        match heard.recv_timeout(10 * LONGEST) {
+        match heard.recv_timeout(10 * LONGEST * slowness()) {
             Ok(now) => last = now,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs: {last}"),

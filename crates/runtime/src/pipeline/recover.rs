@@ -27,6 +27,10 @@ impl VideoPipeline {
     /// [`on_device`](Self::on_device) for a stage that goes on where it was: as long as more of it is `done` from one loss to the
     /// next. Two at the same place are its own fault, and a system that resets a device over and over takes it away.
     pub(super) async fn going_on<T>(&self, done: &Cell<usize>, mut stage: impl AsyncFnMut(&Device) -> Result<T>) -> Result<T> {
+        // A page opens it itself, with kernels compiled ahead.
+        if cfg!(target_arch = "wasm32") {
+            return stage(&self.device()).await;
+        }
         let mut lost_at = None;
         loop {
             let device = self.device();
@@ -44,10 +48,6 @@ impl VideoPipeline {
     async fn replace_device(&self, device: &Device, lost: kinora_kernels::Error) -> Result<()> {
         if !self.current_device().is(device) {
             return Ok(());
-        }
-        // A page opens it itself, with kernels compiled ahead.
-        if cfg!(target_arch = "wasm32") {
-            return Err(lost.into());
         }
         // Nothing on it can be used, and its memory may be wanted.
         self.executables.clear();
