@@ -47,6 +47,10 @@ fn tests() -> Outcome<Counts> {
     };
     // The media tests decode with it what they encoded.
     setup::ensure_program("ffmpeg")?;
+    // The commands of docs/serving.md are run as they stand there.
+    if !works("curl", &["--version"]) {
+        setup::ensure_program("curl")?;
+    }
     let mut counts = Counts::default();
     for (title, adapter, arguments) in runs {
         counts = counts.plus(step(title, || on(*adapter, arguments))?);

@@ -10,13 +10,15 @@ use serde_json::Value;
 use crate::shell::{Outcome, cargo, output, root};
 
 /// What each crate may use of this workspace: the layers are kernels ← runtime ← command.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("kinora-shader-build", &[]),
     ("kinora-kernels", &[]),
     ("kinora-media", &[]),
     ("kinora-runtime", &["kinora-kernels"]),
     ("kinora-bench", &["kinora-kernels", "kinora-runtime"]),
     ("kinora", &["kinora-bench", "kinora-media", "kinora-runtime"]),
+    // Drives the command as another process.
+    ("kinora-serve", &[]),
     ("kinora-wasm", &["kinora-media", "kinora-runtime"]),
     // Test bodies of both layers as WASM.
     ("kinora-browser-tests", &["kinora-kernels", "kinora-runtime"]),

@@ -4,10 +4,11 @@
 
 mod given;
 mod guidance;
+mod many;
 mod models;
 mod parts;
 
-use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use clap::{
     ArgGroup, Args, Parser, Subcommand, ValueEnum,
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use given::GivenArgs;
 pub(crate) use guidance::GuidanceArgs;
+pub(crate) use many::{ManyArgs, Shard};
 pub(crate) use models::{ModelsCommand, PullArgs};
 pub(crate) use parts::PartsArgs;
 
@@ -52,6 +54,13 @@ pub(crate) enum Command {
     Doctor,
     /// Measure the adapter's peak of multiply-adds and each kernel's share of it
     Bench(BenchArgs),
+    /// Offer clips to applications over HTTP, by the program kinora-serve; its flags are those of `kinora serve --help`
+    #[command(disable_help_flag = true)]
+    Serve {
+        /// What it is started with
+        #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 /// How the command talks; the same for every subcommand.
@@ -145,10 +154,8 @@ pub(crate) struct GenerateArgs {
     /// Name of that language model
     #[arg(help_heading = "Prompt", long, value_name = "NAME", requires = "expand_at")]
     pub(crate) expand_model: Option<String>,
-    /// Make one clip per line of a file: a JSON object of these flags, like {"prompt": "a fox", "lastImage": "b.png"}. Clips are
-    /// computed side by side
-    #[arg(help_heading = "Prompt", long, value_name = "FILE", conflicts_with_all = ["output", "latents_in", "latents_out"])]
-    pub(crate) batch: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) many: ManyArgs,
     #[command(flatten)]
     pub(crate) given: GivenArgs,
 
@@ -219,6 +226,10 @@ pub(crate) struct GenerateArgs {
     /// Also write the final latents
     #[arg(help_heading = "Output", long, value_name = "FILE")]
     pub(crate) latents_out: Option<PathBuf>,
+    /// With --progress json, add the first frame as it is now to every Nth step, as a PNG in base64; clips that are computed side by
+    /// side have none
+    #[arg(help_heading = "Output", long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) preview_every: Option<u32>,
 
     /// Model folder, the name of a model in $KINORA_MODELS, or weight files as they are: one, or a folder of them
     #[arg(help_heading = MODEL, short, long, value_name = "DIR|NAME|FILE", default_value = crate::models::BUILT_IN)]

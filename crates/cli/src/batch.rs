@@ -23,8 +23,21 @@ use crate::{
 };
 
 /// What all generations share, because they share one model in memory.
-const SHARED: [&str; 11] =
-    ["model", "transformer", "vae", "decoder", "text-encoder", "tokenizer", "lora", "dtype", "device", "executor", "batch"];
+const SHARED: [&str; 13] = [
+    "model",
+    "transformer",
+    "vae",
+    "decoder",
+    "text-encoder",
+    "tokenizer",
+    "lora",
+    "dtype",
+    "device",
+    "executor",
+    "batch",
+    "resume",
+    "shard",
+];
 
 /// More than a batch of thousands of long lines.
 const MAX_BATCH_BYTES: u64 = 64 << 20;
@@ -41,7 +54,8 @@ pub(crate) fn read_text(from: impl io::Read, most_bytes: u64) -> io::Result<Stri
 
 /// The arguments of each generation.
 pub(crate) fn expand(args: &GenerateArgs) -> Result<Vec<GenerateArgs>, Failure> {
-    let lines = match &args.batch {
+    let mut empty = false;
+    let lines = match &args.many.batch {
         None => vec![args.clone()],
         Some(path) => {
             let text = fs::File::open(path).and_then(|file| read_text(file, MAX_BATCH_BYTES)).map_err(|error| {
@@ -49,18 +63,22 @@ pub(crate) fn expand(args: &GenerateArgs) -> Result<Vec<GenerateArgs>, Failure> 
                 Failure::new(Exit::Usage, "bad-batch", message).hint("one JSON object per line, in UTF-8")
             })?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            // All are looked at, so that a wrong line is found by whoever does any.
+            let mine = |number: usize| args.many.shard.is_none_or(|shard| shard.has(number as u64));
             let own = without_batch(env::args_os().collect());
             let jobs = lines.map(|(i, line)| {
-                job(&own, line).map_err(|problem| {
+                job(&own, line, args.many.resume).map_err(|problem| {
                     let message = format!("`{}` line {}: {problem}", path.display(), i + 1);
                     Failure::new(Exit::Usage, "bad-batch", message)
                         .hint(r#"a line is like {"prompt": "a fox", "seed": 7, "output": "fox.gif"}"#)
                 })
             });
-            jobs.collect::<Result<Vec<_>, _>>()?
+            let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+            empty = jobs.is_empty();
+            jobs.into_iter().enumerate().filter(|(number, _)| mine(*number)).map(|(_, job)| job).collect()
         }
     };
-    if lines.is_empty() {
+    if empty {
         return Err(Failure::new(Exit::Usage, "bad-batch", "the batch holds no generation").hint("one JSON object per line"));
     }
     if let Some(args) = lines.iter().find(|args| args.variations > 1 && args.output.as_deref() == Some("-".as_ref())) {
@@ -99,25 +117,39 @@ fn with_seed(path: &Path, seed: u64) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The words of this process without `--batch FILE`.
-fn without_batch(words: Vec<OsString>) -> Vec<OsString> {
+/// The words of this process without those that are about the batch as a whole.
+pub(crate) fn without_batch(words: Vec<OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         match word.to_str() {
-            Some("--batch") => drop(words.next()),
-            Some(text) if text.starts_with("--batch=") => {}
+            Some("--batch" | "--shard") => drop(words.next()),
+            Some("--resume") => {}
+            Some(text) if text.starts_with("--batch=") || text.starts_with("--shard=") => {}
             _ => kept.push(word),
         }
     }
     kept
 }
 
-/// The arguments of one line on top of those of the command.
-pub(crate) fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> {
+/// The flags of one line.
+pub(crate) fn flags(line: &str) -> Result<Map<String, Value>, String> {
     let Flags(flags) = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    Ok(flags)
+}
+
+/// The arguments of one line on top of those of the command.
+pub(crate) fn job(own: &[OsString], line: &str, resume: bool) -> Result<GenerateArgs, String> {
+    let mut flags = flags(line)?;
+    // Names the job where lines are answered one by one.
+    flags.remove("id");
+    job_of(own, &flags, resume)
+}
+
+/// The arguments of one line's flags on top of those of the command.
+pub(crate) fn job_of(own: &[OsString], flags: &Map<String, Value>, resume: bool) -> Result<GenerateArgs, String> {
     let mut words = own.to_vec();
-    for (name, value) in &flags {
+    for (name, value) in flags {
         let flag = kebab(name);
         if SHARED.contains(&flag.as_str()) {
             return Err(format!("`{name}` is the same for the whole batch; give --{flag} to the command"));
@@ -125,12 +157,18 @@ pub(crate) fn job(own: &[OsString], line: &str) -> Result<GenerateArgs, String> 
         words.extend(flag_words(&flag, value)?);
     }
     // What a line says comes later, hence replaces what the command says.
-    let command = Cli::command().mut_subcommand("generate", |command| command.args_override_self(true));
+    let again = |command: clap::Command| command.args_override_self(true);
+    let command = Cli::command().mut_subcommand("generate", again).mut_subcommand("plan", again);
     let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
     // Without the usage that follows the problem.
     let problem = |error: clap::Error| error.to_string().split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
     match parsed.map_err(problem)?.command {
-        Command::Generate(args) => Ok(*args),
+        Command::Generate(mut args) | Command::Plan(mut args) => {
+            args.many.line = true;
+            args.many.any_seed = args.seed.is_none();
+            args.many.resume = resume;
+            Ok(*args)
+        }
         other => Err(format!("not a generation: {other:?}")),
     }
 }
@@ -191,7 +229,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<GenerateArgs, String> {
-        job(&["kinora", "generate", "--steps", "4", "-s", "1", "--json"].map(OsString::from), line)
+        job(&["kinora", "generate", "--steps", "4", "-s", "1", "--json"].map(OsString::from), line, false)
     }
 
     #[test]
@@ -255,7 +293,8 @@ mod tests {
 
     #[test]
     fn the_batch_itself_is_left_out() {
-        let words = ["kinora", "generate", "--batch", "a.jsonl", "--batch=b", "-y"].map(OsString::from).to_vec();
+        let words =
+            ["kinora", "generate", "--batch", "a.jsonl", "--batch=b", "--shard", "0/2", "--resume", "-y"].map(OsString::from).to_vec();
         assert_eq!(without_batch(words), ["kinora", "generate", "-y"].map(OsString::from));
     }
 

@@ -17,7 +17,7 @@ pub(crate) enum Exit {
 }
 
 /// A failed command: what happened, and what to do about it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// A stable name for scripts, kebab-case.
@@ -51,6 +51,11 @@ impl Failure {
 
     pub(crate) fn interrupted() -> Self {
         Self::new(Exit::Interrupted, "interrupted", "interrupted; nothing unfinished was left behind")
+    }
+
+    /// Of a job that was taken back.
+    pub(crate) fn cancelled() -> Self {
+        Self::new(Exit::Interrupted, "cancelled", "cancelled by a line")
     }
 
     /// Writes `error[code]: message` and the hint to standard error.

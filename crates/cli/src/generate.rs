@@ -1,6 +1,7 @@
 //! `kinora generate`: a prompt becomes a file.
 
 use std::{
+    collections::VecDeque,
     ffi::OsString,
     fs,
     hash::{BuildHasher as _, Hasher as _},
@@ -9,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use kinora_media::{Claim, Output, Place};
+use kinora_media::{Claim, Format, Made, Output, Place};
 use kinora_runtime::Options;
 use serde_json::{Value, json};
 
@@ -19,10 +20,13 @@ use crate::{
     batch, expand,
     failure::{Exit, Failure},
     given::Given,
-    interrupt, models, options, parts,
+    interrupt,
+    maker::{Admitted, Jobs, Maker},
+    models, options, parts,
     progress::Renderer,
-    run::{self, Event, Metadata},
-    writers::{Clip, Outcome, Writers, head},
+    run::{self, CancelToken, Event, GenerateRequest, Metadata, VideoPipeline},
+    worker,
+    writers::{Clip, Outcome, Written},
 };
 
 /// Longest part of a prompt that becomes a file name, in characters.
@@ -31,6 +35,9 @@ const NAME_CHARS: usize = 40;
 const MAX_PROMPT_BYTES: u64 = 1 << 20;
 
 pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
+    if args.many.is_worker() {
+        return worker::work(args, console);
+    }
     let begun = Instant::now();
     // Everything that can be wrong about inputs and outputs is found before minutes of work.
     let mut tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
@@ -39,56 +46,74 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let folder = models::find(&args.model)?;
 
     let mut renderer = Renderer::stderr(console);
-    for task in &mut tasks {
-        if let Some(expanded) = expand::expand(&task.args, &task.prompt, task.seed, &folder)? {
-            renderer.show(&Event::Note { text: format!("prompt: {expanded}") });
-            task.original = Some(std::mem::replace(&mut task.prompt, expanded));
-        }
-    }
-    let device = run::open_device(&args.device)?;
-    let mut pipeline = parts::load(&device, &folder, &args.parts, args.dtype)?;
-    pipeline.set_memory(args.memory);
-    for report in pipeline.loras() {
-        renderer.show(&Event::Note { text: report.to_string() });
-    }
+    tasks.iter_mut().try_for_each(|task| task.expand(&folder, &mut renderer))?;
+    let pipeline = load(args, &folder, &mut renderer)?;
     let load_ms = millis(begun);
-    let mut requests = Vec::with_capacity(tasks.len());
-    let mut described = Vec::with_capacity(tasks.len());
-    let understood = run::understand(&tasks.iter().map(|task| (task.options(), &task.given)).collect::<Vec<_>>(), &pipeline)?;
-    for (task, (options, wording)) in tasks.iter().zip(understood) {
-        let check = |clip: &Metadata| Ok(task.output.check(&head(clip, Some(clip.frames).filter(|frames| *frames > 0))?)?);
-        let note = &mut |text| renderer.show(&Event::Note { text });
-        let (request, metadata) = run::request(options, &task.args, &task.given, &pipeline, &check, note)?;
-        renderer.show(&Event::Start(Box::new(metadata.clone())));
-        wording.iter().for_each(|wording| renderer.show(wording));
-        requests.push(request);
-        described.push(metadata);
-    }
+    let mut maker = Maker::new(&pipeline, renderer);
+    tasks.iter().try_for_each(|task| maker.check(task))?;
 
-    let lengths = requests.iter().map(|request| Ok(pipeline.finished_frames(request)?)).collect::<Result<Vec<_>, Failure>>()?;
-    let clips = tasks.into_iter().zip(described).zip(lengths).map(|((task, metadata), frames)| task.clip(metadata, frames));
-    let mut writers = Writers::new(clips.collect(), renderer);
-    let generating = Instant::now();
-    let finished = interrupt::polite(|| run::generate(&pipeline, &requests, &mut writers));
-    let (written, writing, mut renderer) = writers.ended();
-    renderer.clear();
+    let mut listed = Listed { outcomes: tasks.iter().map(|_| None).collect(), waiting: tasks.into_iter().enumerate().collect() };
+    let finished = interrupt::polite(|| maker.run(&mut listed));
+    maker.renderer.clear();
     finished?;
-    renderer.show(&Event::Done);
-    let write_ms = writing.as_millis() as u64;
-    let generate_ms = millis(generating).saturating_sub(write_ms);
+    maker.renderer.show(&Event::Done);
 
+    let written: Vec<Outcome> = listed.outcomes.into_iter().flatten().collect();
+    let [generate_ms, write_ms] = [maker.generating, maker.writing].map(|time| time.as_millis() as u64);
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
+    let device = pipeline.device().name();
     if console.verbose {
-        let encoder = written.iter().flatten().next().map_or("", |(_, clip)| clip["encoder"].as_str().unwrap_or_default());
-        eprintln!("device   {}\nmodel    {}\nencoder  {encoder}", device.name(), folder.display());
+        let encoder = written.iter().flatten().next().map_or("", |clip| clip.json["encoder"].as_str().unwrap_or_default());
+        eprintln!("device   {device}\nmodel    {}\nencoder  {encoder}", folder.display());
         for (stage, ms) in timings.as_object().into_iter().flatten() {
             eprintln!("{stage:<8} {ms} ms");
         }
     }
-    let mut report = reported(written, args.batch.is_none(), to_stdout)?;
-    let peak = device.memory().peak;
-    merge(&mut report.json, json!({ "device": device.name(), "peakDeviceBytes": peak, "timingsMs": timings }));
+    let mut report = reported(written, args.many.batch.is_none(), to_stdout)?;
+    let peak = pipeline.device().memory().peak;
+    merge(&mut report.json, json!({ "device": device, "peakDeviceBytes": peak, "timingsMs": timings }));
     Ok(report)
+}
+
+/// The model that a command asks for, on its device.
+pub(crate) fn load(args: &GenerateArgs, folder: &Path, renderer: &mut Renderer<io::Stderr>) -> Result<VideoPipeline, Failure> {
+    let device = run::open_device(&args.device)?;
+    let mut pipeline = parts::load(&device, folder, &args.parts, args.dtype)?;
+    pipeline.set_memory(args.memory);
+    for report in pipeline.loras() {
+        renderer.show(&Event::Note { text: report.to_string() });
+    }
+    Ok(pipeline)
+}
+
+/// The tasks of one command, whose outcomes are told together at its end.
+struct Listed {
+    waiting: VecDeque<(usize, Task)>,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl Jobs for Listed {
+    type Tag = usize;
+
+    fn more(&mut self, most: usize, _wait: bool) -> Vec<(usize, Task)> {
+        self.waiting.drain(..most.min(self.waiting.len())).collect()
+    }
+
+    fn begin(&mut self, pack: Vec<Admitted<usize>>, _stop: &CancelToken) -> Vec<Admitted<usize>> {
+        pack
+    }
+
+    fn keep(&mut self, _at: &usize) -> bool {
+        true
+    }
+
+    fn name<'a>(&self, _at: &'a usize) -> Option<&'a Value> {
+        None
+    }
+
+    fn tell(&mut self, at: usize, outcome: Outcome) {
+        self.outcomes[at] = Some(outcome);
+    }
 }
 
 /// Whether two files of this command would be the same, however they are spelled.
@@ -112,9 +137,9 @@ fn reported(clips: Vec<Outcome>, alone: bool, to_stdout: bool) -> Result<Report,
     let (mut paths, mut json) = (Vec::new(), Vec::new());
     for clip in clips {
         match clip {
-            Ok((path, clip)) => {
-                paths.push(path);
-                json.push(clip);
+            Ok(clip) => {
+                paths.push(clip.path);
+                json.push(clip.json);
             }
             // Alone it is all there is to say.
             Err(failure) if count == 1 => return Err(failure),
@@ -156,6 +181,8 @@ pub(crate) struct Task {
     /// Where the final latents go, if they are wanted.
     latents: Option<Place>,
     given: Given,
+    /// What is at the output already, where that may be what would be made.
+    made: Option<Made>,
 }
 
 impl Task {
@@ -167,17 +194,70 @@ impl Task {
             let message = "standard output cannot carry both the clip (-o -) and the JSON result (--json)";
             return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
         }
-        let output = Output::open(&path, args.format, args.overwrite)?;
+        if args.many.resume && args.output.is_none() {
+            let message = "a batch that is resumed must name its outputs: without one a clip is named after what is free";
+            return Err(Failure::new(Exit::Usage, "output-unnamed", message).hint("give each line its \"output\""));
+        }
+        let made = if args.many.resume { Made::find(&path, args.format)? } else { None };
+        // What was made from the same request, but not to its end, is made again.
+        let output = Output::open(&path, args.format, args.overwrite || made.is_some())?;
         let output = if args.output.is_none() { output.numbered() } else { output };
         let latents = args.latents_out.as_deref().map(|path| Place::open(path, args.overwrite)).transpose()?;
         let given = Given::open(&args.given)?;
-        Ok(Self { args, prompt, original: None, seed, path, output, latents, given })
+        Ok(Self { args, prompt, original: None, seed, path, output, latents, given, made })
     }
 
     /// What this writes, and where.
-    fn claims(&self) -> Vec<(&Path, Claim)> {
+    pub(crate) fn claims(&self) -> Vec<(&Path, Claim)> {
         let latents = self.args.latents_out.as_deref().zip(self.latents.as_ref().map(Place::claim));
         [(self.path.as_path(), self.output.claim())].into_iter().chain(latents).collect()
+    }
+
+    /// Has the prompt rewritten, if that was asked for.
+    pub(crate) fn expand(&mut self, folder: &Path, renderer: &mut Renderer<io::Stderr>) -> Result<(), Failure> {
+        if let Some(expanded) = expand::expand(&self.args, &self.prompt, self.seed, folder)? {
+            renderer.show(&Event::Note { text: format!("prompt: {expanded}") });
+            self.original = Some(std::mem::replace(&mut self.prompt, expanded));
+        }
+        Ok(())
+    }
+
+    /// The clip, if a batch that goes on has made it before; why not, if another is in its place.
+    pub(crate) fn found(&self, metadata: &Metadata) -> Option<Outcome> {
+        let made = self.made.as_ref()?;
+        let known = serde_json::from_str::<Value>(&made.comment).ok();
+        if known.as_ref().is_none_or(|known| !self.is_same(known, metadata)) {
+            if self.args.overwrite {
+                return None;
+            }
+            let message = format!("`{}` exists and was not made from this request", self.path.display());
+            return Some(Err(Failure::new(Exit::Output, "output-exists", message).hint("choose another output, or replace it by -y")));
+        }
+        let is_sequence = self.output.format() == Format::PngSequence;
+        if !made.whole || (is_sequence && made.files != metadata.frames) {
+            return None;
+        }
+        let mut json = known.unwrap_or_default();
+        let result = json!({ "path": shown_path(&self.path), "format": self.output.format().name(), "sizeBytes": made.size_bytes });
+        merge(&mut json, result);
+        Some(Ok(Written { path: self.path.clone(), json, skipped: true }))
+    }
+
+    /// Whether what a file says is what it would say if it were made now, by whichever version. A seed that nobody chose may be any.
+    fn is_same(&self, known: &Value, metadata: &Metadata) -> bool {
+        // Numbers as reading them gives them.
+        let new: Value = serde_json::from_str(&json!(metadata).to_string()).unwrap_or_default();
+        let ignored: &[&str] = if self.args.many.any_seed { &["kinora", "seed"] } else { &["kinora"] };
+        let compared = |value: &Value| {
+            let mut value = value.clone();
+            value.as_object_mut().into_iter().for_each(|fields| ignored.iter().for_each(|key| drop(fields.remove(*key))));
+            value
+        };
+        compared(known) == compared(&new)
+    }
+
+    pub(crate) fn output(&self) -> &Output {
+        &self.output
     }
 
     pub(crate) fn args(&self) -> &GenerateArgs {
@@ -193,8 +273,9 @@ impl Task {
     }
 
     /// What writes it; `frames` are those of the finished clip, if it has an end.
-    fn clip(self, metadata: Metadata, frames: Option<usize>) -> Clip {
-        Clip { output: self.output, latents: self.latents, metadata, frames }
+    pub(crate) fn clip(self, request: &GenerateRequest, metadata: Metadata, frames: Option<usize>) -> Clip {
+        let preview_size = [request.width, request.height];
+        Clip { output: self.output, latents: self.latents, metadata, frames, preview_size, resume: self.args.many.resume }
     }
 }
 
@@ -220,7 +301,10 @@ fn read_prompt(args: &GenerateArgs) -> Result<String, Failure> {
             .hint("the prompt must be UTF-8 text of at most 1 MB")
     };
     let prompt = match (given, &args.prompt_file) {
-        (Some("-"), _) => batch::read_text(io::stdin(), MAX_PROMPT_BYTES).map_err(|error| unreadable("standard input", error))?,
+        // A line stands in a file or comes through standard input itself.
+        (Some("-"), _) if !args.many.line => {
+            batch::read_text(io::stdin(), MAX_PROMPT_BYTES).map_err(|error| unreadable("standard input", error))?
+        }
         (Some(text), _) => text.to_owned(),
         (None, Some(path)) => fs::File::open(path)
             .and_then(|file| batch::read_text(file, MAX_PROMPT_BYTES))

@@ -3,7 +3,7 @@
 use std::{
     process,
     sync::{
-        LazyLock,
+        LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -13,6 +13,8 @@ use crate::{failure::Exit, run::CancelToken};
 /// Shared with the runtime, which looks at it between submissions.
 static TOKEN: LazyLock<CancelToken> = LazyLock::new(CancelToken::default);
 static POLITE: AtomicBool = AtomicBool::new(false);
+/// What is being made, and can be stopped by itself.
+static CURRENT: Mutex<Option<CancelToken>> = Mutex::new(None);
 
 /// Installs the handler. The first signal during [`polite`] work cancels the token; any other ends the
 /// process at once, which is safe because files get their names only when they are complete, and unfinished ones are removed.
@@ -24,7 +26,25 @@ pub(crate) fn install() {
             process::exit(Exit::Interrupted as i32);
         }
         TOKEN.cancel();
+        current(&mut |current| current.iter().for_each(CancelToken::cancel));
     });
+}
+
+fn current(change: &mut dyn FnMut(&mut Option<CancelToken>)) {
+    // A token is there or not; nothing in between can be seen.
+    change(&mut CURRENT.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// Runs work that looks at `stop`, which is also cancelled when [`token`] is.
+pub(crate) fn with<T>(stop: &CancelToken, work: impl FnOnce() -> T) -> T {
+    current(&mut |current| *current = Some(stop.clone()));
+    // A signal before this line has not seen it.
+    if TOKEN.is_cancelled() {
+        stop.cancel();
+    }
+    let result = work();
+    current(&mut |current| *current = None);
+    result
 }
 
 /// What stops when a stop is asked for.

@@ -11,12 +11,15 @@ mod generate;
 mod given;
 mod hub;
 mod interrupt;
+mod lines;
+mod maker;
 mod models;
 mod options;
 mod parts;
 mod plan;
 mod progress;
 mod run;
+mod worker;
 mod writers;
 
 use std::{
@@ -24,7 +27,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
     panic,
     path::Path,
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use clap::Parser as _;
@@ -38,6 +41,7 @@ use crate::{
 /// What a subcommand found out, for both kinds of readers.
 struct Report {
     text: OsString,
+    /// Null where every result was told when it was there.
     json: Value,
     /// What went wrong beside what was done.
     failure: Option<Failure>,
@@ -90,7 +94,26 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
         }
         Command::Doctor => doctor::doctor(),
         Command::Bench(args) => bench::bench(args),
+        Command::Serve { words } => serve(words),
     }
+}
+
+/// Becomes the server, a program of its own: who makes one clip compiles nothing of it.
+fn serve(words: &[OsString]) -> Result<Report, Failure> {
+    let name = format!("kinora-serve{}", std::env::consts::EXE_SUFFIX);
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(&name)).filter(|path| path.is_file());
+    let program = beside.unwrap_or_else(|| name.into());
+    let mut command = process::Command::new(&program);
+    command.args(words);
+    #[cfg(unix)]
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
+    #[cfg(not(unix))]
+    let error = match command.status() {
+        Ok(status) => process::exit(status.code().unwrap_or(Exit::Internal as i32)),
+        Err(error) => error,
+    };
+    let message = format!("`{}` does not start: {error}", program.display());
+    Err(Failure::new(Exit::Usage, "no-server", message).hint("cargo build --release -p kinora-serve makes it; put it beside kinora"))
 }
 
 fn list_models() -> Report {
@@ -107,6 +130,7 @@ fn named(name: &str, path: &Path) -> Value {
 fn print(report: &Report, console: &ConsoleArgs) -> Result<(), Failure> {
     let mut stdout = std::io::stdout();
     let written = match console.json {
+        true if report.json.is_null() => Ok(()),
         true => {
             let mut json = report.json.clone();
             // The same key as that of a command that failed altogether.
@@ -126,7 +150,7 @@ fn print(report: &Report, console: &ConsoleArgs) -> Result<(), Failure> {
 }
 
 /// Names of files as their bytes are, where files have names of bytes.
-fn printed(text: &OsStr) -> Vec<u8> {
+pub(crate) fn printed(text: &OsStr) -> Vec<u8> {
     if cfg!(unix) { text.as_encoded_bytes().to_vec() } else { text.to_string_lossy().into_owned().into_bytes() }
 }
 

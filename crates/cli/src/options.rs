@@ -43,7 +43,7 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         overlap: whole(given.overlap),
         background: given.background,
         // A terminal shows no pictures.
-        preview_every: Some(0),
+        preview_every: whole(args.preview_every).or(Some(0)),
         wording: None,
         original_then: None,
     }
@@ -206,7 +206,7 @@ mod tests {
         let outcome = runner.run(&options_and_given(), |(options, given)| {
             let json = serde_json::to_string(&options).expect("a plain object");
             let package: Options = serde_json::from_str(&json).expect("what was written");
-            let args = batch::job(&own, &line(&options, &given)).map_err(TestCaseError::fail)?;
+            let args = batch::job(&own, &line(&options, &given), false).map_err(TestCaseError::fail)?;
             let prompt = args.prompt_option.clone().unwrap_or_default();
             let command = super::options(&args, &prompt, None, args.seed.unwrap_or_default());
             prop_assert_eq!(&command, &package);

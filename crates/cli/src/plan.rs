@@ -1,35 +1,70 @@
 //! `kinora plan`: what a clip would take, found without running anything or reading a weight.
 
-use std::{fs, path::Path};
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::Path,
+};
 
 use kinora_runtime::Requirements;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     Report,
     args::{ConsoleArgs, GenerateArgs},
     batch,
-    failure::Failure,
-    generate::Task,
-    models, parts,
+    failure::{Exit, Failure},
+    generate::{self, Task},
+    lines::Lines,
+    models,
+    progress::Renderer,
     run::{self, VideoPipeline},
 };
 
 pub(crate) fn plan(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
+    if args.many.is_worker() {
+        return answer(args, console);
+    }
     let tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
     let folder = models::find(&args.model)?;
-    let device = run::open_device(&args.device)?;
-    let mut pipeline = parts::load(&device, &folder, &args.parts, args.dtype)?;
-    pipeline.set_memory(args.memory);
+    let pipeline = generate::load(args, &folder, &mut Renderer::stderr(console))?;
     let disk = disk_bytes(&folder);
     let planned = tasks.iter().map(|task| task_plan(task, &pipeline, disk)).collect::<Result<Vec<_>, _>>()?;
     let (texts, mut jsons): (Vec<String>, Vec<Value>) = planned.into_iter().unzip();
     let json = if jsons.len() == 1 { jsons.remove(0) } else { json!({ "clips": jsons }) };
-    Ok(Report::new(format!("device    {}\n{}", device.name(), texts.join("\n\n")), json))
+    Ok(Report::new(format!("device    {}\n{}", pipeline.device().name(), texts.join("\n\n")), json))
+}
+
+/// Answers lines of jobs one by one as they come, until the input ends.
+fn answer(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
+    let folder = models::find(&args.model)?;
+    let pipeline = generate::load(args, &folder, &mut Renderer::stderr(console))?;
+    let (disk, own) = (disk_bytes(&folder), batch::without_batch(env::args_os().collect()));
+    let planned = |flags: Map<String, Value>| -> Result<Value, Failure> {
+        let args = batch::job_of(&own, &flags, false).map_err(|problem| Failure::new(Exit::Usage, "bad-batch", problem))?;
+        let task = Task::open(args, console)?;
+        let (draft, metadata) = run::draft(task.options(), &task, &pipeline, &mut |_| {})?;
+        let request = run::fit(draft, &task, &pipeline, &mut |_| {})?;
+        Ok(json!({ "clip": metadata, "plan": to_json(&run::requirements(&pipeline, &request)?, disk) }))
+    };
+    for (number, line) in Lines::new(io::stdin().lock()) {
+        let mut id = json!(number + 1);
+        let answer = line.map_err(|problem| Failure::new(Exit::Usage, "bad-batch", problem)).and_then(|mut flags| {
+            id = flags.remove("id").unwrap_or_else(|| id.clone());
+            planned(flags)
+        });
+        let mut answer = answer.unwrap_or_else(|failure| failure.to_json());
+        answer["id"] = id;
+        let mut out = io::stdout().lock();
+        let told = writeln!(out, "{answer}").and_then(|()| out.flush());
+        told.map_err(|error| Failure::new(Exit::Output, "output-failed", format!("cannot write an answer: {error}")))?;
+    }
+    Ok(Report::new("", Value::Null))
 }
 
 fn task_plan(task: &Task, pipeline: &VideoPipeline, disk: u64) -> Result<(String, Value), Failure> {
-    let (request, _) = run::request(task.options(), task.args(), task.given(), pipeline, &|_| Ok(()), &mut |_| {})?;
+    let (draft, _) = run::draft(task.options(), task, pipeline, &mut |_| {})?;
+    let request = run::fit(draft, task, pipeline, &mut |_| {})?;
     let found = run::requirements(pipeline, &request)?;
     let clip = format!("{}x{}, {} frames", request.width, request.height, request.frames);
     Ok((table(&clip, &found, disk), to_json(&found, disk)))

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
@@ -86,9 +87,15 @@ fn left_label(left: Option<Duration>) -> String {
     }
 }
 
-/// The event, how far it is and when it was.
-fn to_json(event: &Event, fraction: f64, elapsed: Duration, left: Option<Duration>) -> Value {
+/// The event, which clip it is about where there is a name for that, how far it is and when it was.
+fn to_json(id: Option<&Value>, event: &Event, fraction: f64, elapsed: Duration, left: Option<Duration>) -> Value {
     let mut object = json!(event);
+    if let Some(id) = id {
+        object["id"] = id.clone();
+    }
+    if let Event::Step { preview: Some(preview), .. } = event {
+        object["preview"] = json!(BASE64_STANDARD.encode(preview));
+    }
     if let Some(left) = left {
         object["msLeft"] = json!(left.as_millis() as u64);
     }
@@ -109,6 +116,8 @@ pub(crate) struct Renderer<W: Write> {
     drawn: Option<Instant>,
     /// Tenths already told in plain style, per stage.
     told: (&'static str, usize),
+    /// The last step: clips that are computed side by side step together.
+    stepped: (usize, usize),
     on_line: bool,
 }
 
@@ -128,11 +137,26 @@ impl Renderer<std::io::Stderr> {
 impl<W: Write> Renderer<W> {
     fn new(out: W, style: ProgressStyle) -> Self {
         let stepping = (Instant::now(), 0, 0);
-        Self { out, style, begun: Instant::now(), reached: 0.0, stepping, drawn: None, told: ("", 0), on_line: false }
+        Self { out, style, begun: Instant::now(), reached: 0.0, stepping, drawn: None, told: ("", 0), stepped: (0, 0), on_line: false }
     }
 
     pub(crate) fn show(&mut self, event: &Event) {
-        self.reached = self.reached.max(fraction(event));
+        self.show_of(None, event);
+    }
+
+    /// An event of one of several clips; without a name for it, their common steps are shown once.
+    pub(crate) fn show_of(&mut self, id: Option<&Value>, event: &Event) {
+        let stepped = if let Event::Step { step, steps, .. } = *event { (step, steps) } else { (0, 0) };
+        let again = stepped != (0, 0) && stepped == self.stepped;
+        self.stepped = stepped;
+        if again && (id.is_none() || self.style != ProgressStyle::Json) {
+            return;
+        }
+        // A clip that has a name begins anew.
+        self.reached = if id.is_some() { fraction(event) } else { self.reached.max(fraction(event)) };
+        if id.is_some() && matches!(event, Event::Start(_)) {
+            self.stepping = (Instant::now(), 0, 0);
+        }
         let (since, before, done) = self.stepping;
         let left = left(event, since.elapsed(), before);
         match event {
@@ -142,7 +166,7 @@ impl<W: Write> Renderer<W> {
         // Progress that cannot be written is no reason to stop.
         let _ = match self.style {
             ProgressStyle::None => Ok(()),
-            ProgressStyle::Json => writeln!(self.out, "{}", to_json(event, self.reached, self.begun.elapsed(), left)),
+            ProgressStyle::Json => writeln!(self.out, "{}", to_json(id, event, self.reached, self.begun.elapsed(), left)),
             ProgressStyle::Plain => self.show_plain(event, left),
             ProgressStyle::Bar | ProgressStyle::Auto => self.show_bar(event, left),
         };

@@ -6,6 +6,7 @@ use kinora_media::{FrameRate, Place};
 use kinora_runtime::{
     AdapterInfo, AdapterSelect, Device, Error, Made, Options, Preset, Requirements, WeightFormat,
     eval::EvalRequest,
+    request::Draft,
     weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
 pub(crate) use kinora_runtime::{
@@ -15,9 +16,10 @@ pub(crate) use kinora_runtime::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DeviceArgs, EvalArgs, Executor, GenerateArgs, WeightType},
+    args::{DeviceArgs, EvalArgs, Executor, WeightType},
     failure::{Exit, Failure},
-    given::Given,
+    generate::Task,
+    given::{Given, Opened},
     interrupt, parts,
 };
 
@@ -76,58 +78,62 @@ pub(crate) fn understand(clips: &[(Options, &Given)], pipeline: &VideoPipeline) 
     Ok(options.into_iter().zip(events).collect())
 }
 
-/// What `options` come to with this model, and what is told of it. `check` says whether it can be written, `note` hears of what may
-/// surprise.
-pub(crate) fn request(
+/// What `options` come to with this model, but for the pixels of what is given. `note` hears of what may surprise.
+pub(crate) fn draft<'a>(
     options: Options,
-    args: &GenerateArgs,
-    given: &Given,
+    task: &'a Task,
     pipeline: &VideoPipeline,
-    check: &dyn Fn(&Metadata) -> Result<(), Failure>,
     note: &mut dyn FnMut(String),
-) -> Result<(GenerateRequest, Metadata), Failure> {
+) -> Result<(Draft<&'a Opened>, Metadata), Failure> {
     let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
-    let mut draft = options.resolve(given.sources(), &|source, most| source.frames(rate, most), pipeline, note)?;
-    draft.request.latents = args.latents_in.as_deref().map(read_latents).transpose()?;
+    let draft = options.resolve(task.given().sources(), &|source, most| source.frames(rate, most), pipeline, note)?;
+    let args = task.args();
     let metadata = draft.metadata(pipeline, &parts::label(&args.model, &args.parts), &|source| source.name())?;
-    check(&metadata)?;
-    let request = draft.fit(pipeline, &mut |source, fit| source.fitted(fit, rate, note))?;
-    Ok((request, metadata))
+    Ok((draft, metadata))
+}
+
+/// The request of a draft, with the pixels of what is given.
+pub(crate) fn fit(
+    mut draft: Draft<&Opened>,
+    task: &Task,
+    pipeline: &VideoPipeline,
+    note: &mut dyn FnMut(String),
+) -> Result<GenerateRequest, Failure> {
+    let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
+    draft.request.latents = task.args().latents_in.as_deref().map(read_latents).transpose()?;
+    draft.fit(pipeline, &mut |source, fit| source.fitted(fit, rate, note))
 }
 
 /// Who takes what comes of several clips, one after another.
 pub(crate) trait Taker {
-    /// How far they are.
-    fn event(&mut self, event: &Event);
+    /// How far one is.
+    fn event(&mut self, at: usize, event: Event);
     /// The next frame of a clip; `false` if it is not wanted.
     fn frame(&mut self, at: usize, rgba: &[u8]) -> bool;
     /// A clip after its last frame, or why there is none.
     fn end(&mut self, at: usize, made: Result<Generated, Failure>);
 }
 
-/// Makes the clips and hands over their frames as they come; ends soon after a stop is asked for.
-pub(crate) fn generate(pipeline: &VideoPipeline, requests: &[GenerateRequest], taker: &mut dyn Taker) -> Result<(), Failure> {
+/// Makes the clips and hands over their frames as they come; ends soon after `stop` is cancelled.
+pub(crate) fn generate(
+    pipeline: &VideoPipeline,
+    requests: &[GenerateRequest],
+    stop: &CancelToken,
+    taker: &mut dyn Taker,
+) -> Result<(), Failure> {
     let taker = RefCell::new(taker);
-    let mut shown = (0, 0);
-    let on_event = &mut |_, event| {
-        // Clips that are computed side by side step together.
-        let step = if let Event::Step { step, steps, .. } = event { (step, steps) } else { (0, 0) };
-        if step == (0, 0) || step != shown {
-            taker.borrow_mut().event(&event);
-        }
-        shown = step;
-    };
+    let on_event = &mut |at, event| taker.borrow_mut().event(at, event);
     let sink = &mut async |at, made| match made {
         Made::Frame(frame) if taker.borrow_mut().frame(at, &frame) => Ok(()),
         // Why is known to who refused it.
-        Made::Frame(_) if interrupt::token().is_cancelled() => Err(Error::Cancelled),
+        Made::Frame(_) if stop.is_cancelled() => Err(Error::Cancelled),
         Made::Frame(_) => Err(Error::Io { action: "write", path: "the clip".into(), source: io::ErrorKind::Other.into() }),
         Made::End(made) => {
             taker.borrow_mut().end(at, made.map_err(|error| refused(error, pipeline, &requests[at])));
             Ok(())
         }
     };
-    Ok(pollster::block_on(pipeline.generate_each(requests, interrupt::token(), on_event, sink))?)
+    Ok(pollster::block_on(pipeline.generate_each(requests, stop, on_event, sink))?)
 }
 
 /// What a clip takes, before any of it runs.

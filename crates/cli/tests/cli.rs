@@ -85,7 +85,7 @@ fn usage_errors_exit_2_and_keep_standard_output_empty() -> Outcome {
         vec!["generate", "--prompt-file", "missing.txt"],
         vec!["eval", "--model", "m"],
         vec!["models", "pull"],
-        vec!["serve"],
+        vec!["server"],
     ] {
         let output = kinora(&folder.0, &words)?;
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));

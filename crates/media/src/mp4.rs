@@ -192,6 +192,29 @@ pub(crate) fn check(file: &mut (impl Read + Seek), frames: usize, rate: FrameRat
     Ok(Ok(()))
 }
 
+/// The comment in a file's index, and whether its boxes fill it exactly.
+pub(crate) fn comment(bytes: &[u8]) -> (Option<String>, bool) {
+    let (mut at, mut comment, mut data) = (0, None, false);
+    while let Some(head) = bytes.get(at..at + 8) {
+        let size = match u32_at(head, 0) {
+            0 => Some(bytes.len() - at),
+            1 => bytes.get(at..).and_then(|rest| u64_at(rest, 8)).and_then(|size| size.try_into().ok()),
+            size => Some(size as usize),
+        };
+        let Some(end) = size.filter(|size| *size >= 8).and_then(|size| at.checked_add(size)) else { break };
+        data |= &head[4..] == b"mdat";
+        if &head[4..] == b"moov" {
+            let index = bytes.get(at + 8..end.min(bytes.len())).unwrap_or_default();
+            // Behind a version and flags; behind a type and a language.
+            let list = inside(index, b"udta").and_then(|data| inside(data, b"meta")).and_then(|meta| inside(meta.get(4..)?, b"ilst"));
+            let text = list.and_then(|list| inside(list, b"\xa9cmt")).and_then(|item| inside(item, b"data")?.get(8..));
+            comment = text.and_then(|text| String::from_utf8(text.to_vec()).ok());
+        }
+        at = end;
+    }
+    (comment, data && at == bytes.len())
+}
+
 /// The content of the first box of this kind.
 fn inside<'a>(mut content: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     loop {

@@ -7,6 +7,7 @@ mod encode;
 mod job;
 mod load;
 mod outlook;
+mod packs;
 pub mod parts;
 mod prompts;
 mod recover;
@@ -325,7 +326,7 @@ impl VideoPipeline {
                 Err(error) => sink(at, Made::End(Err(error))).await?,
             }
         }
-        let items: Vec<Item> = jobs.iter().map(|(_, job)| self.item(job)).collect();
+        let items: Vec<Item> = jobs.iter().map(|(_, job)| self.job_item(job)).collect();
         for pack in packing::pack(&items, packing::MAX_PACKED_TOKENS) {
             let members: Vec<(&GenerateRequest, &Job)> = pack.iter().map(|at| (&requests[jobs[*at].0], &jobs[*at].1)).collect();
             let denoised = self.denoise_told(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;

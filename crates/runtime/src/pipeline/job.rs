@@ -15,7 +15,7 @@ use crate::models::family::{Direction, NoiseLevels, TextPadding};
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, Standing, StepDone};
 use crate::sampling::guidance::Guidance;
-use crate::sampling::packing::{self, Item};
+use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
 use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, tokens};
@@ -192,23 +192,14 @@ impl VideoPipeline {
         Ok(self.decode(&first, shape.first_frame(), cancel).await?.swap_remove(0))
     }
 
-    /// Features of a token that guidance acts on: the latent channel is their outermost axis.
+    /// Features of a token that guidance acts on.
     pub(super) fn guided_channels(&self, job: &Job) -> usize {
-        let features = self.compression.packing.iter().product::<usize>();
-        features * job.guidance.channels.unwrap_or(self.vae.latent_channels())
+        self.guided_features(job.guidance)
     }
 
     /// What decides with which others it is denoised.
-    pub(super) fn item(&self, job: &Job) -> Item {
-        let branches = 1 + usize::from(job.texts.negative.is_some());
-        // Clips of several sizes may pass from one denoiser to the next in different steps.
-        let most = if self.experts.len() > 1 { packing::MAX_PACKED_TOKENS + 1 } else { 0 };
-        Item {
-            tokens: most.max(job.noise.len() * branches),
-            steps: job.schedule.num_steps(),
-            guided_channels: self.guided_channels(job),
-            variance: job.solver.takes_noise().then(|| job.solver.variance()),
-        }
+    pub(super) fn job_item(&self, job: &Job) -> Item {
+        self.item(job.noise.len(), job.guidance, &job.schedule, job.solver.as_ref())
     }
 
     /// Latents to the finished clip, whose frames `sink` is given while they are decoded where nothing changes them afterwards.
