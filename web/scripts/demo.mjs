@@ -47,7 +47,8 @@ const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).sort().
 const files = walk(out).map((path) => ({ path: `./${relative(out, path).replaceAll('\\', '/')}`, bytes: readFileSync(path) }));
 const version = files.reduce((hash, { path, bytes }) => hash.update(path).update(bytes), createHash('sha256')).digest('hex').slice(0, 12);
 const paths = files.map(({ path }) => path).filter((path) => path !== './index.html');
-const isPage = (path) => (path.endsWith('.js') ? begun.has(path.slice(2)) : !/\.(wasm|safetensors|json)$/.test(path));
+// Thumbnails are for those who open the list.
+const isPage = (path) => (path.endsWith('.js') ? begun.has(path.slice(2)) : !/\.(wasm|safetensors|json)$|\/things-/.test(path));
 const constants = { __PAGE_FILES__: ['./', ...paths.filter(isPage)], __USED_FILES__: paths.filter((path) => !isPage(path)), __VERSION__: version };
 const define = Object.fromEntries(Object.entries(constants).map(([name, value]) => [name, JSON.stringify(value)]));
 buildSync({ entryPoints: [join(root, 'sw.js')], alias: ALIAS, define, bundle: true, minify: true, outfile: join(out, 'sw.js'), format: 'iife', legalComments: 'none' });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { serveDemo } from '../scripts/serve.mjs';
-import { launch, web } from './harness.mjs';
+import { launch, SLOWNESS, web } from './harness.mjs';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SMALL = '#prompt=an+owl+turning+its+head+on+a+pink+background&seed=7&frames=9&steps=4';
@@ -56,7 +56,7 @@ const focused = (page) =>
 
 test('a link becomes a clip, to be kept, shared and made again without network', { timeout: 300_000 }, async () => {
   const page = await visit({ hash: SMALL });
-  assert.match(await page.textContent('#cost'), /Downloads the model once: \d+\.\d MB/, 'the size is said before anything is downloaded');
+  assert.match(await page.textContent('#cost'), /Downloads the model once, \d+\.\d MB/, 'the size is said before anything is downloaded');
   await assertAccessible(page, 'idle');
 
   await page.click('#generate');
@@ -75,17 +75,42 @@ test('a link becomes a clip, to be kept, shared and made again without network',
   assert.equal(await page.locator('#gallery li').count(), 1);
   await assertAccessible(page, 'done');
 
-  for (const [name, magic] of [['MP4', 'ftyp'], ['GIF', 'GIF89a']]) {
-    const [file] = await Promise.all([page.waitForEvent('download'), page.click(`text=Download ${name}`)]);
-    assert.match(file.suggestedFilename(), /^kinora-7\.(mp4|gif)$/);
-    assert.ok(readFileSync(await file.path()).subarray(0, 12).includes(magic), name);
+  assert.equal(await focused(page), 'caption', 'whoever waited is led to the clip');
+  for (const [type, magic] of [['video/mp4', 'ftyp'], ['image/gif', 'GIF89a'], ['image/apng', 'PNG'], ['video/webm', '\x1aE']]) {
+    if (type !== 'video/mp4') await page.click('text=Other formats');
+    const [file] = await Promise.all([page.waitForEvent('download'), page.click(`[data-save="${type}"]`)]);
+    assert.match(file.suggestedFilename(), /^kinora-7\.(mp4|gif|apng|webm)$/);
+    assert.ok(readFileSync(await file.path()).subarray(0, 12).includes(Buffer.from(magic, 'latin1')), type);
+    await page.waitForFunction(() => !document.querySelector('.menu[open]'), null, { timeout: 5000 });
   }
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  const copied = async (id) => {
+    await page.click('text=Share');
+    if (id === 'share') await assertAccessible(page, 'share');
+    await page.click(`#${id}`);
+    await page.waitForFunction(() => !document.querySelector('.menu[open]'), null, { timeout: 5000 });
+    return page.evaluate(() => navigator.clipboard.readText());
+  };
+  assert.equal(await copied('share'), page.url());
+  assert.match(await copied('embed'), /<script type="module" src="https:\/\/cdn.*\/cdn\.js"><\/script>\n<kinora-video prompt="an owl[^"]*"\n  seed="7" frames="9" steps="4"\n  autoplay loop>/);
+  assert.match(await page.textContent('#report'), /One step[\d.]+ sOf its peak\d+ %, [\d.]+ of [\d.]+ GFLOP\/s/);
+  await page.click('#copy-row');
+  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /google.* \| [\d.]+ s \| \d+ %.* \| Mozilla/i);
 
-  await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('no download'));
+  await page.click('#vary');
+  await page.waitForFunction(() => document.querySelectorAll('#variations canvas').length === 4, null, { timeout: 240_000 });
+  await assertAccessible(page, 'variations');
+  await page.click('#variations li:nth-child(2) button');
+  const taken = await page.evaluate(() => document.querySelector('kinora-video').video.metadata);
+  assert.deepEqual([taken.frames, taken.seed === 7], [9, false]);
+  assert.match(page.url(), new RegExp(`seed=${taken.seed}`));
+  assert.equal(await page.locator('#gallery li').count(), 5);
+
+  await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('nothing to download'));
   const { port } = new URL(server.origin);
   await server.close();
   await page.reload();
-  await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('no download'));
+  await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('nothing to download'));
   await page.click('#generate');
   await stateIs(page, 'ready');
   server = await serveDemo({ port: Number(port), intercept: (path, response) => missing !== '' && path.includes(missing) && response.writeHead(404).end() });
@@ -126,7 +151,7 @@ test('the page opens with moving clips, and its button stops what it began', { t
   assert.equal(await focused(page), 'generate');
   await page.click('#generate');
   await stateIs(page, 'loading');
-  assert.match(await page.textContent('#generate'), /^Stop \(/);
+  assert.match(await page.textContent('#generate'), /^Stop · /);
   assert.ok(await page.evaluate(() => document.querySelector('kinora-video').hasAttribute('data-waiting')), 'the sample is no picture of what is being made');
   await page.click('#generate');
   await stateIs(page, 'empty');
@@ -134,7 +159,16 @@ test('the page opens with moving clips, and its button stops what it began', { t
   assert.ok(await page.evaluate(() => !document.querySelector('kinora-video').hasAttribute('data-waiting')));
   await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('Downloads'));
 
+  await page.fill('#prompt', 'a pengin riding a blorptang');
+  assert.deepEqual(await page.locator('#mirror mark').allTextContents(), ['pengin', 'blorptang']);
+  assert.match((await page.locator('.offer').allTextContents()).join(' '), /“pengin” is not on its list. Try penguin.*“blorptang”.*nearest thing it knows/);
+  await assertAccessible(page, 'unknown words');
+  await page.click('.offer button');
+  assert.equal(await page.inputValue('#prompt'), 'a penguin riding a blorptang');
+
   await page.click('#count');
+  await page.waitForSelector('.thing');
+  assert.deepEqual(await page.evaluate(() => [document.querySelectorAll('.thing').length, document.querySelectorAll('#vocabulary section').length]), [234, 7], 'everything is in one group');
   await page.fill('#filter', 'kraken');
   assert.deepEqual(await page.locator('#vocabulary button:visible').allTextContents(), ['octopus']);
   await assertAccessible(page, 'everything it knows');
@@ -146,6 +180,8 @@ test('the page opens with moving clips, and its button stops what it began', { t
   await calm.context().close();
 
   const phone = await visit({ viewport: { width: 390, height: 844 } });
+  const small = await phone.evaluate(() => [...document.querySelectorAll('button, summary, select, input:not([type=radio]):not([type=file]), .choice label, .bring label')].filter((target) => target.checkVisibility() && target.getBoundingClientRect().height < 43.5).map(({ outerHTML }) => outerHTML.slice(0, 80)));
+  assert.deepEqual(small, [], 'what is tapped is 44 pixels high');
   for (const id of ['prompt', 'generate']) {
     const { y, height } = await phone.locator(`#${id}`).boundingBox();
     assert.ok(y >= 0 && y + height <= 844, `${id} is above the fold: ${y} to ${y + height}`);
@@ -225,7 +261,7 @@ test('a dropped picture begins the clip, which is then extended, changed in part
   assert.deepEqual([begun.frames, begun.given], [9, { image: 'night.png' }]);
   assert.ok(begun.corner.every((value) => value < 60), `black like the picture: ${begun.corner}`);
   assert.match(await page.textContent('#details'), /a link cannot carry/);
-  assert.ok(await page.isHidden('#share'));
+  assert.ok(await page.evaluate(() => document.querySelector('#share').hidden));
   assert.match(await page.textContent('#notice'), /`image` is 200x100: enlarged 1\.28 times/);
   assert.match(await page.textContent('#api-code'), /\{ text: "an owl.*", image \}/);
   await page.click('#remove');
@@ -307,7 +343,7 @@ test('scenes are lines, long clips are made of windows, and the browser words th
   assert.equal(await page.textContent('#caption'), scenes.replace('\n', ', then '));
   assert.match(await page.textContent('#details'), /^Seed 7, made in [\d.]+ s$/);
   assert.match(await page.textContent('#api-code'), /then: \["an owl turning.*\n.*frames: 13, window: 9, steps: 4/);
-  assert.ok(await page.isVisible('#share'));
+  assert.ok(await page.evaluate(() => !document.querySelector('#share').hidden));
   await assertAccessible(page, 'two scenes');
   const link = page.url();
   await nextClip(page, () => page.click('#extend'));
@@ -363,4 +399,33 @@ test('a browser without an adapter is told what to do', { timeout: 60_000 }, asy
   } finally {
     await without.close();
   }
+});
+
+test('the page is there at once, stays where it is and never stops answering', { timeout: 60_000 }, async () => {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    globalThis.seen = { shift: 0, tasks: [] };
+    new PerformanceObserver((list) => list.getEntries().forEach(({ value, hadRecentInput }) => (seen.shift += hadRecentInput ? 0 : value))).observe({ type: 'layout-shift', buffered: true });
+    new PerformanceObserver((list) => seen.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask', buffered: true });
+  });
+  await page.goto(server.origin);
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  await page.waitForFunction(() => document.querySelector('#verdict').textContent !== 'Looking …');
+  await page.waitForTimeout(1000);
+  const look = () => page.evaluate(() => ({ ...seen, paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime }));
+  const first = await look();
+  // A second visit, which asks the network for nothing but news of the page.
+  const transferred = [];
+  page.on('response', (response) => transferred.push(response));
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector('#verdict').textContent !== 'Looking …');
+  const fetched = transferred.filter((response) => !response.fromServiceWorker() && !/\/(sw\.js)?$/.test(new URL(response.url()).pathname)).map((response) => response.url());
+  const longest = Math.max(0, ...first.tasks);
+  console.log(`first paint ${Math.round(first.paint)} ms, layout shift ${first.shift.toFixed(4)}, longest task ${Math.round(longest)} ms`);
+  assert.ok(first.paint <= 1000 * SLOWNESS, `first paint after ${first.paint} ms`);
+  assert.ok(first.shift <= 0.02, `layout shift ${first.shift}`);
+  assert.ok(longest <= 100 * SLOWNESS, `a task of ${longest} ms`);
+  assert.deepEqual(fetched, []);
+  await context.close();
 });

@@ -49,8 +49,8 @@ before(async () => {
     globalThis.canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 64 });
     canvas.getContext('2d').fillRect(0, 0, 32, 64);
     globalThis.file = await new Promise((resolve) => canvas.toBlob(resolve));
-    globalThis.video = await model.generate('a taxi', { seed: 1 });
-    globalThis.other = await model.generate('a bus', { seed: 1 });
+    globalThis.video = await model.generate('a taxi', { seed: 1, frames: 17 });
+    globalThis.other = await model.generate('a bus', { seed: 1, frames: 17 });
     globalThis.LanguageModel = { availability: async () => 'available', create: async () => ({ prompt: async () => 'a rocket flying', destroy() {} }) };
   });
 }, { timeout: 120_000 });

@@ -1,18 +1,21 @@
 /** The demo page: a form, a `<kinora-video>`, and what can be done with the clip. */
 
-import { KinoraError, type PromptParts, type Video, type VideoType } from 'kinora';
+import type { GenerateOptions, PromptParts, Video } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
 import { forgetStored, offlineStarted, startOffline } from 'kinora/offline';
 import { byId, make } from './dom.js';
 import { addToGallery } from './gallery.js';
 import { givenParts, watchFiles } from './given.js';
 import { DEFAULT_FRAMES, lengthOf, piecesOf, showLengths } from './lengths.js';
-import { showMachine } from './machine.js';
+import { machineRow, showMachine, timeStep } from './machine.js';
 import { DEFAULTS, fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { closeRegion, openRegion, regionMask } from './region.js';
+import { onClick, watchResult } from './result.js';
 import { play, showClips, shows, type Show } from './shows.js';
-import { showSnippets } from './snippets.js';
-import { anySentence, article, any, colors, sentence, subjectOf, subjects } from './vocabulary.js';
+import { showSnippets, type Clip } from './snippets.js';
+import { closeVariations, showVariations } from './variations.js';
+import { any, anySentence, article, colors, sentence, showVocabulary } from './vocabulary.js';
+import { lookAtWords } from './words.js';
 
 const TITLE = document.title;
 const NUM_EXAMPLES = 3;
@@ -28,6 +31,14 @@ const notice = byId('notice', HTMLElement);
 const actions = byId('actions', HTMLElement);
 
 let begun = 0;
+/** As the prompt was when the clip was begun. */
+let begunFrom = '';
+/** Ends variations that are being made. */
+let varying: AbortController | undefined;
+/** The clip on show, to be made again elsewhere. */
+let onShow: Clip | undefined;
+const isBusy = () => varying !== undefined || clip.state === 'loading' || clip.state === 'generating';
+const say = (text: string) => void (notice.textContent = text);
 /** Clips whose prompt the browser's language model wrote. */
 const worded = new WeakSet<Video>();
 let wordedNext = false;
@@ -44,7 +55,9 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
     else clip.removeAttribute(name);
   }
   clip.given = then.length > 0 ? { ...given, then } : given;
-  clip.expand = wording.value === 'browser' ? 'browser' : wording.value === 'words' ? undefined : false;
+  clip.expand = expansion();
+  clip.toggleAttribute('data-crisp', detail === '');
+  closeVariations();
   showDrawn();
   clip.removeAttribute('alt');
   notice.textContent = '';
@@ -55,8 +68,51 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
   showWork('starting');
   clip.scrollIntoView({ block: 'nearest' });
   begun = performance.now();
+  begunFrom = prompt.value;
   await offlineStarted();
   await clip.generate();
+}
+
+const expansion = (): 'browser' | false | undefined => (wording.value === 'browser' ? 'browser' : wording.value === 'words' ? undefined : false);
+
+/** Four clips of the sentence by four seeds; the model is here, because a clip is. */
+async function vary(): Promise<void> {
+  const { loaded } = clip;
+  if (!loaded || isBusy()) return;
+  if (!onShow) return;
+  const { recipe: { prompt: text, shape, frames, steps, detail }, given = {}, window } = onShow;
+  const then = (given.then as string[] | undefined) ?? [];
+  const [width, height] = shape.split('x').map(Number);
+  const factor = detail === '2' ? ({ upscale: 2, interpolate: 2 } as const) : {};
+  const expand = expansion();
+  const options: GenerateOptions = { ...(width && height && { width, height }), ...(frames && { frames: Number(frames) }), ...(window && { window: Number(window) }), steps: Number(steps), ...factor };
+  varying = new AbortController();
+  say('');
+  showWork('starting');
+  clip.pause();
+  try {
+    const job = { ...options, prompt: { text, ...(then.length > 0 && { then }) }, signal: varying.signal, ...(expand !== undefined && { expand }) };
+    const videos = await showVariations(loaded, job, take, (fraction, etaMs) => showWork(left(etaMs), fraction));
+    for (const video of videos) addToGallery(video, () => take(video));
+    say('Four variations. Tap one to take it.');
+  } catch (error) {
+    if (!varying.signal.aborted) say(error instanceof Error ? error.message : String(error));
+  }
+  varying = undefined;
+  // Unless another clip was begun meanwhile.
+  if (!isBusy()) showWork();
+  clip.play();
+  void showMachine();
+}
+
+/** Shows a clip that was made before, and how to make it again. */
+function take(video: Video): void {
+  clip.video = video;
+  closeRegion();
+  fillForm(form, recipeOfVideo(video));
+  lookAtPrompt();
+  present(video);
+  clip.scrollIntoView({ block: 'nearest' });
 }
 
 /** A prompt has a line for each scene. */
@@ -85,7 +141,7 @@ function caption(prompt: string, details = ''): void {
 
 /** The button stops what runs and says how far it is; without `doing` it begins. */
 function showWork(doing?: string, fraction = 0): void {
-  button.textContent = doing === undefined ? 'Generate' : `Stop (${doing})`;
+  button.textContent = doing === undefined ? 'Generate' : `Stop · ${doing}`;
   button.classList.toggle('working', doing !== undefined);
   button.style.setProperty('--done', `${Math.round(fraction * 100)}%`);
   if (doing === undefined) clip.removeAttribute('data-waiting');
@@ -98,6 +154,9 @@ function presentSample(show: Show = shows[0]): void {
   clip.setAttribute('alt', `Sample: ${show.prompt}`);
   caption(show.prompt, 'A sample, made by this model');
 }
+
+/** For example “12 s left”. */
+const left = (etaMs: number) => `${Math.max(1, Math.round(etaMs / 1e3))} s left`;
 
 /** What a prompt was taken for, where it can be edited. */
 function showDrawn(used = ''): void {
@@ -139,13 +198,15 @@ function present(video: Video, ms?: number): void {
   const brought = Object.keys(files).length > 0;
   const origin = brought ? ['from a picture or clip, which a link cannot carry'] : [];
   caption(captionOf(scenesOf(recipe.prompt)), [`Seed ${seed}`, ...(ms === undefined ? [] : [`made in ${(ms / 1e3).toFixed(1)} s`]), ...origin].join(', '));
-  byId('share', HTMLButtonElement).hidden = brought;
+  for (const id of ['share', 'embed', 'vary']) byId(id, HTMLButtonElement).hidden = brought;
   clip.setAttribute('prompt', prompt);
   showDrawn(used);
   history.replaceState(null, '', `#${hashOf(recipe)}`);
   const generated = generatedFrames(video);
   const frames = generated === Number(DEFAULT_FRAMES) ? '' : String(generated);
-  showSnippets({ ...recipe, prompt, frames }, given, window === undefined ? '' : String(window));
+  onShow = { recipe: { ...recipe, prompt, frames }, given, window: window === undefined ? '' : String(window) };
+  showSnippets(onShow);
+  clip.toggleAttribute('data-crisp', (video.metadata.upscale ?? 1) === 1);
   actions.hidden = false;
   const [red, green, blue] = video.rgba(0);
   clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
@@ -153,11 +214,12 @@ function present(video: Video, ms?: number): void {
 
 clip.addEventListener('load-progress', ({ detail: { fraction } }) => {
   document.title = `${Math.round(fraction * 100)} % loaded – Kinora`;
-  showWork(`loading, ${Math.round(fraction * 100)} %`, fraction);
+  showWork(`loading ${Math.round(fraction * 100)} %`, fraction);
 });
-clip.addEventListener('step', ({ detail: { fraction, etaMs } }) => {
+clip.addEventListener('step', ({ detail: { step, fraction, etaMs } }) => {
   document.title = `${Math.round(fraction * 100)} % – Kinora`;
-  showWork(`about ${Math.max(1, Math.round(etaMs / 1e3))} s left`, fraction);
+  showWork(left(etaMs), fraction);
+  timeStep(step);
 });
 clip.addEventListener('preview', () => clip.removeAttribute('data-waiting'));
 clip.addEventListener('cancel', () => {
@@ -203,26 +265,29 @@ clip.addEventListener('done', ({ detail: video }) => {
   if (wordedNext) worded.add(video);
   wordedNext = false;
   present(video, performance.now() - begun);
-  addToGallery(video, () => {
-    clip.video = video;
-    closeRegion();
-    fillForm(form, recipeOfVideo(video));
-    hint();
-    present(video);
-    clip.scrollIntoView({ block: 'nearest' });
-  });
-  void showMachine();
+  addToGallery(video, () => take(video));
+  // Whoever waited is led to the clip; whoever writes the next sentence is not disturbed.
+  if (prompt.value === begunFrom) byId('caption', HTMLElement).focus({ preventScroll: true });
+  clip.scrollIntoView({ block: 'nearest' });
+  lookAtPrompt();
+  void showMachine(clip.loaded?.info);
 });
 document.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape') clip.cancel();
+  if (event.key === 'Escape') stop();
 });
 window.addEventListener('focus', () => {
   if (clip.state === 'ready' || clip.state === 'error') document.title = TITLE;
 });
 
+function stop(): void {
+  varying?.abort();
+  clip.cancel();
+}
+
 form.addEventListener('submit', (event) => {
   event.preventDefault();
-  if (event.submitter === button && (clip.state === 'loading' || clip.state === 'generating')) return clip.cancel();
+  if (event.submitter === button && isBusy()) return stop();
+  varying?.abort();
   // The element shows what went wrong.
   generate(givenParts()).catch(() => undefined);
 });
@@ -232,16 +297,13 @@ prompt.addEventListener('keydown', (event) => {
   form.requestSubmit();
 });
 
-function hint(): void {
-  const known = prompt.value.trim() === '' || subjectOf(prompt.value);
-  byId('hint', HTMLElement).textContent = known ? '' : 'None of these words is on its list. It will draw the closest thing that it knows, and say which.';
-}
-prompt.addEventListener('input', hint);
+const lookAtPrompt = () => lookAtWords(() => clip.loaded, () => !isBusy());
+prompt.addEventListener('input', lookAtPrompt);
 
 function write(text: string): void {
   prompt.value = text;
   byId('seed', HTMLInputElement).value = '';
-  hint();
+  lookAtPrompt();
   prompt.focus();
 }
 
@@ -264,32 +326,10 @@ function showExamples(): void {
   byId('examples', HTMLElement).replaceChildren(...examples, more);
 }
 
-byId('count', HTMLElement).textContent = `${subjects.length} things`;
-const words = subjects.map((subject) => {
-  const chip = make('button', subject.name, { type: 'button', class: 'chip' });
-  chip.addEventListener('click', () => write(sentence(subject, any(subject.motions), any(colors))));
-  return { chip, names: [subject.name, ...subject.synonyms].join(' ').toLowerCase() };
+showVocabulary((subject) => {
+  write(sentence(subject, any(subject.motions), any(colors)));
+  form.scrollIntoView({ block: 'nearest' });
 });
-byId('vocabulary', HTMLElement).append(...words.map(({ chip }) => chip));
-byId('filter', HTMLInputElement).addEventListener('input', ({ target }) => {
-  const wanted = (target as HTMLInputElement).value.trim().toLowerCase();
-  for (const { chip, names } of words) chip.hidden = !names.includes(wanted);
-});
-byId('count', HTMLElement).addEventListener('click', () => (byId('words', HTMLDetailsElement).open = true));
-
-/** Runs a button's work once at a time and says if it failed. */
-function onClick(clicked: HTMLButtonElement, work: () => Promise<string>): void {
-  clicked.addEventListener('click', async () => {
-    if (clicked.getAttribute('aria-busy') === 'true') return;
-    clicked.setAttribute('aria-busy', 'true');
-    try {
-      notice.textContent = await work();
-    } catch (error) {
-      notice.textContent = error instanceof KinoraError ? [error.message, error.hint].filter(Boolean).join('; ') : String(error);
-    }
-    clicked.removeAttribute('aria-busy');
-  });
-}
 
 byId('extend', HTMLButtonElement).addEventListener('click', () => workOn(() => ({ extend: 'forward' })));
 byId('loop', HTMLButtonElement).addEventListener('click', () => workOn(() => ({ loop: true })));
@@ -303,23 +343,13 @@ byId('repaint', HTMLButtonElement).addEventListener('click', () => {
   if (!mask) notice.textContent = 'Paint over a part of the clip first.';
   else workOn(() => ({ mask }), String(framesOf(clip.video)));
 });
-watchFiles((text) => (notice.textContent = text));
+watchFiles(say);
 
-for (const button of document.querySelectorAll<HTMLButtonElement>('[data-save]')) {
-  onClick(button, async () => {
-    const { video } = clip;
-    if (!video) return 'There is no clip yet.';
-    const file = await video.toBlob({ type: button.dataset.save as VideoType });
-    const name = `kinora-${video.metadata.seed}.${file.type.split('/')[1]}`;
-    const href = URL.createObjectURL(file);
-    make('a', '', { href, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 60_000);
-    return `Saved ${name}, ${Math.ceil(file.size / 1e3)} kB.`;
-  });
-}
-onClick(byId('share', HTMLButtonElement), async () => {
-  await navigator.clipboard.writeText(location.href);
-  return 'The link is on the clipboard. Whoever opens it can make the same clip.';
+byId('vary', HTMLButtonElement).addEventListener('click', () => void vary());
+watchResult(() => clip.video, () => onShow ?? { recipe: readForm(form) }, say);
+onClick(byId('copy-row', HTMLButtonElement), (text) => (byId('copied', HTMLElement).textContent = text), async () => {
+  await navigator.clipboard.writeText(machineRow());
+  return 'Copied.';
 });
 for (const button of document.querySelectorAll<HTMLButtonElement>('[data-copy]')) {
   button.addEventListener('click', async () => {
@@ -338,7 +368,7 @@ function readAddress(): void {
   if (recipe) fillForm(form, recipe);
   // Whoever gets the same clip every time should see why.
   if (recipe?.seed) byId('options', HTMLDetailsElement).open = true;
-  hint();
+  lookAtPrompt();
 }
 window.addEventListener('hashchange', readAddress);
 
@@ -348,15 +378,17 @@ presentSample();
 showClips((show) => {
   clip.video = undefined;
   fillForm(form, { ...DEFAULTS, prompt: show.prompt, seed: show.seed });
-  hint();
+  lookAtPrompt();
+  closeVariations();
   presentSample(show);
+  onShow = undefined;
   actions.hidden = true;
   clip.scrollIntoView({ block: 'nearest' });
   button.focus();
 });
 readAddress();
 showExamples();
-showSnippets({ ...readForm(form), seed: readForm(form).seed || '7' });
+showSnippets({ recipe: { ...readForm(form), seed: readForm(form).seed || '7' } });
 const support = await showMachine();
 byId('expand-browser', HTMLElement).hidden = support.languageModel === 'unavailable';
 if (!support.ok) {
