@@ -12,13 +12,13 @@ import { launch, open, serve, web } from './harness.mjs';
 const KINDS = new Set(['js', 'js node', 'js worker', 'html', 'tsx', '']);
 /** What is made is small, whatever is asked for. */
 const SHIM = `
-import { generateVideo as generate, loadModel as load, VideoModel } from '/dist/index.js';
+import { VideoModel } from '/dist/index.js';
 export * from '/dist/index.js';
 const small = (options, frames = 9) => ({ frames, ...options, ...(options?.window && { window: 9, frames: 13 }), width: 64, height: 64, steps: 1 });
-const { generate: whole } = VideoModel.prototype;
-VideoModel.prototype.generate = function (prompt, options) { return whole.call(this, prompt, small(options, prompt.connect || prompt.loop ? 17 : 9)); };
-export const loadModel = load;
-export const generateVideo = (options) => generate(small(typeof options === 'string' ? { prompt: options } : options));
+const { generateMany } = VideoModel.prototype;
+VideoModel.prototype.generateMany = function (jobs) {
+  return generateMany.call(this, jobs.map((job) => small(job, job.prompt?.connect || job.prompt?.loop ? 17 : 9)));
+};
 `;
 const IMPORTS = { kinora: '/shim.js', mediabunny: '/node_modules/mediabunny/dist/bundles/mediabunny.min.mjs', ...Object.fromEntries(['element', 'offline', 'react', 'ai-sdk'].map((name) => [`kinora/${name}`, `/dist/${name}.js`])) };
 const MAP = `<script type="importmap">${JSON.stringify({ imports: IMPORTS })}</script>`;
@@ -89,7 +89,7 @@ test('every block is of a kind that is executed', () => {
 test('the blocks for pages', { timeout: 600_000 }, async () => {
   for (const { name, code } of of('js')) {
     const begun = performance.now();
-    served.set('/sw.js', '');
+    served.set('/page/sw.js', '// one that does nothing');
     assert.equal(await run(await bundled(code, 'js')), 'done', name);
     console.log(`${name}: ${((performance.now() - begun) / 1e3).toFixed(1)} s`);
   }
