@@ -14,6 +14,9 @@ use crate::kernel::{Access, Kernel};
 use crate::preset::Preset;
 use crate::weight::WeakWeight;
 
+/// How long the news may take that a device is lost.
+const NEWS_OF_LOSS: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A compiled kernel.
 pub(crate) struct Pipeline {
     pub(crate) pipeline: wgpu::ComputePipeline,
@@ -131,8 +134,8 @@ impl Gpu {
     pub(crate) fn check(&self) -> Result<()> {
         let Some(mut error) = lock(&self.failure).clone() else { return Ok(()) };
         if cfg!(not(target_arch = "wasm32")) {
-            // A lost device shows first as one refused command or another, until it is asked.
-            let _ = self.device.poll(wgpu::PollType::Poll);
+            // A lost device shows first as one refused command or another, and says so when what was under way has ended.
+            let _ = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(NEWS_OF_LOSS) });
             error = lock(&self.failure).clone().unwrap_or(error);
         }
         if !matches!(error, Error::DeviceLost { .. }) {

@@ -73,9 +73,11 @@ fn try_faults(fault: Fault, sticky: bool, trying: &mpsc::Sender<String>) -> BTre
     let mut bench = Bench::new();
     let (expected, calls, baseline) = bench.clean();
     assert!(calls > 100, "{calls} calls");
-    let all = std::env::var_os("KINORA_FAULTS").is_some_and(|wanted| wanted == "all");
+    let wanted = std::env::var("KINORA_FAULTS").ok();
+    let count = wanted.as_ref().map_or(PICKED, |wanted| wanted.parse().unwrap_or(calls));
     // Odd steps from different places reach all parts of a generation.
-    let picked: Vec<u64> = if all { (0..calls).collect() } else { (0..PICKED).map(|i| (i * calls / PICKED + 7 * i) % calls).collect() };
+    let picked: Vec<u64> =
+        if count >= calls { (0..calls).collect() } else { (0..count).map(|i| (i * calls / count + 7 * i) % calls).collect() };
     let mut ends = BTreeMap::new();
     for call in picked {
         let plan = FaultPlan { call, fault, sticky };

@@ -95,7 +95,7 @@ impl Stage {
                 resolution.blocks(x.pixel_shuffle_3d(BLOCK, PatchOrder::TimeHeightWidth) + skip)
             });
         }
-        let side = 2 * self.config.scale;
+        let side = self.config.scale.saturating_mul(2);
         let correction = self.conv_out.forward(x.silu()).pixel_shuffle_3d([1, side, side], PatchOrder::TimeHeightWidth);
         guess.unwrap_or_else(|| self.larger.forward(frames)) + correction
     }

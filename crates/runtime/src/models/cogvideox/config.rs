@@ -144,7 +144,7 @@ impl TransformerConfig {
 
     /// D = N · d.
     pub fn width(&self) -> usize {
-        self.num_attention_heads * self.attention_head_dim
+        self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
 
     /// Channels of the prediction.

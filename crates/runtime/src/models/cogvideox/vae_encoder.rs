@@ -38,7 +38,7 @@ impl VaeEncoder {
             down_blocks: (0..widths.len()).map(block).collect::<Result<_>>()?,
             mid_block: Resnets::load(&w.scope("mid_block"), norms, last, last, 2)?,
             norm_out: Norms { eps: NORM_EPS, ..norms }.load(&w, "norm_out", last)?,
-            conv_out: causal(&w, "conv_out", last, 2 * config.latent_channels)?,
+            conv_out: causal(&w, "conv_out", last, config.latent_channels.saturating_mul(2))?,
         })
     }
 

@@ -151,7 +151,7 @@ impl Encoder {
     /// [`WrongDType`](crate::Error::WrongDType).
     pub fn load(w: &Weights<'_>, config: &VaeConfig) -> Result<Self> {
         let (encoder, widths, groups) = (w.scope("encoder"), &config.block_out_channels, config.norm_num_groups);
-        let (last, moments) = (widths[widths.len() - 1], 2 * config.latent_channels);
+        let (last, moments) = (widths[widths.len() - 1], config.latent_channels.saturating_mul(2));
         let stage = |i: usize| {
             let resampler = (i + 1 < widths.len()).then_some(("downsamplers.0.conv", Conv2d::Halve));
             let channels = [widths[i.saturating_sub(1)], widths[i]];

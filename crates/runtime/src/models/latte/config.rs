@@ -78,7 +78,13 @@ impl TransformerConfig {
         let fields = "in_channels, out_channels, patch_size, caption_channels, video_length";
         require(file, fields, &format!("{sizes:?}"), !sizes.contains(&0), "at least 1 each")?;
         let (made, seen) = (config.predicted_channels(), config.in_channels);
-        require(file, "out_channels", &made, made == seen || made == 2 * seen, &format!("in_channels, {seen}, or twice as many"))?;
+        require(
+            file,
+            "out_channels",
+            &made,
+            made == seen || made == seen.saturating_mul(2),
+            &format!("in_channels, {seen}, or twice as many"),
+        )?;
         let trained = config.trained_patches();
         require(file, "sample_size", &config.sample_size, trained > 0, "at least patch_size")?;
         let context = config.cross_attention_dim;
@@ -91,7 +97,7 @@ impl TransformerConfig {
 
     /// D = N · d.
     pub fn width(&self) -> usize {
-        self.num_attention_heads * self.attention_head_dim
+        self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
 
     /// Channels of the prediction.
@@ -106,7 +112,7 @@ impl TransformerConfig {
 
     /// Latents of a token.
     pub fn patch_latents(&self) -> usize {
-        self.patch_size * self.patch_size
+        self.patch_size.saturating_mul(self.patch_size)
     }
 
     /// Patches on an edge of the latents it was trained on.

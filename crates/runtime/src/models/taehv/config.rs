@@ -75,6 +75,6 @@ impl TaehvConfig {
 
     /// Rows and columns of pixels per latent of the decoder.
     pub(super) fn pixels_made(&self) -> usize {
-        self.decoder_space_upscale.iter().map(|doubles| 1 + usize::from(*doubles)).product::<usize>() * self.patch_size
+        self.decoder_space_upscale.iter().map(|doubles| 1 + usize::from(*doubles)).product::<usize>().saturating_mul(self.patch_size)
     }
 }

@@ -106,7 +106,7 @@ impl TransformerConfig {
 
     /// D = N · d.
     pub fn width(&self) -> usize {
-        self.num_attention_heads * self.attention_head_dim
+        self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
 
     /// Channels of the predicted velocity.
@@ -121,7 +121,7 @@ impl TransformerConfig {
 
     /// Columns after which the angles of a token repeat, in groups of four: one head, or two that share their groups.
     pub(super) fn rope_period(&self) -> usize {
-        if self.attention_head_dim.is_multiple_of(4) { self.attention_head_dim } else { 2 * self.attention_head_dim }
+        if self.attention_head_dim.is_multiple_of(4) { self.attention_head_dim } else { self.attention_head_dim.saturating_mul(2) }
     }
 }
 
@@ -208,7 +208,7 @@ impl VaeConfig {
             known,
             "at least 1 each",
         )?;
-        let pixels = config.patch() * config.patch();
+        let pixels = config.patch().saturating_mul(config.patch());
         let colours = [config.in_channels, config.out_channels];
         let whole = colours.iter().all(|channels| channels.is_multiple_of(pixels));
         require(file, "in_channels and out_channels", &format!("{colours:?}"), whole, &format!("multiples of patch_size² = {pixels}"))?;
@@ -218,11 +218,11 @@ impl VaeConfig {
         for stage in 0..stages {
             let multiples = format!("{:?}", config.dim_mult);
             let [inputs, outputs] = config.encoder_widths(stage);
-            let pooled = !config.is_residual || (inputs * config.block(stage)).is_multiple_of(outputs);
+            let pooled = !config.is_residual || inputs.saturating_mul(config.block(stage)).is_multiple_of(outputs);
             require(file, "dim_mult", &multiples, pooled, "widths that the encoder's shortcuts can average")?;
             let [inputs, outputs] = config.decoder_widths(stage);
             let resampled = |below: usize| match config.is_residual {
-                true => (outputs * config.block(below)).is_multiple_of(inputs),
+                true => outputs.saturating_mul(config.block(below)).is_multiple_of(inputs),
                 false => outputs.is_multiple_of(2),
             };
             let expected = "widths that the decoder's upsampling can halve (Wan 2.1) or its shortcuts can repeat (Wan 2.2)";
@@ -266,16 +266,16 @@ impl VaeConfig {
     /// Channels into and out of a stage of the encoder, counted from the pixels.
     pub(super) fn encoder_widths(&self, stage: usize) -> [usize; 2] {
         let inputs = if stage == 0 { 1 } else { self.dim_mult[stage - 1] };
-        [inputs, self.dim_mult[stage]].map(|multiple| multiple * self.base_dim)
+        [inputs, self.dim_mult[stage]].map(|multiple| multiple.saturating_mul(self.base_dim))
     }
 
     /// Channels into and out of a stage of the decoder, counted from the pixels: into is the side of the latents.
     pub(super) fn decoder_widths(&self, stage: usize) -> [usize; 2] {
         let last = stage + 1 == self.dim_mult.len();
-        let inputs = self.dim_mult[if last { stage } else { stage + 1 }] * self.decoder_dim();
+        let inputs = self.dim_mult[if last { stage } else { stage + 1 }].saturating_mul(self.decoder_dim());
         // The upsampling behind a stage halves its width in Wan 2.1 and keeps it in 2.2.
         let inputs = if last || self.is_residual { inputs } else { inputs / 2 };
-        [inputs, self.dim_mult[stage] * self.decoder_dim()]
+        [inputs, self.dim_mult[stage].saturating_mul(self.decoder_dim())]
     }
 
     /// Positions that the resampling on the latent side of a stage joins in time, height and width.

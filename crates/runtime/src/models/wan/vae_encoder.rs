@@ -31,7 +31,7 @@ impl VaeEncoder {
         for stage in 0..stages {
             DownBlock::load_stage(&encoder.scope("down_blocks"), config, stage, &mut down_blocks)?;
         }
-        let moments = 2 * config.z_dim;
+        let moments = config.z_dim.saturating_mul(2);
         Ok(Self {
             patch: config.patch(),
             conv_in: Conv::CAUSAL.load(&encoder, "conv_in", config.in_channels, config.base_dim)?,
