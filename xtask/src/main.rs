@@ -28,6 +28,7 @@ cargo xtask <task> [arguments]
   release --dry-run        everything a release consists of, with checksums; publishes nothing
   golden [parts]           make the PyTorch fixtures in tests/golden again
   faults                   fail every call to the graphics API, one by one
+  fuzz [FILES] [SEED]      damaged files of every kind through every parser
   mutants [NUMBER]         kernels with one mistake each, which their tests must notice
   cases [NUMBER]           kernels over random shapes, offsets and formats
   soak [MINUTES]           make and cancel clips for so long, 30 minutes if not said
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         "release" if arguments == ["--dry-run"] => release::dry_run(),
         "golden" => tasks::golden(&arguments),
         "faults" if arguments.is_empty() => reliability::faults(),
+        "fuzz" => reliability::fuzz(&arguments),
         "mutants" => reliability::mutants(&arguments),
         "cases" => reliability::cases(&arguments),
         "soak" => reliability::soak(&arguments),

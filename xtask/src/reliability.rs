@@ -2,8 +2,8 @@
 
 use crate::{
     setup,
-    shell::{Outcome, cargo, run},
-    tasks::quiet_vulkan,
+    shell::{Outcome, cargo, root, run},
+    tasks::{quiet_vulkan, target_folder},
 };
 
 /// A test of the workspace that one variable makes a long run.
@@ -32,4 +32,13 @@ pub(crate) fn mutants(arguments: &[String]) -> Outcome {
 /// Kernels over so many random cases.
 pub(crate) fn cases(arguments: &[String]) -> Outcome {
     long_test("random_cases", "KINORA_CASES", arguments.first().map_or("15000", String::as_str))
+}
+
+/// Seeded files of every kind through every parser.
+pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
+    let manifest = root().join("fuzz/Cargo.toml").display().to_string();
+    // Its dependencies are those of the workspace, and compiled there.
+    let target = target_folder()?.display().to_string();
+    let mut command = cargo(&["run", "--quiet", "--manifest-path", &manifest, "--target-dir", &target, "--bin", "kinora-fuzz", "--"]);
+    run(command.args(arguments))
 }

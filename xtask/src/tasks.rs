@@ -23,13 +23,17 @@ pub(crate) fn bench(arguments: &[String]) -> Outcome {
     kinora("bench", arguments)
 }
 
+/// Where cargo builds the workspace.
+pub(crate) fn target_folder() -> Outcome<PathBuf> {
+    let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target")))
+}
+
 /// Builds the command in release mode and runs it in the caller's folder.
 fn kinora(subcommand: &str, arguments: &[String]) -> Outcome {
     run(&mut cargo(&["build", "--release", "--quiet", "--package", "kinora"]))?;
-    let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
-    let target = PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target"));
-    let program = target.join("release").join(format!("kinora{}", env::consts::EXE_SUFFIX));
+    let program = target_folder()?.join("release").join(format!("kinora{}", env::consts::EXE_SUFFIX));
     let status = quiet_vulkan(Command::new(&program).arg(subcommand).args(arguments)).status();
     let status = status.map_err(|error| format!("{} does not start: {error}", program.display()))?;
     match status.code() {

@@ -1,0 +1,7 @@
+//! `cargo +nightly fuzz run config`: the target of this name over whatever libFuzzer makes up.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    kinora_fuzz::targets::config(bytes);
+});
