@@ -31,6 +31,7 @@ CLASSES = {
     "t5": transformers.T5EncoderModel,
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,
+    "clip_vision": transformers.CLIPVisionModel,
     "cascade": None,
 }
 def run(family: str, model, case: str, given: dict) -> dict:
@@ -51,6 +52,9 @@ def run(family: str, model, case: str, given: dict) -> dict:
         return dict(mean=posterior.mean, logvar=posterior.logvar)
     if family.endswith("vae"):
         return dict(sample=model.decode(**given).sample)
+    if family == "clip_vision":
+        found = model(**given, output_hidden_states=True)
+        return dict(penultimate=found.hidden_states[-2], last_hidden_state=found.last_hidden_state)
     return dict(last_hidden_state=model(**given).last_hidden_state)
 
 

@@ -18,7 +18,7 @@ use kinora_runtime::shape::LatentShape;
 use kinora_runtime::{AdapterSelect, Budget, CancelToken, Device, Error as Failed, WeightFormat, host_memory};
 
 /// How often the host's memory is looked at.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(100);
 
 /// Private bytes that are no buffers of the device.
 fn private(device: &Device) -> i64 {

@@ -17,6 +17,8 @@ use crate::shape::LatentShape;
 pub enum Key {
     /// Text of sequences of these lengths.
     Text(Vec<[usize; 2]>),
+    /// So many pictures.
+    Pictures(usize),
     /// Frames to these latents.
     Encode(LatentShape),
     /// Noise to latents.
@@ -32,6 +34,7 @@ impl Key {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Text(_) => "text encoder",
+            Self::Pictures(_) => "image encoder",
             Self::Encode(_) => "encoder",
             Self::Denoise(_) => "denoiser",
             Self::Decode(_) => "decoder",

@@ -4,6 +4,7 @@ mod blend;
 mod coder;
 mod decode;
 mod encode;
+mod given;
 mod job;
 mod load;
 mod outlook;
@@ -33,7 +34,7 @@ use crate::events::Event;
 use crate::executables::Executables;
 use crate::layout::Budget;
 use crate::manifest::Manifest;
-use crate::models::family::{Autoencoder, Direction, PipelineClass, TextEncoder};
+use crate::models::family::{Autoencoder, Direction, ImageEncoder, PipelineClass, TextEncoder};
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
@@ -86,6 +87,8 @@ pub struct VideoPipeline {
     scheduler: SchedulerFile,
     tokenizer: Tokenizer,
     text_encoder: Box<dyn TextEncoder>,
+    /// There if the denoisers look at pictures.
+    image_encoder: Option<Box<dyn ImageEncoder>>,
     /// From high noise to low; at least one.
     experts: Vec<Expert>,
     vae: Box<dyn Autoencoder>,
@@ -258,6 +261,7 @@ impl VideoPipeline {
     pub fn validate(&self, request: &GenerateRequest) -> Result<()> {
         let shape = self.check(request)?;
         self.token_noise(request, shape)?;
+        self.check_given(request)?;
         if let Some(plan) = &request.conditioning.plan {
             plan.outside(self.compression.latent[0], &request.conditioning.lengths())?;
         }

@@ -153,6 +153,8 @@ fn every_token_goes_its_own_way() {
             seed,
             grid: [NOISE.len(), 1, 1],
             noise,
+            features: &[],
+            pictures: &[],
         });
         let tokens = normal(3, 0, 2 * NOISE.len() * C);
         let fresh = |seed: u64, token: usize, step: usize| {

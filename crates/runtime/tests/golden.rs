@@ -80,3 +80,10 @@ fn text_encoders_match_the_reference() {
         check_folder(folder);
     }
 }
+
+#[test]
+fn image_encoders_match_the_reference() {
+    for folder in ["clip_vision/small", "clip_vision/one_layer"] {
+        check_folder(folder);
+    }
+}

@@ -85,6 +85,8 @@ fn denoising_runs_match_the_reference() {
                 seed: 0,
                 grid: [f, h, w],
                 noise: &noise,
+                features: &[],
+                pictures: &[],
             })
             .collect();
         let guided_channels = guidance.channels.unwrap_or(c);

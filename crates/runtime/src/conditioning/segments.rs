@@ -28,6 +28,25 @@ impl FramePlan {
         self.runs().into_iter().map(|run| self.segment(run, step, lengths)).collect()
     }
 
+    /// For each frame of the clip the source and the frame of it that are given there, if any are. A still image is given at one frame,
+    /// the last of those that its latent frame stands for.
+    ///
+    /// # Errors
+    /// [`InvalidConditioning`](crate::Error::InvalidConditioning) as [`segments`](Self::segments).
+    pub fn known(&self, step: usize, lengths: &[usize]) -> Result<Vec<Option<[usize; 2]>>> {
+        let timeline = Timeline { frames: self.frames.len(), step };
+        let mut known = vec![None; timeline.clip_frames()];
+        for Segment { clip, clip_frames, lead, latent_frames } in self.segments(step, lengths)? {
+            if lengths.get(clip) == Some(&1) {
+                latent_frames.for_each(|latent| known[timeline.span(latent).end - 1] = Some([clip, 0]));
+            } else {
+                let places = known[timeline.span(latent_frames.start).start..].iter_mut();
+                places.zip(&clip_frames[lead..]).for_each(|(place, frame)| *place = Some([clip, *frame]));
+            }
+        }
+        Ok(known)
+    }
+
     /// Frames of the source before the plan and of the one after it that the result goes on with.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::FAMILIES;
 use super::config::parse_config;
 #[cfg(feature = "eval")]
 use super::family::Evaluate;
-use super::family::{Autoencoder, ComponentClass, Denoiser, SecondStage, Source, TextEncoder};
+use super::family::{Autoencoder, ComponentClass, Denoiser, ImageEncoder, SecondStage, Source, TextEncoder};
 use super::layout;
 use crate::error::{Error, Result};
 use crate::manifest::Index;
@@ -28,6 +28,8 @@ pub enum Component {
     Autoencoder(Box<dyn Autoencoder>),
     /// Token ids to text states.
     TextEncoder(Box<dyn TextEncoder>),
+    /// Pictures to states.
+    ImageEncoder(Box<dyn ImageEncoder>),
     /// Finished frames to more of them, or larger ones.
     SecondStage(Box<dyn SecondStage>),
     /// A way from noise to a clean sample, which has no weights.
@@ -94,6 +96,7 @@ impl Component {
             Self::Denoiser(model) => model.as_ref(),
             Self::Autoencoder(model) => model.as_ref(),
             Self::TextEncoder(model) => model.as_ref(),
+            Self::ImageEncoder(model) => model.as_ref(),
             Self::SecondStage(model) => model.as_ref(),
             Self::Scheduler(solver) => solver,
         }

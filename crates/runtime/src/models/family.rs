@@ -86,6 +86,9 @@ pub struct PipelineClass {
     pub autoencoders: &'static [&'static str],
     /// Classes that its text encoder, in the folder `text_encoder`, may have.
     pub text_encoders: &'static [&'static str],
+    /// Classes that its image encoder, in the folder `image_encoder`, may have; it is there if a denoiser looks at
+    /// [`Pictures`](Denoiser::pictures).
+    pub image_encoders: &'static [&'static str],
     /// Which denoisers it has, from high noise to low: usually the one in the folder `transformer`.
     pub noise_ranges: fn(&Index) -> Result<Vec<NoiseRange>>,
     /// What a request gets that does not say otherwise; the `kinora` object of `model_index.json` may replace it.
@@ -165,6 +168,25 @@ pub enum NoiseLevels {
     Uniform,
 }
 
+/// How a denoiser is given frames of the clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// As tokens in their places, at a level of noise of their own, as far as [`NoiseLevels`] goes.
+    Tokens,
+    /// By features beside those of every token, so many for a latent: for each frame that a latent stands for whether it is known,
+    /// then the latents of the clip, which is grey where nothing is known.
+    Channels(usize),
+}
+
+/// Pictures that a denoiser attends to beside the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pictures {
+    /// Channels of their states, which are those of the image encoder.
+    pub channels: usize,
+    /// How many: the first frame of the clip, and with two the last as well.
+    pub count: usize,
+}
+
 /// A component as [`eval`](crate::eval::eval) runs it: named operations over the arguments of the reference's methods.
 pub trait Evaluate {
     /// Names of its operations: `forward`, or `encode` and `decode`.
@@ -210,6 +232,16 @@ pub trait Denoiser: Evaluable + Send + Sync {
     /// How finely it can be told the noise of its tokens.
     fn noise_levels(&self) -> NoiseLevels;
 
+    /// How it is given frames.
+    fn given(&self) -> Given {
+        Given::Tokens
+    }
+
+    /// The pictures that it attends to, if it does.
+    fn pictures(&self) -> Option<Pictures> {
+        None
+    }
+
     /// What it computes on the host for a call and reads while recording: rotary tables, features of timesteps.
     fn tables(&self, call: &Call<'_>) -> Vec<Table>;
 
@@ -228,6 +260,8 @@ pub struct Call<'a> {
     pub grids: &'a [[usize; 3]],
     /// Rows of text of each sequence.
     pub text_rows: &'a [usize],
+    /// Rows of pictures of each sequence, for a denoiser that looks at [`Pictures`](Denoiser::pictures).
+    pub picture_rows: &'a [usize],
     /// The distinct timesteps of the run.
     pub timesteps: &'a [f32],
     /// Seconds, and rows and columns of pixels, from one *latent* to the next.
@@ -259,6 +293,11 @@ pub struct DenoiserInputs<'p> {
     pub tokens: Tensor<'p>,
     /// Text states of all sequences `[Rt, Ct]`.
     pub text: Tensor<'p>,
+    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given [`Channels`](Given::Channels); features in the
+    /// order of those of tokens.
+    pub features: Option<Tensor<'p>>,
+    /// States of the pictures of all sequences `[Rp, Cp]`, for a denoiser that looks at some.
+    pub pictures: Option<Tensor<'p>>,
     /// Which of [`Call::timesteps`] each token is at `[R]`.
     pub timestep_index: Tensor<'p>,
     /// Its [`tables`](Denoiser::tables) by name.
@@ -328,6 +367,24 @@ pub trait Autoencoder: Evaluable + Send + Sync {
 
     /// Prefix of the step labels of the decoder's first upsampling block, for measurements.
     fn first_block(&self) -> &'static str;
+}
+
+/// A model from pictures to states that denoisers attend to.
+pub trait ImageEncoder: Evaluable + Send + Sync {
+    /// D: channels of its states.
+    fn width(&self) -> usize;
+
+    /// Rows of a picture.
+    fn tokens(&self) -> usize;
+
+    /// Features of a row before the first layer.
+    fn patch_features(&self) -> usize;
+
+    /// A picture of RGBA bytes, `[height, width]`, as the model is shown it: `[tokens, patch_features]`, computed on the host.
+    fn patches(&self, rgba: &[u8], size: [usize; 2]) -> Vec<f32>;
+
+    /// Patches of several pictures `[n·tokens, patch_features]` → states `[n·tokens, D]`.
+    fn record<'p>(&self, plan: &'p Plan, patches: Tensor<'p>) -> Tensor<'p>;
 }
 
 /// A model from token ids to text states.

@@ -3,6 +3,8 @@
 
 pub mod bert;
 pub mod cascade;
+#[cfg(feature = "families")]
+pub mod clip;
 pub mod cogvideox;
 pub mod component;
 mod config;
@@ -27,6 +29,8 @@ use family::Family;
 pub const FAMILIES: &[&Family] = &[
     &bert::FAMILY,
     &cascade::FAMILY,
+    #[cfg(feature = "families")]
+    &clip::FAMILY,
     #[cfg(feature = "families")]
     &cogvideox::FAMILY,
     #[cfg(feature = "families")]

@@ -31,7 +31,7 @@ impl Coder<'_> {
     }
 
     /// Frames as RGBA bytes, `[height, width, 4]` each and as many as `shape` stands for, to normalised latents
-    /// `[1, C, F, H, W]`: the mean of the encoder's distribution, which involves no chance. Alpha is not looked at.
+    /// `[1, C, F, H, W]`: the mean of the encoder's distribution, which involves no chance. Where alpha is 0 there is nothing: grey.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] for frames of another size or number, [`Error::NonFinite`] naming the layer,
@@ -87,13 +87,17 @@ impl Coder<'_> {
     }
 }
 
-/// Red, green and blue in −1..1 of a part of frames of RGBA bytes: 0..=255 becomes −1..=1, as the decoder's result is turned back.
+/// Red, green and blue in −1..1 of a part of frames of RGBA bytes: 0..=255 becomes −1..=1, as the decoder's result is turned back, and
+/// what is transparent 0.
 fn pixels(frames: &[&[u8]], width: usize, [rows, columns]: [Range<usize>; 2]) -> Vec<f32> {
     let mut out = Vec::with_capacity(frames.len() * rows.len() * columns.len() * COLOURS);
     for frame in frames {
         for y in rows.clone() {
             let row = &frame[4 * (y * width + columns.start)..4 * (y * width + columns.end)];
-            out.extend(row.chunks_exact(4).flat_map(|pixel| &pixel[..COLOURS]).map(|byte| f32::from(*byte) / 127.5 - 1.0));
+            for pixel in row.chunks_exact(4) {
+                let value = |byte: u8| if pixel[COLOURS] == 0 { 0.0 } else { f32::from(byte) / 127.5 - 1.0 };
+                out.extend(pixel[..COLOURS].iter().map(|byte| value(*byte)));
+            }
         }
     }
     out
@@ -151,6 +155,12 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_transparent_is_grey() {
+        let frame = [0, 255, 51, 255, 0, 255, 51, 0];
+        assert_eq!(pixels(&[&frame], 2, [0..1, 0..2]), [-1.0, 1.0, -0.6, 0.0, 0.0, 0.0], "a pixel and none");
+    }
 
     #[test]
     fn parts_that_overlap_are_averaged() {

@@ -8,10 +8,10 @@ use super::decode::each;
 use super::refine::is_refined;
 use super::text::{Text, encode_ids, encoded_negative, encoded_text, padded, tokenize};
 use super::{Generated, VideoPipeline};
-use crate::conditioning::{CLEAN, Conditioning, Segment, Timeline, join};
+use crate::conditioning::{CLEAN, Conditioning, PURE_NOISE, Segment, Timeline, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::family::{Direction, NoiseLevels, TextPadding};
+use crate::models::family::{Direction, Given, NoiseLevels, TextPadding};
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, Standing, StepDone};
 use crate::sampling::guidance::Guidance;
@@ -42,11 +42,15 @@ pub(super) struct Job {
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
     pub(super) tokens: Vec<f32>,
-    given: Vec<Given>,
+    given: Vec<GivenSegment>,
+    /// What is given beside each token `[L, G]`.
+    features: Vec<f32>,
+    /// States of the pictures that are looked at.
+    pictures: Vec<f32>,
 }
 
 /// A segment of the sources as the autoencoder sees it.
-struct Given {
+struct GivenSegment {
     segment: Segment,
     /// `[1, C, F, H, W]`, the lead included.
     latents: Vec<f32>,
@@ -64,11 +68,13 @@ impl Job {
             seed: self.seed,
             grid: self.grid,
             noise: &self.noise,
+            features: &self.features,
+            pictures: &self.pictures,
         }
     }
 }
 
-impl Given {
+impl GivenSegment {
     /// Replaces what was encoded by the last of the latents it was decoded from, `[1, C, F, H, W]` of `shape`: decoding and
     /// encoding again loses detail, and would lose more with each window. The first latent frame, which stands for a single
     /// frame here, has no counterpart among them.
@@ -94,7 +100,11 @@ impl VideoPipeline {
         // The decoder needs the largest buffers, and comes last.
         self.coder(Direction::Decode, &self.device()).check_decode(shape)?;
         let mut job = self.job(request, shape, texts)?;
-        if request.conditioning.plan.is_some() {
+        if self.given() != Given::Tokens {
+            self.check_given(request)?;
+            job.features = self.features(request, shape, cancel).await?;
+            job.pictures = self.picture_states(request, cancel).await?;
+        } else if request.conditioning.plan.is_some() {
             job.given = self.encode_sources(request, shape, cancel).await?;
             if let (Some(before), Some(given)) = (before, job.given.first_mut()) {
                 given.take_over(&before.latents, shape);
@@ -122,11 +132,13 @@ impl VideoPipeline {
             noise: self.token_noise(request, shape)?,
             tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
             given: Vec::new(),
+            features: self.no_features(shape),
+            pictures: self.no_pictures(),
         })
     }
 
     /// What the plan gives, encoded segment by segment.
-    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<Given>> {
+    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<GivenSegment>> {
         let conditioning = &request.conditioning;
         let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
         let mut given = Vec::new();
@@ -136,7 +148,7 @@ impl VideoPipeline {
             let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
             let encode = async |device: &Device| self.coder(Direction::Encode, device).encode(&source, own, cancel).await;
             let latents = self.on_device(encode).await?;
-            given.push(Given { segment, latents, shape: own });
+            given.push(GivenSegment { segment, latents, shape: own });
         }
         Ok(given)
     }
@@ -146,7 +158,7 @@ impl VideoPipeline {
     async fn restore(&self, request: &GenerateRequest, job: &Job, decoded: &mut [Vec<u8>], cancel: &CancelToken) -> Result<()> {
         let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
         let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
-        for Given { segment, latents, shape } in &job.given {
+        for GivenSegment { segment, latents, shape } in &job.given {
             if plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN) {
                 let own = self.decode(latents, *shape, cancel).await?;
                 let first = timeline.span(segment.latent_frames.start).start;
@@ -285,6 +297,10 @@ impl VideoPipeline {
     /// [`token_noise`](Self::token_noise) of what is given.
     pub(super) fn conditioned_noise(&self, conditioning: &Conditioning, shape: LatentShape) -> Result<Vec<u16>> {
         let noise = conditioning.token_noise(shape, self.compression)?;
+        if self.given() != Given::Tokens {
+            // What is given stands beside the tokens, all of which are generated.
+            return Ok(vec![PURE_NOISE; noise.len()]);
+        }
         self.experts.iter().try_for_each(|expert| check_levels(&noise, expert.denoiser.noise_levels()))?;
         Ok(noise)
     }
@@ -374,11 +390,11 @@ fn check_levels(noise: &[u16], levels: NoiseLevels) -> Result<()> {
 }
 
 /// Latents `[1, C, F, H, W]` of a plan with what is given in its place, 0 elsewhere.
-fn planned_latents(given: &[Given], shape: LatentShape) -> Vec<f32> {
+fn planned_latents(given: &[GivenSegment], shape: LatentShape) -> Vec<f32> {
     let [frames, height, width] = shape.grid;
     let area = height * width;
     let mut latents = vec![0.0; shape.elements()];
-    for Given { segment, latents: own, shape: own_shape } in given {
+    for GivenSegment { segment, latents: own, shape: own_shape } in given {
         let count = segment.latent_frames.len() * area;
         for channel in 0..shape.channels {
             let from = (channel * own_shape.grid[0] + segment.lead) * area;
@@ -403,9 +419,9 @@ mod tests {
         LatentShape { channels: 2, grid: [frames, 1, 2] }
     }
 
-    fn given(frames: usize, lead: usize, latent_frames: std::ops::Range<usize>) -> Given {
+    fn given(frames: usize, lead: usize, latent_frames: std::ops::Range<usize>) -> GivenSegment {
         let segment = Segment { clip: 0, clip_frames: Vec::new(), lead, latent_frames };
-        Given { segment, latents: latents(frames, -1.0), shape: shape(frames) }
+        GivenSegment { segment, latents: latents(frames, -1.0), shape: shape(frames) }
     }
 
     #[test]

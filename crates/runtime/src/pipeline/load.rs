@@ -16,7 +16,7 @@ use crate::executables::Executables;
 use crate::layout::Budget;
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
-use crate::models::family::{Autoencoder, Denoiser, SecondStage, TextEncoder};
+use crate::models::family::{Autoencoder, Denoiser, Given, ImageEncoder, SecondStage, TextEncoder};
 use crate::models::layout;
 use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
@@ -185,9 +185,16 @@ impl VideoPipeline {
         let [first, ..] = experts.as_slice() else { return Err(index.invalid("no component denoises".into())) };
         let vae = autoencoder(files.component("vae", class.autoencoders, format, &index)?, &index)?;
         let text_encoder = text_encoder(files.component("text_encoder", class.text_encoders, format, &index)?, &index)?;
+        let image_encoder = match experts.iter().any(|expert| expert.denoiser.pictures().is_some()) {
+            true => Some(image_encoder(files.component("image_encoder", class.image_encoders, format, &index)?, &index)?),
+            false => None,
+        };
         for (range, expert) in ranges.iter().zip(&experts) {
             let file = (files.path)(&format!("{}/config.json", range.folder));
-            check_fit(&file, expert.denoiser.as_ref(), vae.as_ref(), text_encoder.as_ref())?;
+            check_fit(&file, expert.denoiser.as_ref(), vae.as_ref(), text_encoder.as_ref(), image_encoder.as_deref())?;
+            if expert.denoiser.given() != first.denoiser.given() {
+                return Err(Error::InvalidConfig { file, problem: "it is given frames in another way than the denoiser before it".into() });
+            }
             if expert.denoiser.packing() != first.denoiser.packing() {
                 return Err(Error::InvalidConfig { file, problem: "its tokens are not those of the denoiser before it".into() });
             }
@@ -214,6 +221,7 @@ impl VideoPipeline {
             scheduler,
             tokenizer,
             text_encoder,
+            image_encoder,
             experts,
             vae,
             refiners,
@@ -228,13 +236,26 @@ impl VideoPipeline {
 }
 
 /// Refuses a denoiser, whose configuration is called `file`, that works on other latents or other text than there are.
-fn check_fit(file: &str, denoiser: &dyn Denoiser, vae: &dyn Autoencoder, text: &dyn TextEncoder) -> Result<()> {
+fn check_fit(
+    file: &str,
+    denoiser: &dyn Denoiser,
+    vae: &dyn Autoencoder,
+    text: &dyn TextEncoder,
+    images: Option<&dyn ImageEncoder>,
+) -> Result<()> {
     let [latents, captions] = denoiser.channel_fields();
     let joined: usize = denoiser.packing().iter().product();
-    for (field, found, expected, of) in [
+    let mut pairs = vec![
         (latents, denoiser.latent_channels(), vae.latent_channels(), "channels of vae"),
         (captions, denoiser.text_channels(), text.width(), "channels of text_encoder"),
-    ] {
+    ];
+    if let Given::Channels(channels) = denoiser.given() {
+        pairs.push(("channels of what it is given", channels, vae.compression()[0] + vae.latent_channels(), "frames and channels of vae"));
+    }
+    if let Some((pictures, encoder)) = denoiser.pictures().zip(images) {
+        pairs.push(("channels of pictures", pictures.channels, encoder.width(), "channels of image_encoder"));
+    }
+    for (field, found, expected, of) in pairs {
         if found != expected {
             let packed = if field == latents && joined > 1 { format!(" in each of {joined} latents of a token") } else { String::new() };
             let problem = format!("{field}: expected the {expected} {of}, found {found}{packed}");
@@ -269,6 +290,10 @@ fn autoencoder(component: Component, index: &Index) -> Result<Box<dyn Autoencode
 
 pub(super) fn second_stage(component: Component, index: &Index) -> Result<Box<dyn SecondStage>> {
     if let Component::SecondStage(model) = component { Ok(model) } else { Err(wrong_kind(index, "a second stage")) }
+}
+
+fn image_encoder(component: Component, index: &Index) -> Result<Box<dyn ImageEncoder>> {
+    if let Component::ImageEncoder(model) = component { Ok(model) } else { Err(wrong_kind(index, "an image encoder")) }
 }
 
 fn text_encoder(component: Component, index: &Index) -> Result<Box<dyn TextEncoder>> {

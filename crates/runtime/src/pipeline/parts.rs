@@ -40,6 +40,7 @@ pub fn folder_of(class: &str) -> Option<&'static str> {
         ("transformer", pipelines().any(|pipeline| is_in(pipeline.denoisers))),
         ("vae", pipelines().any(|pipeline| is_in(pipeline.autoencoders))),
         ("text_encoder", pipelines().any(|pipeline| is_in(pipeline.text_encoders))),
+        ("image_encoder", pipelines().any(|pipeline| is_in(pipeline.image_encoders))),
     ]
     .into_iter()
     .find_map(|(folder, fits)| fits.then_some(folder))

@@ -7,7 +7,7 @@ use crate::conditioning::CLEAN;
 use crate::error::{Error, Result};
 use crate::executables::Key;
 use crate::layout::{Chosen, Time};
-use crate::models::family::Direction;
+use crate::models::family::{Direction, Given};
 use crate::request::GenerateRequest;
 use crate::residency::{Account, Kept};
 use crate::sampling::denoise::Denoise;
@@ -165,7 +165,12 @@ impl VideoPipeline {
     /// Everything of one window but its text.
     fn window_requirements(&self, request: &GenerateRequest, shape: LatentShape, all: &mut Foresight<'_>) -> Result<()> {
         let mut alone = Vec::new();
-        if let Some(plan) = &request.conditioning.plan {
+        if self.given() != Given::Tokens {
+            all.code(Direction::Encode, shape)?;
+            if let Some((key, graph)) = self.picture_stage()? {
+                all.stage(key, || Ok(Chosen::of(graph)))?;
+            }
+        } else if let Some(plan) = &request.conditioning.plan {
             for segment in plan.segments(self.compression.latent[0], &request.conditioning.lengths())? {
                 let frames = segment.lead + segment.latent_frames.len();
                 let own = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };

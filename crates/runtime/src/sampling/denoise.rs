@@ -42,6 +42,10 @@ pub struct Sequence<'a> {
     /// Noise on each of the L tokens at the start, in thousandths; empty if all are pure noise. A token stays at that
     /// level until the schedule falls below it, so a clean one stays as it is. To the solver, what follows is the whole run.
     pub noise: &'a [u16],
+    /// What is given beside each token `[L, G]`, for a denoiser that is given channels.
+    pub features: &'a [f32],
+    /// States of the pictures that it attends to `[Tp, Cp]`, for a denoiser that does.
+    pub pictures: &'a [f32],
 }
 
 impl Sequence<'_> {

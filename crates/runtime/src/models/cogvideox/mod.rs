@@ -31,6 +31,7 @@ pub const FAMILY: Family = Family {
         denoisers: &["CogVideoXTransformer3DModel"],
         autoencoders: &["AutoencoderKLCogVideoX"],
         text_encoders: &["T5EncoderModel"],
+        image_encoders: &[],
         noise_ranges: |_| Ok(NoiseRange::all("transformer")),
         defaults: Defaults { steps: 50, guidance: 6.0, width: 720, height: 480, frames: 49, fps: 8.0 },
         text: TextRules { max_tokens: 226, clean: str::to_owned, padding: TextPadding::Token(T5_PADDING) },

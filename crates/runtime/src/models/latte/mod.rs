@@ -22,6 +22,7 @@ pub const FAMILY: Family = Family {
         denoisers: &["LatteTransformer3DModel"],
         autoencoders: &["AutoencoderKL"],
         text_encoders: &["T5EncoderModel"],
+        image_encoders: &[],
         noise_ranges: |_| Ok(NoiseRange::all("transformer")),
         defaults: Defaults { steps: 50, guidance: 7.5, width: 512, height: 512, frames: 16, fps: 8.0 },
         text: TextRules { max_tokens: 120, clean, padding: TextPadding::Paired(T5_PADDING) },

@@ -55,6 +55,7 @@ const fn pipeline(name: &'static str) -> PipelineClass {
         autoencoders: &["AutoencoderKLLTXVideo"],
         // The reference has T5; flipbook is trained with a BERT.
         text_encoders: &["T5EncoderModel", "BertModel"],
+        image_encoders: &[],
         noise_ranges: |_| Ok(NoiseRange::all("transformer")),
         defaults: Defaults { steps: 50, guidance: 3.0, width: 704, height: 512, frames: 161, fps: 25.0 },
         // The reference pads to 128 tokens and masks them everywhere.

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::TEXT_TO_VIDEO;
 use crate::error::Result;
 use crate::models::{parse_config, require, require_head_size};
 
@@ -93,13 +94,21 @@ impl TransformerConfig {
         Ok(config)
     }
 
-    /// Refuses a model that sees more than the latents it denoises: image-to-video, which is no text-to-video pipeline's.
+    /// Refuses a model that sees other channels than its pipeline gives it: the latents that it denoises, and in image-to-video more.
+    /// `pipeline` is absent for one that is run by itself.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::Error::InvalidConfig).
-    pub(super) fn check_text_to_video(&self, file: &str) -> Result<()> {
+    pub(super) fn check_pipeline(&self, pipeline: Option<&str>, file: &str) -> Result<()> {
         let made = self.velocity_channels();
-        let expected = format!("the {made} out_channels, as in text-to-video; use a text-to-video model");
+        if pipeline.is_some() {
+            let expected = format!("at least the {made} out_channels, since it sees what it denoises");
+            require(file, "in_channels", &self.in_channels, self.in_channels >= made, &expected)?;
+        }
+        if pipeline != Some(TEXT_TO_VIDEO) {
+            return Ok(());
+        }
+        let expected = format!("the {made} out_channels, as in text-to-video; image-to-video has the pipeline WanImageToVideoPipeline");
         require(file, "in_channels", &self.in_channels, self.in_channels == made, &expected)?;
         require(file, "image_dim", &self.image_dim.unwrap_or(0), self.image_dim.is_none(), "null, as in text-to-video")
     }

@@ -6,7 +6,7 @@ use super::{Transformer, TransformerInputs};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Inputs, Output, Run, wrong_shape};
 use crate::manifest::Index;
-use crate::models::family::{Call, Denoiser, DenoiserInputs, Evaluate, NoiseLevels, Table};
+use crate::models::family::{Call, Denoiser, DenoiserInputs, Evaluate, Given, NoiseLevels, Pictures, Table};
 use crate::nn::embed::sinusoids;
 use crate::nn::modulation::distinct;
 use crate::sampling::tokens::{pack, unpack};
@@ -66,21 +66,35 @@ impl Denoiser for WanDenoiser {
         self.noise_levels
     }
 
+    fn given(&self) -> Given {
+        let config = self.transformer.config();
+        match config.in_channels.saturating_sub(config.velocity_channels()) {
+            0 => Given::Tokens,
+            more => Given::Channels(more),
+        }
+    }
+
+    fn pictures(&self) -> Option<Pictures> {
+        let config = self.transformer.config();
+        // With learned positions there are two.
+        config.image_dim.map(|channels| Pictures { channels, count: if config.pos_embed_seq_len.is_some() { 2 } else { 1 } })
+    }
+
     fn tables(&self, call: &Call<'_>) -> Vec<Table> {
         vec![self.rope(call.grids), self.timestep_features(call.timesteps)]
     }
 
     fn record<'p>(&self, plan: &'p Plan, call: &Call<'_>, inputs: &DenoiserInputs<'p>) -> Tensor<'p> {
         let inputs = TransformerInputs {
-            tokens: inputs.tokens,
+            tokens: inputs.features.map_or(inputs.tokens, |features| inputs.tokens.concat(features)),
             text: inputs.text,
-            images: None,
+            images: inputs.pictures,
             timestep_features: inputs.table("timestep_features"),
             timestep_index: inputs.timestep_index,
             rope: inputs.table("rope"),
             token_rows: call.token_rows(),
             text_rows: call.text_rows.to_vec(),
-            image_rows: Vec::new(),
+            image_rows: call.picture_rows.to_vec(),
         };
         self.transformer.forward(plan, &inputs)
     }

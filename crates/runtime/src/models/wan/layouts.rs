@@ -148,6 +148,8 @@ fn transformer(tensors: &Tensors<'_>) -> Result<Value> {
 
 /// Latent channels of Wan 2.2's small model.
 const Z48: usize = 48;
+/// Channels of image-to-video: 16 latents, whether 4 frames are known, and 16 latents of those.
+const WITH_IMAGE: usize = 36;
 
 fn pipeline(tensors: &Tensors<'_>) -> Option<[&'static str; 2]> {
     // As published with the diffusers folders.
@@ -155,6 +157,10 @@ fn pipeline(tensors: &Tensors<'_>) -> Option<[&'static str; 2]> {
         Ok(Z48) => [
             r#"{"_class_name": "WanPipeline", "transformer": ["diffusers", "WanTransformer3DModel"], "expand_timesteps": true}"#,
             r#"{"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": 5.0}"#,
+        ],
+        Ok(WITH_IMAGE) => [
+            r#"{"_class_name": "WanImageToVideoPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]}"#,
+            r#"{"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": 3.0}"#,
         ],
         _ => [
             r#"{"_class_name": "WanPipeline", "transformer": ["diffusers", "WanTransformer3DModel"]}"#,

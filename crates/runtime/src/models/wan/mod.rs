@@ -32,25 +32,13 @@ use crate::sampling::schedule::Levels;
 pub const FAMILY: Family = Family {
     name: "wan",
     layouts: known(layouts::LAYOUTS),
-    pipelines: &[PipelineClass {
-        name: "WanPipeline",
-        denoisers: &["WanTransformer3DModel"],
-        autoencoders: &["AutoencoderKLWan", "TAEHV"],
-        text_encoders: &["UMT5EncoderModel"],
-        noise_ranges,
-        defaults: Defaults { steps: 50, guidance: 5.0, width: 832, height: 480, frames: 81, fps: 16.0 },
-        text: TextRules { max_tokens: 512, clean: prompt::clean, padding: TextPadding::Zeros },
-        levels: Levels::Steps,
-        extensions: &[],
-    }],
+    pipelines: &[pipeline(TEXT_TO_VIDEO), pipeline("WanImageToVideoPipeline")],
     components: &[
         ComponentClass {
             name: "WanTransformer3DModel",
             load: |source| {
                 let config = TransformerConfig::parse(source.config, source.file)?;
-                if source.index.get("_class_name").is_some() {
-                    config.check_text_to_video(source.file)?;
-                }
+                config.check_pipeline(source.index.get("_class_name").and_then(Value::as_str), source.file)?;
                 let transformer = Transformer::load(&source.weights, &config)?;
                 Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index))))
             },
@@ -67,6 +55,25 @@ pub const FAMILY: Family = Family {
         },
     ],
 };
+
+/// The pipeline of models that see nothing but text.
+const TEXT_TO_VIDEO: &str = "WanPipeline";
+
+/// The pipelines of diffusers differ in what they are given besides text, which the transformer itself tells.
+const fn pipeline(name: &'static str) -> PipelineClass {
+    PipelineClass {
+        name,
+        denoisers: &["WanTransformer3DModel"],
+        autoencoders: &["AutoencoderKLWan", "TAEHV"],
+        text_encoders: &["UMT5EncoderModel"],
+        image_encoders: &["CLIPVisionModel", "CLIPVisionModelWithProjection"],
+        noise_ranges,
+        defaults: Defaults { steps: 50, guidance: 5.0, width: 832, height: 480, frames: 81, fps: 16.0 },
+        text: TextRules { max_tokens: 512, clean: prompt::clean, padding: TextPadding::Zeros },
+        levels: Levels::Steps,
+        extensions: &[],
+    }
+}
 
 /// Timesteps of the range that all models are trained on.
 const TRAIN_TIMESTEPS: f64 = 1000.0;

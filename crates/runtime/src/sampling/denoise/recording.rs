@@ -1,7 +1,7 @@
 //! What a run of denoising writes and records: which steps move which tokens, and the plan of one step.
 
 use kinora_kernels::op::{Amplitude, LinearStep};
-use kinora_kernels::{Cadence, Executable, Graph, LinearStepInputs, Plan, Rescale};
+use kinora_kernels::{Cadence, Executable, Graph, LinearStepInputs, Plan, Rescale, Tensor};
 
 use super::super::solvers::table::Variance;
 use super::super::track::{Track, levels};
@@ -45,6 +45,12 @@ pub(super) struct Fixed {
     pub(super) text: Vec<f32>,
     /// Rows of text of each branch.
     pub(super) text_rows: Vec<usize>,
+    /// What is given beside each token `[R, G]`.
+    pub(super) features: Vec<f32>,
+    /// States of pictures of all branches.
+    pub(super) pictures: Vec<f32>,
+    /// Rows of pictures of each branch.
+    pub(super) picture_rows: Vec<usize>,
     /// Tokens of each branch in time, height and width.
     pub(super) grids: Vec<[usize; 3]>,
     /// Those of the expert.
@@ -64,6 +70,7 @@ pub struct Sizes {
     rows: usize,
     grids: Vec<[usize; 3]>,
     text_rows: Vec<usize>,
+    picture_rows: Vec<usize>,
     timesteps: usize,
     /// Bits of the spacing.
     spacing: [u32; 3],
@@ -161,9 +168,15 @@ impl Denoise<'_> {
         let texts: Vec<&[f32]> = self.sequences.iter().map(|s| s.prompt).chain(guided().filter_map(|s| s.negative)).collect();
         let text_rows: Vec<usize> = texts.iter().map(|states| states.len() / denoiser.text_channels()).collect();
         let (branches, unconditional) = self.branches();
-        let call = Call { grids: &grids, text_rows: &text_rows, timesteps: &course.timesteps, spacing: self.spacing };
+        let features = self.sequences.iter().flat_map(|s| s.features.iter().copied()).collect();
+        let pictures: Vec<&[f32]> = self.sequences.iter().chain(guided()).map(|s| s.pictures).collect();
+        let channels = denoiser.pictures().map_or(1, |pictures| pictures.channels);
+        let picture_rows: Vec<usize> = pictures.iter().map(|states| states.len() / channels).collect();
+        let (timesteps, spacing) = (course.timesteps.as_slice(), self.spacing);
+        let call = Call { grids: &grids, text_rows: &text_rows, picture_rows: &picture_rows, timesteps, spacing };
         let tables = denoiser.tables(&call);
-        Fixed { text: texts.concat(), text_rows, grids, tables, branches, unconditional, rescale: self.rescale() }
+        let (text, pictures, rescale) = (texts.concat(), pictures.concat(), self.rescale());
+        Fixed { text, text_rows, features, pictures, picture_rows, grids, tables, branches, unconditional, rescale }
     }
 
     pub(super) fn sizes(&self, expert: usize, course: &Course, fixed: &Fixed) -> Sizes {
@@ -172,6 +185,7 @@ impl Denoise<'_> {
             rows: fixed.unconditional.len(),
             grids: fixed.grids.clone(),
             text_rows: fixed.text_rows.clone(),
+            picture_rows: fixed.picture_rows.clone(),
             timesteps: course.timesteps.len(),
             spacing: self.spacing.map(f32::to_bits),
             guided_channels: self.guided_channels,
@@ -187,13 +201,17 @@ impl Denoise<'_> {
         let once = |name: &str, dims: &[usize]| plan.input(name, dims, Cadence::Once);
         let index = |name, indices: &[u32]| plan.index_input(name, indices.len(), Cadence::Once);
         let denoiser = &self.experts[expert].denoiser;
-        let Fixed { text_rows, grids, tables, branches, unconditional, rescale, .. } = fixed;
+        let Fixed { text_rows, picture_rows, grids, tables, branches, unconditional, rescale, .. } = fixed;
         let rows = unconditional.len();
         let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
         let tokens = state.first_rows(rows);
-        let call = Call { grids, text_rows, timesteps: &course.timesteps, spacing: self.spacing };
+        let call = Call { grids, text_rows, picture_rows, timesteps: &course.timesteps, spacing: self.spacing };
+        let branched = (branches.len() != rows).then(|| index("branches", branches));
+        let pictures = denoiser.pictures().filter(|_| picture_rows.iter().any(|rows| *rows > 0));
         let inputs = DenoiserInputs {
-            tokens: if branches.len() == rows { tokens } else { tokens.gather_rows(index("branches", branches)) },
+            tokens: of_branches(tokens, branched),
+            features: (!fixed.features.is_empty()).then(|| of_branches(once("features", &[rows, fixed.features.len() / rows]), branched)),
+            pictures: pictures.map(|pictures| once("pictures", &[picture_rows.iter().sum(), pictures.channels])),
             text: once("text", &[text_rows.iter().sum(), denoiser.text_channels()]),
             timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
             tables: tables.iter().map(|table| (table.name, once(&table_input(table), &table.shape))).collect(),
@@ -228,6 +246,11 @@ impl Denoise<'_> {
 impl Fixed {
     pub(super) fn write(&self, exec: &mut Executable, is_guided: bool) -> Result<()> {
         exec.write("text", &self.text)?;
+        for (name, values) in [("features", &self.features), ("pictures", &self.pictures)] {
+            if !values.is_empty() {
+                exec.write(name, values)?;
+            }
+        }
         for table in &self.tables {
             exec.write(&table_input(table), &table.values)?;
         }
@@ -243,6 +266,11 @@ impl Fixed {
         }
         Ok(())
     }
+}
+
+/// The rows of tokens for each row of the prediction, where there are more of these.
+fn of_branches<'p>(x: Tensor<'p>, branches: Option<Tensor<'p>>) -> Tensor<'p> {
+    branches.map_or(x, |index| x.gather_rows(index))
 }
 
 /// The input of the plan that a table is written to; families name tables, not inputs.

@@ -1,0 +1,141 @@
+//! What a denoiser is given beside its tokens: features of frames that are known, and pictures that it looks at.
+
+use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
+
+use super::VideoPipeline;
+use crate::conditioning::{CLEAN, FramePlan};
+use crate::error::{Error, Result};
+use crate::executables::Key;
+use crate::models::family::{Direction, Given, ImageEncoder, Pictures};
+use crate::request::GenerateRequest;
+use crate::sampling::tokens;
+use crate::shape::LatentShape;
+
+impl VideoPipeline {
+    /// How the denoisers are given frames, all in the same way.
+    pub(super) fn given(&self) -> Given {
+        self.experts[0].denoiser.given()
+    }
+
+    /// The pictures that are looked at, and what encodes them.
+    fn looks_at(&self) -> Option<(Pictures, &dyn ImageEncoder)> {
+        let pictures = self.experts.iter().find_map(|expert| expert.denoiser.pictures());
+        pictures.zip(self.image_encoder.as_deref())
+    }
+
+    /// Refuses what a model that is given frames beside its tokens cannot be given, or needs and is not.
+    pub(super) fn check_given(&self, request: &GenerateRequest) -> Result<()> {
+        if self.given() == Given::Tokens {
+            return Ok(());
+        }
+        let refuse = |parameter: &str, found: &str, expected: &str, remedy| {
+            let (parameter, found, expected) = (parameter.into(), found.into(), expected.into());
+            Err(Error::InvalidConditioning { parameter, found, expected, remedy })
+        };
+        let Some(plan) = &request.conditioning.plan else {
+            return refuse("image", "text alone", "an image or a clip", "give an image, or use a text-to-video model");
+        };
+        if request.conditioning.mask.is_some() {
+            return refuse("mask", "a region", "whole frames, which is all this model can be given", "leave the mask out");
+        }
+        if plan.frames.iter().any(|frame| frame.source.is_some() && frame.noise != CLEAN) {
+            return refuse("strength", "less than 1", "1: this model is told which frames it is given, not how far", "leave strength out");
+        }
+        let has = |frame: Option<&crate::conditioning::LatentFrame>| frame.is_some_and(|frame| frame.source.is_some());
+        match self.looks_at() {
+            Some((Pictures { count: 2, .. }, _)) if !(has(plan.frames.first()) && has(plan.frames.last())) => {
+                refuse("image", "not both ends of the clip", "the first frame and the last", "give an image and a last image")
+            }
+            Some(_) if !has(plan.frames.first()) => {
+                refuse("image", "no first frame", "the first frame, which this model looks at", "give an image to begin with")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The frames that are known, each as the source and the frame of it.
+    fn known(&self, request: &GenerateRequest) -> Result<Vec<Option<[usize; 2]>>> {
+        let conditioning = &request.conditioning;
+        let generated = FramePlan::generated(self.timeline(request.frames)?.frames);
+        conditioning.plan.as_ref().unwrap_or(&generated).known(self.compression.latent[0], &conditioning.lengths())
+    }
+
+    /// What is given beside each token `[L, G]`: which frames are known, and the latents of the clip that they are in.
+    pub(super) async fn features(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
+        let known = self.known(request)?;
+        let nothing = vec![0; 4 * request.width * request.height];
+        let sources = &request.conditioning.sources;
+        let frames = known.iter().map(|known| known.map_or(nothing.as_slice(), |[clip, frame]| &sources[clip][frame]));
+        let frames: Vec<&[u8]> = frames.collect();
+        let latents = self.encode_frames(&frames, shape, cancel).await?;
+        let (step, [length, height, width]) = (self.compression.latent[0], shape.grid);
+        let mut features = Vec::with_capacity(latents.len() + step * length * height * width);
+        for channel in 0..step {
+            for latent in 0..length {
+                // The first latent frame stands for one frame alone, which counts as all of its own.
+                let frame = if latent == 0 { 0 } else { 1 + step * (latent - 1) + channel };
+                features.resize(features.len() + height * width, f32::from(u8::from(known[frame].is_some())));
+            }
+        }
+        features.extend(latents);
+        Ok(tokens::pack(&features, [step + shape.channels, length, height, width], self.compression.packing))
+    }
+
+    /// Latents of frames, once more on another device if one is lost.
+    async fn encode_frames(&self, frames: &[&[u8]], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
+        self.on_device(async |device: &Device| self.coder(Direction::Encode, device).encode(frames, shape, cancel).await).await
+    }
+
+    /// Features of the same size where nothing is known.
+    pub(super) fn no_features(&self, shape: LatentShape) -> Vec<f32> {
+        match self.given() {
+            Given::Tokens => Vec::new(),
+            Given::Channels(channels) => vec![0.0; channels * shape.grid.iter().product::<usize>()],
+        }
+    }
+
+    /// States of the pictures that the denoisers look at: the first frame of what is given and, of two, the last.
+    pub(super) async fn picture_states(&self, request: &GenerateRequest, cancel: &CancelToken) -> Result<Vec<f32>> {
+        let Some((pictures, encoder)) = self.looks_at() else { return Ok(Vec::new()) };
+        let known = self.known(request)?;
+        let ends = [known.first(), known.last()].into_iter().take(pictures.count).flatten().flatten();
+        let size = [request.height, request.width];
+        let patches: Vec<f32> =
+            ends.flat_map(|[clip, frame]| encoder.patches(&request.conditioning.sources[*clip][*frame], size)).collect();
+        let encode = async |device: &Device| {
+            let key = Key::Pictures(pictures.count);
+            let mut exec = self.executables.take(key, device, cancel, || picture_plan(encoder, pictures.count))?;
+            exec.write("patches", &patches)?;
+            exec.run().await?;
+            let states = exec.read("states").await?;
+            if states.iter().any(|v| !v.is_finite()) {
+                exec.find_non_finite().await?;
+            } else {
+                self.executables.keep(exec);
+            }
+            Ok(states)
+        };
+        self.on_device(encode).await
+    }
+
+    /// States of as many rows.
+    pub(super) fn no_pictures(&self) -> Vec<f32> {
+        self.looks_at().map_or(Vec::new(), |(pictures, encoder)| vec![0.0; pictures.count * encoder.tokens() * encoder.width()])
+    }
+
+    /// The plan that encodes the pictures, if any are looked at.
+    pub(super) fn picture_stage(&self) -> Result<Option<(Key, Graph)>> {
+        let stage = |(pictures, encoder): (Pictures, &dyn ImageEncoder)| {
+            Ok((Key::Pictures(pictures.count), picture_plan(encoder, pictures.count)?))
+        };
+        self.looks_at().map(stage).transpose()
+    }
+}
+
+/// The plan from `patches` to `states` of so many pictures.
+fn picture_plan(encoder: &dyn ImageEncoder, count: usize) -> Result<Graph> {
+    let plan = Plan::new();
+    let patches = plan.input("patches", &[count * encoder.tokens(), encoder.patch_features()], Cadence::Once);
+    plan.output("states", plan.scope("image_encoder", || encoder.record(&plan, patches)));
+    Ok(plan.finish()?)
+}
