@@ -1,7 +1,7 @@
 //! Decodes latents of noise with an autoencoder, into a file where one is named, and says what the device and the host held:
 //! `decode_memory FOLDER WIDTH HEIGHT FRAMES [FILE|dry]`. `tests/golden/vae_true_size.py` writes folders of true size with random
-//! weights. The private memory of the host is what this process alone has in memory, without the buffers of the device (a
-//! software adapter keeps them there too) and what there was when the adapter was open.
+//! weights. The private memory of the host is what this process alone has in memory up to the last frame, without the buffers of the
+//! device (a software adapter keeps them there too) and what there was when the adapter was open.
 
 use std::error::Error;
 use std::path::Path;
@@ -65,6 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let memory = device.memory();
         let [live, most, host] = [memory.live, memory.peak, peak.load(Relaxed).max(0) as u64].map(|bytes| bytes / 1_000_000);
+        // What the device is given back afterwards a driver frees when it likes.
+        done.store(Some(made) == head.frames, Relaxed);
         println!("frame {made}: {live} MB live, {most} MB at most, host {host} MB at most, {} s", begun.elapsed().as_secs());
         Ok(())
     };
