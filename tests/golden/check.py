@@ -23,6 +23,7 @@ CLASSES = {
     "ltx_transformer": diffusers.LTXVideoTransformer3DModel,
     "ltx_vae": diffusers.AutoencoderKLLTXVideo,
     "wan_transformer": diffusers.WanTransformer3DModel,
+    "wan_vace": diffusers.WanVACETransformer3DModel,
     "wan_vae": diffusers.AutoencoderKLWan,
     "cogvideox_transformer": diffusers.CogVideoXTransformer3DModel,
     "cogvideox_vae": diffusers.AutoencoderKLCogVideoX,
@@ -45,7 +46,7 @@ def run(family: str, model, case: str, given: dict) -> dict:
         return dict(sample=model(**given))
     if family == "cogvideox_transformer":
         return dict(sample=cogvideox_transformer.forward(model, given))
-    if family.endswith("transformer"):
+    if family.endswith("transformer") or family == "wan_vace":
         return dict(sample=model(**given).sample)
     if family.endswith("vae") and case.startswith("encode"):
         posterior = model.encode(**given).latent_dist
@@ -63,6 +64,7 @@ def main() -> None:
     worst = 0.0
     # Here every layer is float32; to keep some so, the loader would want a package more.
     diffusers.WanTransformer3DModel._keep_in_fp32_modules = None
+    diffusers.WanVACETransformer3DModel._keep_in_fp32_modules = None
     for family, cls in CLASSES.items():
         for folder in sorted((ROOT / family).iterdir()):
             extra = dict(add_pooling_layer=False) if family == "bert" else {}

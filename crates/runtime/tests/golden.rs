@@ -23,6 +23,7 @@ fn wan_transformers_match_the_reference() {
     for folder in ["t2v", "ti2v", "i2v", "flf2v"] {
         check_folder(&format!("wan_transformer/{folder}"));
     }
+    check_folder("wan_vace/transformer");
 }
 
 #[test]

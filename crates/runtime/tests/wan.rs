@@ -68,6 +68,18 @@ fn configurations_that_cannot_run_name_the_field() {
 }
 
 #[test]
+fn a_second_branch_has_its_blocks_in_order() {
+    let problem = |json: &str| TransformerConfig::parse_vace(json, "config.json").map(|_| ()).expect_err(json).to_string();
+    for layers in ["[1, 2]", "[0, 2, 1]", "[0, 40]", "[0, 0]"] {
+        let found = problem(&format!(r#"{{"vace_layers": {layers}}}"#));
+        assert!(found.contains("vace_layers: expected rising numbers of blocks from 0 to below 40"), "{found}");
+    }
+    let default = TransformerConfig::parse_vace("{}", "config.json").expect("the defaults of the class");
+    assert_eq!((default.vace_layers, default.vace_in_channels), (vec![0, 5, 10, 15, 20, 25, 30, 35], 96));
+    assert!(TransformerConfig::parse("{}", "config.json").expect("defaults").vace_layers.is_empty(), "another class has none");
+}
+
+#[test]
 fn a_pipeline_refuses_what_only_evaluation_takes() {
     let index = Index::parse(r#"{"_class_name": "WanPipeline"}"#, "model_index.json").expect("valid JSON");
     let refused = |config: &str, folder: &str| {
@@ -120,6 +132,7 @@ fn a_block_takes_fourteen_steps() {
         &TransformerInputs {
             tokens: plan.input("tokens", &[12, 12], Cadence::EveryStep),
             text: plan.input("text", &[6, 20], Cadence::Once),
+            control: None,
             images: None,
             timestep_features: plan.input("timestep_features", &[3, 64], Cadence::Once),
             timestep_index: plan.index_input("timestep_index", 12, Cadence::EveryStep),

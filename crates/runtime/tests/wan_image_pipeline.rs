@@ -118,13 +118,8 @@ fn what_a_model_needs_and_cannot_be_given_is_said() {
 #[test]
 fn files_that_do_not_fit_are_refused_with_the_field() {
     let cases = cases();
-    let case = &cases["first"];
-    for (component, from, said) in
-        [("image_encoder", "clip_vision/one_layer", "channels of pictures"), ("vae", "wan_vae/v22", "channels of")]
-    {
-        let folder = folder(&format!("unfit-{component}"), case);
-        folder.copy(from, component);
-        let error = VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).err().expect("refused").to_string();
-        assert!(error.contains(said), "{component}: {error}");
-    }
+    let folder = folder("unfit", &cases["first"]);
+    folder.copy("clip_vision/one_layer", "image_encoder");
+    let error = VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).err().expect("refused").to_string();
+    assert!(error.contains("channels of pictures: expected the 30 channels of image_encoder, found 24"), "{error}");
 }

@@ -16,11 +16,21 @@ pub struct Mask {
 /// Luminance from which a pixel counts as painted: half of white.
 const PAINTED: u8 = 128;
 
+/// Whether a pixel of this luminance is changed.
+pub(crate) fn is_painted(luminance: u8) -> bool {
+    luminance >= PAINTED
+}
+
 impl Mask {
     /// The luminance of `frames` of RGBA bytes, by BT.601.
     pub fn from_rgba(frames: &[Vec<u8>], noise: u16) -> Self {
         let luma = |p: &[u8]| ((u32::from(p[0]) * 299 + u32::from(p[1]) * 587 + u32::from(p[2]) * 114 + 500) / 1000) as u8;
         Self { frames: frames.iter().map(|rgba| rgba.chunks_exact(4).map(luma).collect()).collect(), noise }
+    }
+
+    /// The luminance of frame `at` of the clip.
+    pub(crate) fn frame(&self, at: usize) -> &[u8] {
+        &self.frames[if self.frames.len() == 1 { 0 } else { at }]
     }
 
     /// Sets the noise of the painted tokens. `noise` holds one number per token of `shape`.
@@ -53,9 +63,9 @@ impl Mask {
         let unit = compression.token();
         let mut painted = vec![false; frames * rows * columns];
         for t in 0..clip_frames {
-            let frame = &self.frames[if self.frames.len() == 1 { 0 } else { t }];
+            let frame = self.frame(t);
             let token_frame = timeline.latent_frame(t) / compression.packing[0];
-            for (at, _) in frame.iter().enumerate().filter(|(_, luminance)| **luminance >= PAINTED) {
+            for (at, _) in frame.iter().enumerate().filter(|(_, luminance)| is_painted(**luminance)) {
                 let (y, x) = (at / width / unit[1], at % width / unit[2]);
                 painted[(token_frame * rows + y) * columns + x] = true;
             }

@@ -17,6 +17,7 @@ mod windows;
 
 pub(crate) use join::join;
 pub use mask::Mask;
+pub(crate) use mask::is_painted;
 pub use parts::{Given, ImagePlace, OVERLAP_FRAMES, PromptParts, Wanted};
 pub use segments::Segment;
 pub use tasks::{Direction, Keyframe};

@@ -176,6 +176,9 @@ pub enum Given {
     /// By features beside those of every token, so many for a latent: for each frame that a latent stands for whether it is known,
     /// then the latents of the clip, which is grey where nothing is known.
     Channels(usize),
+    /// By features of a second branch, so many for a latent: the latents of what is kept and of what is replaced, both of a clip that is
+    /// grey elsewhere, then for each pixel that a latent stands for whether it is made. Nothing need be given.
+    Control(usize),
 }
 
 /// Pictures that a denoiser attends to beside the text.
@@ -293,8 +296,8 @@ pub struct DenoiserInputs<'p> {
     pub tokens: Tensor<'p>,
     /// Text states of all sequences `[Rt, Ct]`.
     pub text: Tensor<'p>,
-    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given [`Channels`](Given::Channels); features in the
-    /// order of those of tokens.
+    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given [`Channels`](Given::Channels) or
+    /// [`Control`](Given::Control); features in the order of those of tokens.
     pub features: Option<Tensor<'p>>,
     /// States of the pictures of all sequences `[Rp, Cp]`, for a denoiser that looks at some.
     pub pictures: Option<Tensor<'p>>,

@@ -3,23 +3,26 @@
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
 use super::VideoPipeline;
-use crate::conditioning::{CLEAN, FramePlan};
+use crate::conditioning::{CLEAN, FramePlan, PURE_NOISE, is_painted};
 use crate::error::{Error, Result};
 use crate::executables::Key;
 use crate::models::family::{Direction, Given, ImageEncoder, Pictures};
 use crate::request::GenerateRequest;
+use crate::sampling::denoise::Expert;
 use crate::sampling::tokens;
 use crate::shape::LatentShape;
 
 impl VideoPipeline {
     /// How the denoisers are given frames, all in the same way.
     pub(super) fn given(&self) -> Given {
-        self.experts[0].denoiser.given()
+        // Families of the core module know no other way, and pages need not download what follows from one.
+        if cfg!(feature = "families") { self.experts[0].denoiser.given() } else { Given::Tokens }
     }
 
     /// The pictures that are looked at, and what encodes them.
     fn looks_at(&self) -> Option<(Pictures, &dyn ImageEncoder)> {
-        let pictures = self.experts.iter().find_map(|expert| expert.denoiser.pictures());
+        let own = |expert: &Expert| if cfg!(feature = "families") { expert.denoiser.pictures() } else { None };
+        let pictures = self.experts.iter().find_map(own);
         pictures.zip(self.image_encoder.as_deref())
     }
 
@@ -32,10 +35,17 @@ impl VideoPipeline {
             let (parameter, found, expected) = (parameter.into(), found.into(), expected.into());
             Err(Error::InvalidConditioning { parameter, found, expected, remedy })
         };
+        let control = matches!(self.given(), Given::Control(_));
         let Some(plan) = &request.conditioning.plan else {
+            if control {
+                return Ok(());
+            }
             return refuse("image", "text alone", "an image or a clip", "give an image, or use a text-to-video model");
         };
-        if request.conditioning.mask.is_some() {
+        if request.conditioning.mask.as_ref().is_some_and(|mask| !control || mask.noise != PURE_NOISE) {
+            if control {
+                return refuse("strength", "above 0 inside the mask", "0: this model makes it anew", "leave strength out");
+            }
             return refuse("mask", "a region", "whole frames, which is all this model can be given", "leave the mask out");
         }
         if plan.frames.iter().any(|frame| frame.source.is_some() && frame.noise != CLEAN) {
@@ -60,25 +70,36 @@ impl VideoPipeline {
         conditioning.plan.as_ref().unwrap_or(&generated).known(self.compression.latent[0], &conditioning.lengths())
     }
 
-    /// What is given beside each token `[L, G]`: which frames are known, and the latents of the clip that they are in.
+    /// What is given beside each token `[L, G]`.
     pub(super) async fn features(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<f32>> {
         let known = self.known(request)?;
         let nothing = vec![0; 4 * request.width * request.height];
         let sources = &request.conditioning.sources;
-        let frames = known.iter().map(|known| known.map_or(nothing.as_slice(), |[clip, frame]| &sources[clip][frame]));
-        let frames: Vec<&[u8]> = frames.collect();
-        let latents = self.encode_frames(&frames, shape, cancel).await?;
-        let (step, [length, height, width]) = (self.compression.latent[0], shape.grid);
-        let mut features = Vec::with_capacity(latents.len() + step * length * height * width);
-        for channel in 0..step {
-            for latent in 0..length {
-                // The first latent frame stands for one frame alone, which counts as all of its own.
-                let frame = if latent == 0 { 0 } else { 1 + step * (latent - 1) + channel };
-                features.resize(features.len() + height * width, f32::from(u8::from(known[frame].is_some())));
+        let frames: Vec<&[u8]> =
+            known.iter().map(|known| known.map_or(nothing.as_slice(), |[clip, frame]| &sources[clip][frame])).collect();
+        let mut features = Vec::new();
+        if let Given::Control(_) = self.given() {
+            let made = |frame: usize| known[frame].map(|_| request.conditioning.mask.as_ref().map(|mask| mask.frame(frame)));
+            for replaced in [false, true] {
+                let part = |(at, frame): (usize, &&[u8])| match made(at) {
+                    Some(None) if replaced => nothing.clone(),
+                    Some(Some(luminance)) => only(frame, |pixel| is_painted(luminance[pixel]) == replaced),
+                    _ => frame.to_vec(),
+                };
+                let parts: Vec<Vec<u8>> = frames.iter().enumerate().map(part).collect();
+                features.extend(self.encode_frames(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), shape, cancel).await?);
             }
+            features.extend(pixels_made(shape, self.compression.latent, known.len(), &|frame, pixel| match made(frame) {
+                None => true,
+                Some(luminance) => luminance.is_some_and(|luminance| is_painted(luminance[pixel])),
+            }));
+        } else {
+            features.extend(frames_known(shape, self.compression.latent[0], &known.iter().map(Option::is_some).collect::<Vec<_>>()));
+            features.extend(self.encode_frames(&frames, shape, cancel).await?);
         }
-        features.extend(latents);
-        Ok(tokens::pack(&features, [step + shape.channels, length, height, width], self.compression.packing))
+        let [length, height, width] = shape.grid;
+        let channels = features.len() / (length * height * width);
+        Ok(tokens::pack(&features, [channels, length, height, width], self.compression.packing))
     }
 
     /// Latents of frames, once more on another device if one is lost.
@@ -90,7 +111,7 @@ impl VideoPipeline {
     pub(super) fn no_features(&self, shape: LatentShape) -> Vec<f32> {
         match self.given() {
             Given::Tokens => Vec::new(),
-            Given::Channels(channels) => vec![0.0; channels * shape.grid.iter().product::<usize>()],
+            Given::Channels(channels) | Given::Control(channels) => vec![0.0; channels * shape.grid.iter().product::<usize>()],
         }
     }
 
@@ -130,6 +151,41 @@ impl VideoPipeline {
         };
         self.looks_at().map(stage).transpose()
     }
+}
+
+/// Of each frame that a latent stands for whether it is known, `[step, F, H, W]`. The first latent frame stands for one frame alone,
+/// which counts as all of its own.
+fn frames_known(shape: LatentShape, step: usize, known: &[bool]) -> Vec<f32> {
+    let [length, height, width] = shape.grid;
+    let frame = |channel: usize, latent: usize| if latent == 0 { 0 } else { 1 + step * (latent - 1) + channel };
+    let of = |channel: usize| (0..length).map(move |latent| frame(channel, latent));
+    (0..step).flat_map(of).flat_map(|frame| std::iter::repeat_n(f32::from(u8::from(known[frame])), height * width)).collect()
+}
+
+/// Of each pixel that a latent stands for whether it is made, `[rows·columns, F, H, W]`, in the nearest of so many frames.
+fn pixels_made(shape: LatentShape, [_, rows, columns]: [usize; 3], frames: usize, made: &dyn Fn(usize, usize) -> bool) -> Vec<f32> {
+    let [length, height, width] = shape.grid;
+    let mut out = Vec::with_capacity(rows * columns * length * height * width);
+    for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+        for latent in 0..length {
+            // The middle of what the latent frame takes of the clip, if all take the same.
+            let frame = ((latent as f32 + 0.5) * (frames as f32 / length as f32)) as usize;
+            for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                let pixel = (y * rows + row) * width * columns + x * columns + column;
+                out.push(f32::from(u8::from(made(frame.min(frames - 1), pixel))));
+            }
+        }
+    }
+    out
+}
+
+/// The frame where `stays` says so, nothing elsewhere.
+fn only(frame: &[u8], stays: impl Fn(usize) -> bool) -> Vec<u8> {
+    frame
+        .chunks_exact(4)
+        .enumerate()
+        .flat_map(|(at, pixel)| if stays(at) { [pixel[0], pixel[1], pixel[2], pixel[3]] } else { [0; 4] })
+        .collect()
 }
 
 /// The plan from `patches` to `states` of so many pictures.

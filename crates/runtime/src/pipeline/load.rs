@@ -249,9 +249,13 @@ fn check_fit(
         (latents, denoiser.latent_channels(), vae.latent_channels(), "channels of vae"),
         (captions, denoiser.text_channels(), text.width(), "channels of text_encoder"),
     ];
-    if let Given::Channels(channels) = denoiser.given() {
-        pairs.push(("channels of what it is given", channels, vae.compression()[0] + vae.latent_channels(), "frames and channels of vae"));
-    }
+    let ([step, rows, columns], made) = (vae.compression(), vae.latent_channels());
+    let beside = match denoiser.given() {
+        Given::Tokens => None,
+        Given::Channels(channels) => Some((channels, step + made)),
+        Given::Control(channels) => Some((channels, 2 * made + rows * columns)),
+    };
+    pairs.extend(beside.map(|(found, expected)| ("channels of what it is given", found, expected, "frames, pixels and channels of vae")));
     if let Some((pictures, encoder)) = denoiser.pictures().zip(images) {
         pairs.push(("channels of pictures", pictures.channels, encoder.width(), "channels of image_encoder"));
     }

@@ -41,6 +41,10 @@ pub struct TransformerConfig {
     pub rope_max_seq_len: usize,
     /// Tokens of all images of a clip together, if they have learned positions.
     pub pos_embed_seq_len: Option<usize>,
+    /// Blocks after which what a second branch makes of the given clip is added, from 0 on; none without that branch (VACE).
+    pub vace_layers: Vec<usize>,
+    /// Channels that the second branch sees.
+    pub vace_in_channels: usize,
 }
 
 impl Default for TransformerConfig {
@@ -61,6 +65,8 @@ impl Default for TransformerConfig {
             added_kv_proj_dim: None,
             rope_max_seq_len: 1024,
             pos_embed_seq_len: None,
+            vace_layers: Vec::new(),
+            vace_in_channels: 96,
         }
     }
 }
@@ -91,6 +97,24 @@ impl TransformerConfig {
         }
         let positions = config.pos_embed_seq_len.unwrap_or(2);
         require(file, "pos_embed_seq_len", &positions, positions > 0 && positions.is_multiple_of(2), "null or an even number from 2 on")?;
+        Ok(config)
+    }
+
+    /// `WanVACETransformer3DModel`, which has another branch.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
+    pub fn parse_vace(json: &str, file: &str) -> Result<Self> {
+        let mut config = Self::parse(json, file)?;
+        if config.vace_layers.is_empty() {
+            // The class's default.
+            config.vace_layers = (0..40).step_by(5).collect();
+        }
+        let layers = &config.vace_layers;
+        let rise = layers.windows(2).all(|pair| pair[0] < pair[1]) && layers[0] == 0;
+        let expected = format!("rising numbers of blocks from 0 to below {}", config.num_layers);
+        require(file, "vace_layers", &format!("{layers:?}"), rise && layers.iter().all(|at| *at < config.num_layers), &expected)?;
+        require(file, "vace_in_channels", &config.vace_in_channels, config.vace_in_channels > 0, "at least 1")?;
         Ok(config)
     }
 

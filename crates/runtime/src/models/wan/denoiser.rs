@@ -14,7 +14,10 @@ use crate::sampling::tokens::{pack, unpack};
 /// Text tokens of a context that has images in front: the class takes the last 512 tokens for the text.
 const TEXT_WITH_IMAGES: usize = 512;
 
-/// `WanTransformer3DModel` in a pipeline.
+/// What the second branch of VACE sees.
+const CONTROL: &str = "control_hidden_states";
+
+/// `WanTransformer3DModel` or `WanVACETransformer3DModel` in a pipeline.
 pub struct WanDenoiser {
     transformer: Transformer,
     noise_levels: NoiseLevels,
@@ -68,6 +71,9 @@ impl Denoiser for WanDenoiser {
 
     fn given(&self) -> Given {
         let config = self.transformer.config();
+        if !config.vace_layers.is_empty() {
+            return Given::Control(config.vace_in_channels);
+        }
         match config.in_channels.saturating_sub(config.velocity_channels()) {
             0 => Given::Tokens,
             more => Given::Channels(more),
@@ -85,8 +91,10 @@ impl Denoiser for WanDenoiser {
     }
 
     fn record<'p>(&self, plan: &'p Plan, call: &Call<'_>, inputs: &DenoiserInputs<'p>) -> Tensor<'p> {
+        let (beside, control) = if let Given::Control(_) = self.given() { (None, inputs.features) } else { (inputs.features, None) };
         let inputs = TransformerInputs {
-            tokens: inputs.features.map_or(inputs.tokens, |features| inputs.tokens.concat(features)),
+            tokens: beside.map_or(inputs.tokens, |features| inputs.tokens.concat(features)),
+            control,
             text: inputs.text,
             images: inputs.pictures,
             timestep_features: inputs.table("timestep_features"),
@@ -111,7 +119,10 @@ impl Evaluate for WanDenoiser {
 
     /// `WanTransformer3DModel.forward`.
     fn evaluate(&self, _: &str, inputs: &Inputs<'_>) -> Result<Evaluation> {
-        inputs.only(&["hidden_states", "timestep", "encoder_hidden_states", "encoder_hidden_states_image"])?;
+        let mut known = vec!["hidden_states", "timestep", "encoder_hidden_states", "encoder_hidden_states_image"];
+        let has_control = !self.transformer.config().vace_layers.is_empty();
+        known.extend(has_control.then_some(CONTROL));
+        inputs.only(&known)?;
         let config = self.transformer.config();
         let (hidden, [batch, _, f, h, w]) = inputs.ranked("hidden_states", "[B, C, F, H, W]")?;
         hidden.expect_shape(&[batch, config.in_channels, f, h, w])?;
@@ -120,6 +131,11 @@ impl Evaluate for WanDenoiser {
         let (text, [_, text_tokens, _]) = inputs.ranked("encoder_hidden_states", "[B, T, C]")?;
         text.expect_shape(&[batch, text_tokens, config.text_dim])?;
         let images = self.images(inputs, batch, text_tokens)?;
+        let control = has_control.then(|| inputs.get(CONTROL)).transpose()?;
+        let seen_beside = [config.vace_in_channels, f, h, w];
+        if let Some(control) = &control {
+            control.expect_shape(&[&[batch][..], &seen_beside].concat())?;
+        }
         let (timesteps, index) = distinct(&per_token(inputs, batch, tokens)?);
 
         let plan = Plan::new();
@@ -132,6 +148,7 @@ impl Evaluate for WanDenoiser {
             &TransformerInputs {
                 tokens: plan.input("tokens", &[rows, config.in_channels * latents], Cadence::EveryStep),
                 text: plan.input("text", &[batch * text_tokens, config.text_dim], Cadence::Once),
+                control: control.as_ref().map(|_| plan.input("control", &[rows, config.vace_in_channels * latents], Cadence::Once)),
                 images: images.as_ref().map(|_| plan.input("images", &[image_rows, channels], Cadence::Once)),
                 timestep_features: constant(&self.timestep_features(&timesteps)),
                 timestep_index: plan.index_input("timestep_index", rows, Cadence::EveryStep),
@@ -147,6 +164,11 @@ impl Evaluate for WanDenoiser {
         let (seen, made) = ([config.in_channels, f, h, w], [config.velocity_channels(), f, h, w]);
         let packed = hidden.to_f32().chunks_exact(seen.iter().product()).flat_map(|clip| pack(clip, seen, patch)).collect();
         let mut run = Run::new(plan.finish()?).write("tokens", packed).write("text", text.to_f32()).write_indices("timestep_index", index);
+        if let Some(control) = control {
+            let beside =
+                control.to_f32().chunks_exact(seen_beside.iter().product()).flat_map(|clip| pack(clip, seen_beside, patch)).collect();
+            run = run.write("control", beside);
+        }
         if let Some((_, values)) = images {
             run = run.write("images", values);
         }

@@ -31,6 +31,7 @@ pub(super) const LAYOUTS: &[Layout] = &[
 /// Note the swap: the norm with parameters, before the cross-attention, is the authors' third and the second of diffusers.
 const TRANSFORMER: &[&str] = &[
     "blocks.N blocks.N
+vace_blocks.N vace_blocks.N
 head.modulation scale_shift_table
 head.head proj_out
 text_embedding.0 condition_embedder.text_embedder.linear_1
@@ -43,7 +44,9 @@ img_emb.proj.1 condition_embedder.image_embedder.ff.net.0.proj
 img_emb.proj.3 condition_embedder.image_embedder.ff.net.2
 img_emb.proj.4 condition_embedder.image_embedder.norm2
 img_emb.emb_pos condition_embedder.image_embedder.pos_embed",
-    ".self_attn .attn1
+    ".before_proj .proj_in
+.after_proj .proj_out
+.self_attn .attn1
 .cross_attn .attn2
 .ffn.0 .ffn.net.0.proj
 .ffn.2 .ffn.net.2
@@ -113,9 +116,6 @@ fn transformer(tensors: &Tensors<'_>) -> Result<Value> {
              (fix_5d_tensors)"
         )));
     }
-    if tensors.contains("vace_patch_embedding.weight") {
-        return Err(tensors.invalid("this is a VACE model, expected a text-to-video model"));
-    }
     if tensors.contains("control_adapter.conv.weight") || tensors.contains("ref_conv.weight") {
         return Err(tensors.invalid("this is a Fun-Control model, expected a text-to-video model"));
     }
@@ -143,8 +143,18 @@ fn transformer(tensors: &Tensors<'_>) -> Result<Value> {
     if tensors.contains("condition_embedder.image_embedder.pos_embed") {
         config["pos_embed_seq_len"] = embedder("image_embedder.pos_embed", 1)?.into();
     }
+    if tensors.contains(VACE) {
+        config["_class_name"] = "WanVACETransformer3DModel".into();
+        config["vace_in_channels"] = tensors.extent(VACE, 1)?.into();
+        // Spread evenly in all published models.
+        let (blocks, branch) = (tensors.count("blocks"), tensors.count("vace_blocks").max(1));
+        config["vace_layers"] = (0..branch).map(|i| i * (blocks / branch)).collect::<Vec<_>>().into();
+    }
     Ok(config)
 }
+
+/// Where the second branch begins.
+const VACE: &str = "vace_patch_embedding.weight";
 
 /// Latent channels of Wan 2.2's small model.
 const Z48: usize = 48;
@@ -153,6 +163,12 @@ const WITH_IMAGE: usize = 36;
 
 fn pipeline(tensors: &Tensors<'_>) -> Option<[&'static str; 2]> {
     // As published with the diffusers folders.
+    if tensors.contains(VACE) {
+        return Some([
+            r#"{"_class_name": "WanVACEPipeline", "transformer": ["diffusers", "WanVACETransformer3DModel"]}"#,
+            r#"{"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": true, "flow_shift": 3.0}"#,
+        ]);
+    }
     Some(match tensors.extent("patch_embedding.weight", 1) {
         Ok(Z48) => [
             r#"{"_class_name": "WanPipeline", "transformer": ["diffusers", "WanTransformer3DModel"], "expand_timesteps": true}"#,

@@ -22,7 +22,7 @@ pub use vae_encoder::VaeEncoder;
 use serde_json::Value;
 
 use super::component::Component;
-use super::family::{ComponentClass, Defaults, Family, NoiseRange, PipelineClass, TextPadding, TextRules};
+use super::family::{ComponentClass, Defaults, Family, NoiseRange, PipelineClass, Source, TextPadding, TextRules};
 use super::layout::known;
 use crate::error::Result;
 use crate::manifest::Index;
@@ -32,16 +32,19 @@ use crate::sampling::schedule::Levels;
 pub const FAMILY: Family = Family {
     name: "wan",
     layouts: known(layouts::LAYOUTS),
-    pipelines: &[pipeline(TEXT_TO_VIDEO), pipeline("WanImageToVideoPipeline")],
+    pipelines: &[
+        pipeline(TEXT_TO_VIDEO, &["WanTransformer3DModel"]),
+        pipeline("WanImageToVideoPipeline", &["WanTransformer3DModel"]),
+        pipeline("WanVACEPipeline", &["WanVACETransformer3DModel"]),
+    ],
     components: &[
         ComponentClass {
             name: "WanTransformer3DModel",
-            load: |source| {
-                let config = TransformerConfig::parse(source.config, source.file)?;
-                config.check_pipeline(source.index.get("_class_name").and_then(Value::as_str), source.file)?;
-                let transformer = Transformer::load(&source.weights, &config)?;
-                Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index))))
-            },
+            load: |source| transformer(source, TransformerConfig::parse(source.config, source.file)?),
+        },
+        ComponentClass {
+            name: "WanVACETransformer3DModel",
+            load: |source| transformer(source, TransformerConfig::parse_vace(source.config, source.file)?),
         },
         ComponentClass {
             name: "AutoencoderKLWan",
@@ -56,14 +59,20 @@ pub const FAMILY: Family = Family {
     ],
 };
 
+fn transformer(source: &Source<'_>, config: TransformerConfig) -> Result<Component> {
+    config.check_pipeline(source.index.get("_class_name").and_then(Value::as_str), source.file)?;
+    let transformer = Transformer::load(&source.weights, &config)?;
+    Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index))))
+}
+
 /// The pipeline of models that see nothing but text.
 const TEXT_TO_VIDEO: &str = "WanPipeline";
 
 /// The pipelines of diffusers differ in what they are given besides text, which the transformer itself tells.
-const fn pipeline(name: &'static str) -> PipelineClass {
+const fn pipeline(name: &'static str, denoisers: &'static [&'static str]) -> PipelineClass {
     PipelineClass {
         name,
-        denoisers: &["WanTransformer3DModel"],
+        denoisers,
         autoencoders: &["AutoencoderKLWan", "TAEHV"],
         text_encoders: &["UMT5EncoderModel"],
         image_encoders: &["CLIPVisionModel", "CLIPVisionModelWithProjection"],

@@ -19,6 +19,8 @@ pub struct TransformerInputs<'p> {
     pub tokens: Tensor<'p>,
     /// Text embeddings `[Rt, Ct]`.
     pub text: Tensor<'p>,
+    /// What the second branch sees `[R, Cv·pt·ph·pw]`, for a model that has one.
+    pub control: Option<Tensor<'p>>,
     /// Image embeddings `[Ri, Ci]`, for a model that takes them.
     pub images: Option<Tensor<'p>>,
     /// Sinusoidal features `[T, freq_dim]`, see [`sinusoids`](crate::nn::embed::sinusoids).
@@ -44,6 +46,7 @@ pub struct Transformer {
     text_embedder: Mlp,
     image_embedder: Option<ImageEmbedder>,
     blocks: Vec<Block>,
+    vace: Option<Vace>,
     scale_shift: ScaleShiftTable,
     norm_out: LayerNorm,
     proj_out: Linear,
@@ -71,6 +74,7 @@ impl Transformer {
                 None => None,
             },
             blocks: (0..config.num_layers).map(|i| Block::load(&w.scope("blocks").scope(i), config)).collect::<Result<_>>()?,
+            vace: if config.vace_layers.is_empty() { None } else { Some(Vace::load(w, config)?) },
             scale_shift: ScaleShiftTable::load_batched(w, 2, d)?,
             norm_out: LayerNorm::plain("norm_out", config.eps),
             proj_out: w.linear("proj_out", d, config.velocity_channels() * latents)?,
@@ -112,8 +116,14 @@ impl Transformer {
         };
 
         let mut x = self.patch_embedding.forward(inputs.tokens);
+        let branch = self.vace.as_ref().zip(inputs.control);
+        // Before any block, from what enters the first.
+        let mut hints = branch.map(|(vace, control)| vace.forward(plan, x, control, &context)).unwrap_or_default().into_iter();
         for (i, block) in self.blocks.iter().enumerate() {
             x = plan.scope(format!("blocks.{i}"), || block.forward(plan, x, &context));
+            if self.config.vace_layers.contains(&i) {
+                x = hints.next().map_or(x, |hint| x + hint);
+            }
         }
 
         let out = Modulation::new(self.scale_shift.forward(plan, embedded.repeat_channels(2)), index, d);
@@ -121,6 +131,42 @@ impl Transformer {
         let x = self.proj_out.forward(out.scale_shift(self.norm_out.forward(x), shift, scale));
         // The layer gives (frame, row, column, channel).
         if self.config.patch_latents() == 1 { x } else { x.transpose_channels(self.config.patch_latents()) }
+    }
+}
+
+/// The second branch of VACE (arXiv 2503.07598): blocks over the given clip, each of which has a word for the first branch.
+struct Vace {
+    patch_embedding: Linear,
+    proj_in: Linear,
+    blocks: Vec<(Block, Linear)>,
+}
+
+impl Vace {
+    fn load(w: &Weights<'_>, config: &TransformerConfig) -> Result<Self> {
+        let (d, channels, [pt, ph, pw]) = (config.width(), config.vace_in_channels, config.patch_size);
+        let patches = w.tensor_as("vace_patch_embedding.weight", &[d, channels, pt, ph, pw], &[d, channels * config.patch_latents()])?;
+        let blocks = w.scope("vace_blocks");
+        let block = |i: usize| -> Result<_> {
+            let own = blocks.scope(i);
+            Ok((Block::load(&own, config)?, own.linear("proj_out", d, d)?))
+        };
+        Ok(Self {
+            patch_embedding: Linear::new("vace_patch_embedding", patches, Some(w.tensor("vace_patch_embedding.bias", &[d])?)),
+            proj_in: blocks.scope(0).linear("proj_in", d, d)?,
+            blocks: (0..config.vace_layers.len()).map(block).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Tokens before the first block, and what is given `[R, Cv·pt·ph·pw]` → what each block says `[R, D]`.
+    fn forward<'p>(&self, plan: &'p Plan, x: Tensor<'p>, control: Tensor<'p>, context: &Context<'p>) -> Vec<Tensor<'p>> {
+        let mut control = self.proj_in.forward(self.patch_embedding.forward(control)) + x;
+        let mut say = |(i, (block, proj_out)): (usize, &(Block, Linear))| {
+            plan.scope(format!("vace_blocks.{i}"), || {
+                control = block.forward(plan, control, context);
+                proj_out.forward(control)
+            })
+        };
+        self.blocks.iter().enumerate().map(&mut say).collect()
     }
 }
 
