@@ -3,7 +3,7 @@
 
 /// Means and deviations of the colours of CLIP's training set.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 /// The parameter of the cubic that Pillow scales with.
 const CUBIC: f64 = -0.5;
 

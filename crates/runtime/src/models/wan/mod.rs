@@ -40,11 +40,11 @@ pub const FAMILY: Family = Family {
     components: &[
         ComponentClass {
             name: "WanTransformer3DModel",
-            load: |source| transformer(source, TransformerConfig::parse(source.config, source.file)?),
+            load: |source| transformer(source, &TransformerConfig::parse(source.config, source.file)?),
         },
         ComponentClass {
             name: "WanVACETransformer3DModel",
-            load: |source| transformer(source, TransformerConfig::parse_vace(source.config, source.file)?),
+            load: |source| transformer(source, &TransformerConfig::parse_vace(source.config, source.file)?),
         },
         ComponentClass {
             name: "AutoencoderKLWan",
@@ -59,9 +59,9 @@ pub const FAMILY: Family = Family {
     ],
 };
 
-fn transformer(source: &Source<'_>, config: TransformerConfig) -> Result<Component> {
+fn transformer(source: &Source<'_>, config: &TransformerConfig) -> Result<Component> {
     config.check_pipeline(source.index.get("_class_name").and_then(Value::as_str), source.file)?;
-    let transformer = Transformer::load(&source.weights, &config)?;
+    let transformer = Transformer::load(&source.weights, config)?;
     Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index))))
 }
 
