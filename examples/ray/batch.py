@@ -62,9 +62,6 @@ def run(jobs, workers, flags=(), folder=None, batch_size=16):
         compute=ray.data.ActorPoolStrategy(size=workers),
         batch_size=batch_size,
         batch_format="numpy",
-        # A dead actor's batch goes to another one, as often as it takes.
-        max_restarts=-1,
-        max_task_retries=-1,
     )
     return data.take_all()
 

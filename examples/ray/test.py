@@ -98,7 +98,8 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--figures", action="store_true")
     arguments = parser.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Places for two workers and for what reads the file; they are no cores.
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     if arguments.figures:
         figures(arguments.jobs)
     else:

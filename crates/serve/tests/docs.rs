@@ -31,7 +31,8 @@ fn every_command_of_the_page_works() -> Outcome {
     let text = format!("set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", blocks.join("\n"));
     let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
     fs::create_dir(folder.0.join("work"))?;
-    let output = Command::new("bash").args(["-c", &text]).env("PATH", path).current_dir(folder.0.join("work")).output()?;
+    let output =
+        Command::new("bash").args(["-c", &text]).env("PATH", path).env("KINORA_FFMPEG", "").current_dir(folder.0.join("work")).output()?;
     let [said, complained] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success(), "{said}\n{complained}");
     assert!(folder.0.join("work/fox.mp4").is_file(), "{said}\n{complained}");

@@ -153,19 +153,28 @@ fn a_status_is_told_within_twenty_milliseconds_while_a_clip_is_made() -> Outcome
     let server = Server::start(&folder.0, &[])?;
     let long = json!({ "prompt": "a fox", "steps": 1000, "size": "96x96", "seconds": "1" });
     let id = server.create(&long)?.json()["id"].as_str().ok_or("no id")?.to_owned();
-    while server.get(&format!("/v1/videos/{id}"))?.json()["progress"].as_u64() < Some(1) {
+    loop {
+        let job = server.get(&format!("/v1/videos/{id}"))?.json();
+        assert_ne!(job["status"], "failed", "{job}");
+        if job["progress"].as_u64() >= Some(1) {
+            break;
+        }
         thread::sleep(Duration::from_millis(20));
     }
     let mut times: Vec<f64> = Vec::new();
-    for _ in 0..500 {
+    while times.len() < 500 {
         let begun = Instant::now();
         let job: Value = server.get(&format!("/v1/videos/{id}"))?.json();
+        if job["status"] != "in_progress" {
+            break;
+        }
         times.push(begun.elapsed().as_secs_f64() * 1e3);
-        assert_eq!(job["status"], "in_progress", "{job}");
         thread::sleep(Duration::from_millis(20));
     }
     times.sort_by(f64::total_cmp);
-    println!("status while a clip is made: median {:.2} ms, p95 {:.2} ms, worst {:.2} ms", times[250], times[475], times[499]);
-    assert!(times[475] <= 20.0, "p95 is {} ms", times[475]);
+    let part = |share: f64| times.get((share * times.len() as f64) as usize).copied().unwrap_or(f64::INFINITY);
+    println!("{} statuses while a clip is made: median {:.2} ms, p95 {:.2} ms", times.len(), part(0.5), part(0.95));
+    assert!(times.len() >= 100, "it was over too soon");
+    assert!(part(0.95) <= 20.0, "p95 is {} ms", part(0.95));
     Ok(())
 }

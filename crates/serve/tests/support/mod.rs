@@ -63,6 +63,8 @@ pub(crate) fn command(folder: &Path, words: &[&str]) -> Command {
     let kinora = program.with_file_name(format!("kinora{}", std::env::consts::EXE_SUFFIX));
     assert!(kinora.is_file(), "`{}` is missing: build the workspace, or `cargo build -p kinora`", kinora.display());
     let mut command = Command::new(program);
+    // Nothing here is about encoders.
+    command.env("KINORA_FFMPEG", "");
     let split = words.iter().position(|word| *word == "--").unwrap_or(words.len());
     command.args(["--model"]).arg(tiny_model()).arg("--data").arg(folder).args(&words[..split]);
     if !words.contains(&"--listen") {
