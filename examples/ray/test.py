@@ -77,7 +77,7 @@ def with_a_kill(count):
 def figures(count):
     with tempfile.TemporaryDirectory() as folder:
         folder = os.path.realpath(folder)
-        # Actors are started and their models loaded before the clock, as are two plain processes' below.
+        # Ray's time includes the start of its actors, as the two processes' below includes theirs.
         begun = time.perf_counter()
         run(jobs_file(folder, count), 2, FLAGS, folder)
         by_ray = time.perf_counter() - begun
