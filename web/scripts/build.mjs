@@ -11,7 +11,7 @@ const CHUNK_BYTES = 4 * 1024 * 1024; // as in src/options.ts
 const PARTS = ['model_index.json', 'scheduler', 'tokenizer/tokenizer.json', 'text_encoder', 'transformer', 'vae', 'vocabulary.json', 'vocabulary.safetensors'];
 
 /** What the GPU must hold for a clip of a model's default size, and in one buffer; test/generate.test.mjs compares. */
-const NEEDS = { flipbook: { gpuBytes: 160e6, bufferBytes: 64 * 2 ** 20 } };
+const NEEDS = { flipbook: { gpuBytes: 100e6, bufferBytes: 64 * 2 ** 20 } };
 
 /** The list of a model's files as a module, so that bundlers see every address, and the files beside it. */
 function model(name) {

@@ -10,7 +10,7 @@ use crate::{
 fn long_test(name: &str, variable: &str, value: &str) -> Outcome {
     setup::ensure_adapter()?;
     // All packages, so that nothing is compiled with other features than for the other tests.
-    let arguments = ["test", "--workspace", "--locked", "--test", name, "--", "--nocapture", "--test-threads=1"];
+    let arguments = ["test", "--workspace", "--locked", "--test", name, "--", "--include-ignored", "--nocapture", "--test-threads=1"];
     run(quiet_vulkan(cargo(&arguments).env(variable, value)))
 }
 

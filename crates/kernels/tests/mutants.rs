@@ -1,5 +1,5 @@
 //! Whether the tests of kernels would notice a wrong one: operators, bounds, indices and constants of shaders are changed one at a
-//! time, and a case that uses the kernel must fail. A few here; `KINORA_MUTANTS` tries as many (`cargo xtask mutants`).
+//! time, and a case that uses the kernel must fail. `cargo xtask mutants` tries as many as `KINORA_MUTANTS` says.
 
 #[path = "support/cases.rs"]
 mod cases;
@@ -94,6 +94,7 @@ fn is_noticed(device: &Device, mutant: &Mutant, own: &[&(Case, Vec<f32>)]) -> Op
 }
 
 #[test]
+#[ignore = "which changes have an effect differs by adapter, so that what survives is looked at by a person: `cargo xtask mutants`"]
 fn changed_kernels_are_noticed() {
     let wanted = std::env::var("KINORA_MUTANTS").ok().map_or(6, |text| text.parse::<usize>().expect("a number"));
     let cases: Vec<(Case, Vec<f32>)> = cases()
