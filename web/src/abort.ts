@@ -4,7 +4,10 @@
 export function orAborted<T>(promise: PromiseLike<T>, signal: AbortSignal | undefined): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal?.reason);
-    if (signal?.aborted) return abort();
+    if (signal?.aborted) {
+      promise.then(undefined, () => undefined);
+      return abort();
+    }
     signal?.addEventListener('abort', abort, { once: true });
     promise.then(resolve, reject).then(() => signal?.removeEventListener('abort', abort));
   });
