@@ -6,6 +6,7 @@ Proves that weights, configs and results on disk belong together, and prints the
 float32 alone costs (normalised mean squared error), the yardstick for Kinora's tolerances.
 """
 
+import json
 import sys
 
 import diffusers
@@ -13,7 +14,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from golden import cogvideox_transformer
+from golden import cogvideox_transformer, wan_causal
 from golden.common import ROOT, quiet
 
 sys.path.insert(0, str(ROOT.parent.parent))
@@ -23,6 +24,8 @@ CLASSES = {
     "ltx_transformer": diffusers.LTXVideoTransformer3DModel,
     "ltx_vae": diffusers.AutoencoderKLLTXVideo,
     "wan_transformer": diffusers.WanTransformer3DModel,
+    "wan_causal": diffusers.WanTransformer3DModel,
+    "wan_any_flow": diffusers.AnyFlowTransformer3DModel,
     "wan_vace": diffusers.WanVACETransformer3DModel,
     "wan_vae": diffusers.AutoencoderKLWan,
     "cogvideox_transformer": diffusers.CogVideoXTransformer3DModel,
@@ -35,7 +38,7 @@ CLASSES = {
     "clip_vision": transformers.CLIPVisionModel,
     "cascade": None,
 }
-def run(family: str, model, case: str, given: dict) -> dict:
+def run(family: str, folder, model, case: str, given: dict) -> dict:
     given = {k: v.float() if v.dtype == torch.float16 else v for k, v in given.items()}
     for name in ("num_frames", "height", "width"):
         if name in given:
@@ -46,7 +49,10 @@ def run(family: str, model, case: str, given: dict) -> dict:
         return dict(sample=model(**given))
     if family == "cogvideox_transformer":
         return dict(sample=cogvideox_transformer.forward(model, given))
-    if family.endswith("transformer") or family == "wan_vace":
+    if family == "wan_causal":
+        double = wan_causal.evaluate(model.double(), json.loads((folder / "config.json").read_text())["kinora"]["causal"], given)
+        return dict(sample=double.float())
+    if family.endswith("transformer") or family in ("wan_vace", "wan_any_flow"):
         return dict(sample=model(**given).sample)
     if family.endswith("vae") and case.startswith("encode"):
         posterior = model.encode(**given).latent_dist
@@ -75,7 +81,7 @@ def main() -> None:
                     continue
                 expected = load_file(folder / f"expected_{case}.safetensors")
                 with torch.no_grad():
-                    found = run(family, model, case, load_file(file))
+                    found = run(family, folder, model, case, load_file(file))
                 for name, want in expected.items():
                     nmse = float((found[name] - want).square().sum() / want.square().sum())
                     worst = max(worst, nmse)

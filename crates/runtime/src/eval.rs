@@ -6,6 +6,8 @@
 
 mod autoencoder;
 mod inputs;
+#[cfg(all(feature = "eval", feature = "families"))]
+mod rollout;
 mod scheduler;
 pub mod text;
 
@@ -145,6 +147,12 @@ async fn finite(exec: &mut Executable, name: &str) -> Result<Vec<f32>> {
 /// [`Error::WrongShape`], [`Error::WrongDType`], and [`Error::Kernels`].
 #[cfg(feature = "eval")]
 pub async fn eval(component: &Component, operation: &str, inputs: &Checkpoint, device: &Device) -> Result<Vec<Output>> {
+    #[cfg(feature = "families")]
+    if let Component::Denoiser(denoiser) = component
+        && let ("rollout", Some(causal)) = (operation, denoiser.causal())
+    {
+        return rollout::rollout(denoiser.as_ref(), causal, &Inputs::new(inputs), device).await;
+    }
     let component = component.evaluate();
     if !component.operations().contains(&operation) {
         let expected = component.operations().join(" or ");

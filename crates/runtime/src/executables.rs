@@ -10,6 +10,8 @@ use crate::layout::{Chosen, Layout};
 use crate::models::family::Doubles;
 use crate::residency::{Account, Admission, Kept};
 use crate::sampling::denoise::Sizes;
+#[cfg(feature = "families")]
+use crate::sampling::denoise::rollout;
 use crate::shape::LatentShape;
 
 /// A stage, and the sizes that its plan depends on.
@@ -23,8 +25,14 @@ pub enum Key {
     Encode(LatentShape),
     /// Noise to latents.
     Denoise(Box<Sizes>),
+    /// Noise to latents, block by block.
+    #[cfg(feature = "families")]
+    Rollout(Box<rollout::Sizes>),
     /// These latents to frames.
     Decode(LatentShape),
+    /// The same, one latent frame after another as they are made.
+    #[cfg(feature = "families")]
+    Stream(LatentShape),
     /// So many frames, rows and columns to more of them.
     Refine(Doubles, [usize; 3]),
 }
@@ -37,7 +45,11 @@ impl Key {
             Self::Pictures(_) => "image encoder",
             Self::Encode(_) => "encoder",
             Self::Denoise(_) => "denoiser",
+            #[cfg(feature = "families")]
+            Self::Rollout(_) => "denoiser",
             Self::Decode(_) => "decoder",
+            #[cfg(feature = "families")]
+            Self::Stream(_) => "decoder",
             Self::Refine(..) => "refiner",
         }
     }

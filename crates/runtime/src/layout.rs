@@ -181,7 +181,11 @@ pub(crate) struct Chosen {
 impl Chosen {
     /// A plan that is not cut.
     pub(crate) fn of(graph: Graph) -> Self {
-        let graphs = vec![graph];
+        Self::group(vec![graph])
+    }
+
+    /// Plans that run one after another.
+    pub(crate) fn group(graphs: Vec<Graph>) -> Self {
         Self { value_bytes: GroupPlan::of(&graphs).total_bytes(), graphs, ..Self::default() }
     }
 

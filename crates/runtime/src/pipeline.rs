@@ -14,6 +14,8 @@ mod prompts;
 mod recover;
 mod refine;
 mod requirements;
+#[cfg(feature = "families")]
+mod rollout;
 mod text;
 mod windows;
 
@@ -319,7 +321,7 @@ impl VideoPipeline {
                 None => open.push((at, request)),
             }
         }
-        let (long, short): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, request)| request.long.is_some());
+        let (long, short): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, request)| self.is_alone(request));
         let (places, short): (Vec<usize>, Vec<&GenerateRequest>) = short.into_iter().unzip();
         let texts = self.encode_texts(&short, cancel, &mut |at, event| on_event(places[at], event)).await?;
         let mut jobs = Vec::with_capacity(short.len());
@@ -345,12 +347,23 @@ impl VideoPipeline {
             }
         }
         for (at, request) in long {
-            let Some(windows) = &request.long else { continue };
             let frames = &mut async |frame| sink(at, Made::Frame(frame)).await;
+            #[cfg(feature = "families")]
+            if let Some(causal) = self.causal() {
+                let made = self.generate_blocks(request, causal, cancel, &mut |event| on_event(at, event), frames).await;
+                end(sink, at, made).await?;
+                continue;
+            }
+            let Some(windows) = &request.long else { continue };
             let made = self.generate_windows(request, windows, cancel, &mut |event| on_event(at, event), frames).await;
             end(sink, at, made).await?;
         }
         Ok(())
+    }
+
+    /// Whether it is denoised beside no other: it is made piece by piece.
+    fn is_alone(&self, request: &GenerateRequest) -> bool {
+        request.long.is_some() || self.goes_on_alone()
     }
 
     /// Frames as RGBA bytes, `[height, width, 4]` each, to normalised latents `[1, C, F, H, W]` and their extents.

@@ -24,6 +24,16 @@ fn wan_transformers_match_the_reference() {
         check_folder(&format!("wan_transformer/{folder}"));
     }
     check_folder("wan_vace/transformer");
+    for folder in ["r", "t_minus_r"] {
+        check_folder(&format!("wan_any_flow/{folder}"));
+    }
+}
+
+#[test]
+fn a_cache_is_what_recomputation_under_a_block_causal_mask_is() {
+    for folder in ["chunks", "frames", "whole"] {
+        check_folder(&format!("wan_causal/{folder}"));
+    }
 }
 
 #[test]

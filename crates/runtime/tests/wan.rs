@@ -126,7 +126,7 @@ fn a_block_takes_fourteen_steps() {
     let w = Weights::new(&checkpoint, WeightFormat::F32);
     let model = Transformer::load(&w, &config).unwrap_or_else(|e: Error| panic!("{e}"));
     let plan = Plan::new();
-    let ([rows, columns], rope) = model.rope([1, 2, 3]);
+    let ([rows, columns], rope) = model.rope([1, 2, 3], 0);
     let velocity = model.forward(
         &plan,
         &TransformerInputs {
@@ -135,6 +135,8 @@ fn a_block_takes_fourteen_steps() {
             control: None,
             images: None,
             timestep_features: plan.input("timestep_features", &[3, 64], Cadence::Once),
+            end_features: None,
+            cache: None,
             timestep_index: plan.index_input("timestep_index", 12, Cadence::EveryStep),
             rope: plan.constant(&[rows, columns], &rope),
             token_rows: vec![6, 6],

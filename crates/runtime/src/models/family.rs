@@ -35,6 +35,7 @@
 
 use kinora_kernels::{Plan, Tensor};
 
+use super::causal::{Causal, Context};
 use super::component::Component;
 use super::latents::LatentStats;
 use super::layout::Layout;
@@ -245,6 +246,16 @@ pub trait Denoiser: Evaluable + Send + Sync {
         None
     }
 
+    /// How it goes through a clip block by block, if it does: then it is given the first frames of a clip, and nothing else.
+    fn causal(&self) -> Option<Causal> {
+        None
+    }
+
+    /// Whether it is told [where a step ends](Call::ends) too.
+    fn is_told_ends(&self) -> bool {
+        false
+    }
+
     /// What it computes on the host for a call and reads while recording: rotary tables, features of timesteps.
     fn tables(&self, call: &Call<'_>) -> Vec<Table>;
 
@@ -267,6 +278,10 @@ pub struct Call<'a> {
     pub picture_rows: &'a [usize],
     /// The distinct timesteps of the run.
     pub timesteps: &'a [f32],
+    /// The timesteps where the steps of these end, for a denoiser that [is told](Denoiser::is_told_ends).
+    pub ends: &'a [f32],
+    /// Tokens in time before the first, for a denoiser that goes on with a clip.
+    pub first_frame: usize,
     /// Seconds, and rows and columns of pixels, from one *latent* to the next.
     pub spacing: [f32; 3],
 }
@@ -301,6 +316,8 @@ pub struct DenoiserInputs<'p> {
     pub features: Option<Tensor<'p>>,
     /// States of the pictures of all sequences `[Rp, Cp]`, for a denoiser that looks at some.
     pub pictures: Option<Tensor<'p>>,
+    /// What the frames before left, for a [causal](Denoiser::causal) denoiser.
+    pub context: Option<Context<'p>>,
     /// Which of [`Call::timesteps`] each token is at `[R]`.
     pub timestep_index: Tensor<'p>,
     /// Its [`tables`](Denoiser::tables) by name.

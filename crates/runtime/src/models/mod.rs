@@ -3,6 +3,7 @@
 
 pub mod bert;
 pub mod cascade;
+pub mod causal;
 #[cfg(feature = "families")]
 pub mod clip;
 pub mod cogvideox;

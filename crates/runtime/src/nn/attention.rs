@@ -88,6 +88,12 @@ impl SelfAttention {
 
     /// `[.., D]` → `[.., D]`; `rope [L, N·d]` rotates queries and keys.
     pub fn forward<'p>(&self, x: Tensor<'p>, rope: Option<Tensor<'p>>, pattern: &Pattern<'p>) -> Tensor<'p> {
+        let [q, k, v] = self.project(x, rope);
+        self.join(q, k, v, pattern)
+    }
+
+    /// Queries, keys and values of `x [.., D]`, of which `rope [L, N·d]` rotates the first two.
+    pub fn project<'p>(&self, x: Tensor<'p>, rope: Option<Tensor<'p>>) -> [Tensor<'p>; 3] {
         let qkv = self.qkv.forward(x);
         let inner = qkv.channels() / 3;
         let mut qk = qkv.columns(0, 2 * inner);
@@ -98,7 +104,11 @@ impl SelfAttention {
             qk = qk.rope(table);
         }
         let [q, k] = qk.split();
-        let v = qkv.columns(2 * inner, inner);
+        [q, k, qkv.columns(2 * inner, inner)]
+    }
+
+    /// What queries make of keys and values, `[.., D]`.
+    pub fn join<'p>(&self, q: Tensor<'p>, k: Tensor<'p>, v: Tensor<'p>, pattern: &Pattern<'p>) -> Tensor<'p> {
         self.out.forward(pattern.attend(q, k, v, self.heads, self.scale))
     }
 }

@@ -99,6 +99,57 @@ impl Coder<'_> {
     }
 }
 
+/// A clip that is decoded while it is made, one latent frame after another.
+#[cfg(feature = "families")]
+pub(super) struct Stream {
+    lease: Lease,
+    /// The latent frame that comes next.
+    at: usize,
+}
+
+#[cfg(feature = "families")]
+impl Stream {
+    /// Gives back what it ran on.
+    pub(super) fn end(self, executables: &crate::executables::Executables) {
+        executables.keep(self.lease);
+    }
+}
+
+#[cfg(feature = "families")]
+impl Coder<'_> {
+    /// A clip of frames of `shape` of which nothing is decoded. What one latent frame leaves to the next has the size of a frame, so
+    /// these are decoded whole.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for frames that the device cannot decode whole, and as [`decode`](Self::decode).
+    pub(super) fn stream(&self, shape: LatentShape, cancel: &CancelToken) -> Result<Stream> {
+        let two = LatentShape { grid: [2, shape.grid[1], shape.grid[2]], ..shape };
+        let whole = Coder { budget: crate::layout::Budget { total_bytes: u64::MAX, least_value_bytes: 0 }, ..*self };
+        let key = crate::executables::Key::Stream(two);
+        let lease = self.executables.take_pieces(key, self.device, cancel, || whole.choose(Direction::Decode, two))?;
+        if lease.layout().tiles() > 1 {
+            let [height, width] = self.pixels(shape.grid[1], shape.grid[2]);
+            let expected = "frames that this device decodes whole: smaller ones, or a tiny decoder".into();
+            return Err(Error::InvalidRequest { parameter: "size".into(), found: format!("{width}x{height}"), expected });
+        }
+        Ok(Stream { lease, at: 0 })
+    }
+
+    /// The frames of the next latent frame, which is frame `at` of normalised latents `[C, F, H, W]` of `shape`.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub(super) async fn next(&self, stream: &mut Stream, latents: &[f32], shape: LatentShape, at: usize) -> Result<Vec<Vec<u8>>> {
+        let [_, rows, columns] = shape.grid;
+        let [height, width] = self.pixels(rows, columns);
+        let exec = stream.lease.piece(stream.at.min(1));
+        exec.write("latents", &part(latents, shape.extents(), [at..at + 1, 0..rows, 0..columns]))?;
+        exec.run().await?;
+        stream.at += 1;
+        read_rgba(exec, height * width).await
+    }
+}
+
 /// Gives all frames to `sink`.
 pub(super) async fn each(frames: Vec<Vec<u8>>, sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>) -> Result<()> {
     for frame in frames {

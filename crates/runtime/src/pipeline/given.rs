@@ -6,6 +6,8 @@ use super::VideoPipeline;
 use crate::conditioning::{CLEAN, FramePlan, PURE_NOISE, is_painted};
 use crate::error::{Error, Result};
 use crate::executables::Key;
+#[cfg(feature = "families")]
+use crate::models::causal::Causal;
 use crate::models::family::{Direction, Given, ImageEncoder, Pictures};
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::Expert;
@@ -13,6 +15,20 @@ use crate::sampling::tokens;
 use crate::shape::LatentShape;
 
 impl VideoPipeline {
+    /// How its denoiser goes through a clip block by block, if it does.
+    #[cfg(feature = "families")]
+    pub(super) fn causal(&self) -> Option<Causal> {
+        self.experts[0].denoiser.causal()
+    }
+
+    /// Whether a long clip needs no windows.
+    pub(super) fn goes_on_alone(&self) -> bool {
+        #[cfg(feature = "families")]
+        return self.causal().is_some();
+        #[cfg(not(feature = "families"))]
+        false
+    }
+
     /// How the denoisers are given frames, all in the same way.
     pub(super) fn given(&self) -> Given {
         // Families of the core module know no other way, and pages need not download what follows from one.

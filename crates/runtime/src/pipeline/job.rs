@@ -22,6 +22,7 @@ use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
 
 /// What a generation follows, and what it is guided away from.
+#[derive(Default)]
 pub(super) struct Texts {
     /// Text states `[T, Ct]`.
     pub(super) prompt: Vec<f32>,
@@ -71,6 +72,12 @@ impl Job {
             features: &self.features,
             pictures: &self.pictures,
         }
+    }
+
+    /// What it is given in its place `[1, C, F, H, W]`, 0 elsewhere.
+    #[cfg(feature = "families")]
+    pub(super) fn given_latents(&self) -> Vec<f32> {
+        planned_latents(&self.given, self.shape)
     }
 }
 
@@ -280,6 +287,10 @@ impl VideoPipeline {
             return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
         }
         self.check_refined(request)?;
+        #[cfg(feature = "families")]
+        if self.causal().is_some() {
+            self.check_blocks(request)?;
+        }
         // The decoded clip, three floats for each pixel: less than what anything else needs, and known at once.
         self.device().check_bytes("the clip", 12 * (request.width * request.height * request.frames) as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
@@ -300,6 +311,10 @@ impl VideoPipeline {
         if self.given() != Given::Tokens {
             // What is given stands beside the tokens, all of which are generated.
             return Ok(vec![PURE_NOISE; noise.len()]);
+        }
+        #[cfg(feature = "families")]
+        if let Some(causal) = self.causal() {
+            self.check_given_blocks(causal, &noise, shape)?;
         }
         self.experts.iter().try_for_each(|expert| check_levels(&noise, expert.denoiser.noise_levels()))?;
         Ok(noise)

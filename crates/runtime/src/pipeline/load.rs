@@ -171,9 +171,9 @@ impl VideoPipeline {
 
     fn assemble(device: Device, files: &Files<'_>, format: WeightFormat) -> Result<Self> {
         let index = Index::parse(&files.text("model_index.json")?, &(files.path)("model_index.json"))?;
-        let (class, manifest) = (index.pipeline()?, Manifest::of(&index)?);
+        let (class, mut manifest) = (index.pipeline()?, Manifest::of(&index)?);
         let scheduler = "scheduler/scheduler_config.json";
-        let scheduler = SchedulerFile::from_json(&files.bytes(scheduler)?, &(files.path)(scheduler))?;
+        let mut scheduler = SchedulerFile::from_json(&files.bytes(scheduler)?, &(files.path)(scheduler))?;
         // Whether it can be used is better known before the weights are read.
         solvers::of_file(&scheduler)?;
         let mut experts = Vec::new();
@@ -183,6 +183,13 @@ impl VideoPipeline {
             experts.push(Expert { denoiser, lowest_timestep: range.lowest_timestep });
         }
         let [first, ..] = experts.as_slice() else { return Err(index.invalid("no component denoises".into())) };
+        #[cfg(feature = "families")]
+        if let Some(causal) = first.denoiser.causal() {
+            causal.adapt(&mut manifest, &mut scheduler, &class.defaults);
+            if experts.len() > 1 {
+                return Err(index.invalid("`kinora.causal` in one of two transformers, expected one that goes block by block".into()));
+            }
+        }
         let vae = autoencoder(files.component("vae", class.autoencoders, format, &index)?, &index)?;
         let text_encoder = text_encoder(files.component("text_encoder", class.text_encoders, format, &index)?, &index)?;
         let image_encoder = match experts.iter().any(|expert| expert.denoiser.pictures().is_some()) {

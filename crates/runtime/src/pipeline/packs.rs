@@ -16,7 +16,7 @@ impl VideoPipeline {
         let (mut places, mut items, mut packs) = (Vec::new(), Vec::new(), Vec::new());
         for (at, request) in requests.iter().enumerate() {
             match self.packable(request) {
-                Ok(item) if request.long.is_none() => {
+                Ok(item) if !self.is_alone(request) => {
                     places.push(at);
                     items.push(item);
                 }

@@ -142,7 +142,7 @@ impl VideoPipeline {
         self.window_requirements(request, shape, &mut all)?;
         if let Some(long) = &request.long {
             let windows = self.windows(request, long)?;
-            if windows.count()?.is_none_or(|count| count > 1) {
+            if !self.goes_on_alone() && windows.count()?.is_none_or(|count| count > 1) {
                 // Frames are given as in every window but the first; which ones does not matter.
                 let side = [request.width, request.height].iter().product::<usize>() * 4;
                 let tail = vec![vec![0; side]; windows.shared_frames()];
@@ -180,6 +180,15 @@ impl VideoPipeline {
             }
         }
         let job = self.job_of_sizes(request, shape)?;
+        #[cfg(feature = "families")]
+        if let Some(causal) = self.causal() {
+            let schedules = self.block_schedules(request, shape, causal)?;
+            let rows = job.sequence().prompt.len() / self.experts[0].denoiser.text_channels();
+            if let Some(rollout) = self.rollout(&schedules, shape, rows) {
+                all.stage(rollout.key(), || rollout.plans())?;
+            }
+            return all.code(Direction::Decode, shape);
+        }
         let sequences = [job.sequence()];
         let guided_channels = self.guided_channels(&job);
         let predict_every = request.preview_every;

@@ -28,6 +28,9 @@ impl VideoPipeline {
         }
         let windows = Windows { timeline: self.timeline(request.frames)?, overlap: *overlap, clip_frames: *clip_frames };
         let count = windows.count()?;
+        if self.goes_on_alone() {
+            return Ok(windows);
+        }
         if count.is_none_or(|count| count > 1) {
             // Whether the model can go on is known before the first window is made.
             self.conditioned_noise(&Conditioning::new(Vec::new(), windows.continuation()?), self.check(request)?)?;

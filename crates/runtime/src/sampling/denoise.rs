@@ -1,6 +1,8 @@
 //! The denoising loop: noise to latents in the token space of the denoisers, with guidance and given tokens.
 
 mod recording;
+#[cfg(feature = "families")]
+pub mod rollout;
 
 use kinora_kernels::{CancelToken, Device, Executable, Graph};
 

@@ -15,7 +15,7 @@ pub(crate) fn nmse(found: &[f32], expected: &[f32]) -> f64 {
 
 /// What a case called so runs.
 pub(crate) fn operation(case: &str) -> &str {
-    case.split('_').next().filter(|first| ["encode", "decode"].contains(first)).unwrap_or("forward")
+    case.split('_').next().filter(|first| ["encode", "decode", "rollout"].contains(first)).unwrap_or("forward")
 }
 
 /// The NMSE of every result of a case.

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::TEXT_TO_VIDEO;
 use crate::error::Result;
+use crate::models::causal::Causal;
 use crate::models::{parse_config, require, require_head_size};
 
 /// `WanTransformer3DModel`. Its field `qk_norm` is not here, because the class does not read it: queries and keys are
@@ -45,6 +46,42 @@ pub struct TransformerConfig {
     pub vace_layers: Vec<usize>,
     /// Channels that the second branch sees.
     pub vace_in_channels: usize,
+    /// How it is told where a step ends, if it is (`AnyFlow`).
+    #[serde(skip)]
+    pub flow_map: Option<FlowMap>,
+    /// What the file says besides what the class reads.
+    pub kinora: Extensions,
+}
+
+/// Keys of ours in the `config.json` of a transformer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Extensions {
+    /// It goes through a clip block by block.
+    pub causal: Option<Causal>,
+}
+
+/// The second timestep of `AnyFlowTransformer3DModel` (arXiv 2605.13724).
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct FlowMap {
+    /// Its share of the embedding.
+    pub gate_value: f32,
+    /// `r`: it is where the step ends; `t-r`: it is how far that is.
+    pub deltatime_type: String,
+}
+
+impl Default for FlowMap {
+    fn default() -> Self {
+        Self { gate_value: 0.25, deltatime_type: "r".into() }
+    }
+}
+
+impl FlowMap {
+    /// What is embedded of a step.
+    pub(super) fn delta(&self, timestep: f32, end: f32) -> f32 {
+        if self.deltatime_type == "r" { end } else { timestep - end }
+    }
 }
 
 impl Default for TransformerConfig {
@@ -67,6 +104,8 @@ impl Default for TransformerConfig {
             pos_embed_seq_len: None,
             vace_layers: Vec::new(),
             vace_in_channels: 96,
+            flow_map: None,
+            kinora: Extensions::default(),
         }
     }
 }
@@ -97,6 +136,25 @@ impl TransformerConfig {
         }
         let positions = config.pos_embed_seq_len.unwrap_or(2);
         require(file, "pos_embed_seq_len", &positions, positions > 0 && positions.is_multiple_of(2), "null or an even number from 2 on")?;
+        if let Some(causal) = &config.kinora.causal {
+            causal.check(file)?;
+            let plain = patch[0] == 1 && config.image_dim.is_none() && config.in_channels == config.velocity_channels();
+            let expected = "none in a model that is given images, or joins frames to tokens";
+            require(file, "kinora.causal", &"one", plain && config.vace_layers.is_empty(), expected)?;
+        }
+        Ok(config)
+    }
+
+    /// `AnyFlowTransformer3DModel`, which is told where a step ends.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
+    pub fn parse_flow_map(json: &str, file: &str) -> Result<Self> {
+        let flow_map: FlowMap = parse_config(json, file)?;
+        let kinds = ["r", "t-r"].contains(&flow_map.deltatime_type.as_str());
+        require(file, "deltatime_type", &flow_map.deltatime_type, kinds, "r or t-r")?;
+        let config = Self { flow_map: Some(flow_map), ..Self::parse(json, file)? };
+        require(file, "image_dim", &config.image_dim.unwrap_or(0), config.image_dim.is_none(), "null, as in text-to-video")?;
         Ok(config)
     }
 

@@ -3,6 +3,7 @@
 mod autoencoder;
 pub mod config;
 mod denoiser;
+mod evaluate;
 mod layouts;
 mod prompt;
 mod rope;
@@ -36,6 +37,10 @@ pub const FAMILY: Family = Family {
         pipeline(TEXT_TO_VIDEO, &["WanTransformer3DModel"]),
         pipeline("WanImageToVideoPipeline", &["WanTransformer3DModel"]),
         pipeline("WanVACEPipeline", &["WanVACETransformer3DModel"]),
+        PipelineClass {
+            defaults: Defaults { steps: 4, guidance: 1.0, ..DEFAULTS },
+            ..pipeline("AnyFlowPipeline", &["AnyFlowTransformer3DModel"])
+        },
     ],
     components: &[
         ComponentClass {
@@ -45,6 +50,10 @@ pub const FAMILY: Family = Family {
         ComponentClass {
             name: "WanVACETransformer3DModel",
             load: |source| transformer(source, &TransformerConfig::parse_vace(source.config, source.file)?),
+        },
+        ComponentClass {
+            name: "AnyFlowTransformer3DModel",
+            load: |source| transformer(source, &TransformerConfig::parse_flow_map(source.config, source.file)?),
         },
         ComponentClass {
             name: "AutoencoderKLWan",
@@ -68,6 +77,8 @@ fn transformer(source: &Source<'_>, config: &TransformerConfig) -> Result<Compon
 /// The pipeline of models that see nothing but text.
 const TEXT_TO_VIDEO: &str = "WanPipeline";
 
+const DEFAULTS: Defaults = Defaults { steps: 50, guidance: 5.0, width: 832, height: 480, frames: 81, fps: 16.0 };
+
 /// The pipelines of diffusers differ in what they are given besides text, which the transformer itself tells.
 const fn pipeline(name: &'static str, denoisers: &'static [&'static str]) -> PipelineClass {
     PipelineClass {
@@ -77,7 +88,7 @@ const fn pipeline(name: &'static str, denoisers: &'static [&'static str]) -> Pip
         text_encoders: &["UMT5EncoderModel"],
         image_encoders: &["CLIPVisionModel", "CLIPVisionModelWithProjection"],
         noise_ranges,
-        defaults: Defaults { steps: 50, guidance: 5.0, width: 832, height: 480, frames: 81, fps: 16.0 },
+        defaults: DEFAULTS,
         text: TextRules { max_tokens: 512, clean: prompt::clean, padding: TextPadding::Zeros },
         levels: Levels::Steps,
         extensions: &[],

@@ -4,9 +4,10 @@
 
 /// Table `[L, d]` of (cos, sin) for each pair of channels of a head of `d` channels, for a grid of tokens (frames, height,
 /// width), the last axis fastest. Height and width get `2·⌊d/6⌋` channels each, time the rest.
-pub(super) fn table([frames, height, width]: [usize; 3], head: usize) -> Vec<f32> {
+pub(super) fn table([frames, height, width]: [usize; 3], first_frame: usize, head: usize) -> Vec<f32> {
     let space = 2 * (head / 6);
-    let axes = [(frames, head - 2 * space), (height, space), (width, space)].map(|(extent, channels)| axis(extent, channels));
+    let of = |(first, extent, channels)| axis(first, extent, channels);
+    let axes = [(first_frame, frames, head - 2 * space), (0, height, space), (0, width, space)].map(of);
     let mut out = Vec::with_capacity(frames * height * width * head);
     for t in &axes[0] {
         for y in &axes[1] {
@@ -19,7 +20,7 @@ pub(super) fn table([frames, height, width]: [usize; 3], head: usize) -> Vec<f32
 }
 
 /// For each position its (cos, sin) of `position · 10000^(−2i / channels)`.
-fn axis(extent: usize, channels: usize) -> Vec<Vec<f32>> {
+fn axis(first: usize, extent: usize, channels: usize) -> Vec<Vec<f32>> {
     let frequencies: Vec<f64> = (0..channels / 2).map(|i| 1.0 / 10000f64.powf((2 * i) as f64 / channels as f64)).collect();
     let angles = |position: usize| {
         frequencies.iter().flat_map(move |frequency| {
@@ -27,7 +28,7 @@ fn axis(extent: usize, channels: usize) -> Vec<Vec<f32>> {
             [angle.cos() as f32, angle.sin() as f32]
         })
     };
-    (0..extent).map(|position| angles(position).collect()).collect()
+    (first..first + extent).map(|position| angles(position).collect()).collect()
 }
 
 #[cfg(test)]
@@ -37,8 +38,9 @@ mod tests {
     #[test]
     fn time_gets_what_height_and_width_leave() {
         // Of 16 channels 8 are for time, 4 for height and 4 for width.
-        let table = table([2, 1, 3], 16);
+        let table = table([2, 1, 3], 0, 16);
         assert_eq!(table.len(), 6 * 16, "a row per token");
+        assert_eq!(super::table([1, 1, 3], 1, 16), table[3 * 16..], "what goes on with a clip");
         assert_eq!(table[..16], [1.0, 0.0].repeat(8), "the first token is not turned");
         let last = &table[5 * 16..];
         assert_eq!(last[..2], [1f64.cos() as f32, 1f64.sin() as f32], "frame 1, frequency 1");

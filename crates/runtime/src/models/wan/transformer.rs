@@ -5,6 +5,7 @@ use kinora_kernels::{AttentionOptions, Plan, Tensor};
 
 use super::{TransformerConfig, rope};
 use crate::error::Result;
+use crate::models::causal::Context as Cache;
 use crate::nn::{
     LayerNorm, Linear, Mlp, Modulation, Pattern, RmsNorm, ScaleShiftTable, SelfAttention, TimestepEmbedder, Weights, packed_sequences,
 };
@@ -25,6 +26,10 @@ pub struct TransformerInputs<'p> {
     pub images: Option<Tensor<'p>>,
     /// Sinusoidal features `[T, freq_dim]`, see [`sinusoids`](crate::nn::embed::sinusoids).
     pub timestep_features: Tensor<'p>,
+    /// The same of where each step ends, or of its length, for a model that is told.
+    pub end_features: Option<Tensor<'p>>,
+    /// What the frames before left, for a block of a clip.
+    pub cache: Option<Cache<'p>>,
     /// Row of the features for each video token `[R]`.
     pub timestep_index: Tensor<'p>,
     /// Rotary table, see [`Transformer::rope`]; R is a multiple of its rows.
@@ -42,6 +47,8 @@ pub struct Transformer {
     config: TransformerConfig,
     patch_embedding: Linear,
     time_embedder: TimestepEmbedder,
+    /// Where a step ends, and its share of the embedding.
+    delta_embedder: Option<(TimestepEmbedder, f32)>,
     time_proj: Linear,
     text_embedder: Mlp,
     image_embedder: Option<ImageEmbedder>,
@@ -67,6 +74,13 @@ impl Transformer {
         Ok(Self {
             patch_embedding: Linear::new("patch_embedding", patches, Some(w.tensor("patch_embedding.bias", &[d])?)),
             time_embedder: TimestepEmbedder::load_from(&condition.scope("time_embedder"), config.freq_dim, d)?,
+            delta_embedder: match &config.flow_map {
+                Some(flow_map) => {
+                    let embedder = TimestepEmbedder::load_from(&condition.scope("delta_embedder"), config.freq_dim, d)?;
+                    Some((embedder, flow_map.gate_value))
+                }
+                None => None,
+            },
             time_proj: condition.linear("time_proj", d, 6 * d)?,
             text_embedder: Mlp::new(text.linear("linear_1", config.text_dim, d)?, Activation::GeluTanh, text.linear("linear_2", d, d)?),
             image_embedder: match config.image_dim {
@@ -87,10 +101,10 @@ impl Transformer {
         &self.config
     }
 
-    /// Rotary table of a token grid (frames, height, width): its rows and columns, and its values.
-    pub fn rope(&self, grid: [usize; 3]) -> ([usize; 2], Vec<f32>) {
+    /// Rotary table of a token grid (frames, height, width) from `first_frame` on: its rows and columns, and its values.
+    pub fn rope(&self, grid: [usize; 3], first_frame: usize) -> ([usize; 2], Vec<f32>) {
         let (head, period) = (self.config.attention_head_dim, self.config.rope_period());
-        let table = rope::table(grid, head);
+        let table = rope::table(grid, first_frame, head);
         let values = table.chunks_exact(head).flat_map(|row| row.repeat(period / head)).collect();
         ([table.len() / head, period], values)
     }
@@ -99,7 +113,11 @@ impl Transformer {
     pub fn forward<'p>(&self, plan: &'p Plan, inputs: &TransformerInputs<'p>) -> Tensor<'p> {
         let (d, index) = (self.config.width(), inputs.timestep_index);
         let (embedded, table, text, images) = plan.scope("condition_embedder", || {
-            let embedded = plan.scope("time_embedder", || self.time_embedder.forward(inputs.timestep_features));
+            let mut embedded = plan.scope("time_embedder", || self.time_embedder.forward(inputs.timestep_features));
+            if let Some(((embedder, gate), features)) = self.delta_embedder.as_ref().zip(inputs.end_features) {
+                let end = plan.scope("delta_embedder", || embedder.forward(features));
+                embedded = embedded.affine(1.0 - gate, 0.0) + end.affine(*gate, 0.0);
+            }
             let table = self.time_proj.forward(embedded.silu());
             let text = plan.scope("text_embedder", || self.text_embedder.forward(inputs.text));
             let images = self.image_embedder.as_ref().zip(inputs.images);
@@ -110,7 +128,15 @@ impl Transformer {
             table,
             index,
             rope: inputs.rope,
-            tokens: Pattern::within(&inputs.token_rows),
+            tokens: match &inputs.cache {
+                Some(cache) => Pattern {
+                    sequences: packed_sequences(&inputs.token_rows, &[cache.mask.shape().elements()]),
+                    mask: Some(cache.mask),
+                    bias: None,
+                },
+                None => Pattern::within(&inputs.token_rows),
+            },
+            cache: inputs.cache,
             text: (text, packed_sequences(&inputs.token_rows, &inputs.text_rows)),
             images: images.map(|images| (images, packed_sequences(&inputs.token_rows, &inputs.image_rows))),
         };
@@ -207,6 +233,7 @@ struct Context<'p> {
     index: Tensor<'p>,
     rope: Tensor<'p>,
     tokens: Pattern<'p>,
+    cache: Option<Cache<'p>>,
     /// Projected text `[Rt, D]`, and which of it each sequence sees.
     text: (Tensor<'p>, Vec<[u32; 4]>),
     /// The same of images.
@@ -250,7 +277,13 @@ impl Block {
         let [shift_attn, scale_attn, gate_attn, shift_ffn, scale_ffn, gate_ffn] = modulation.parts();
 
         let h = modulation.scale_shift(self.norm1.forward(x), shift_attn, scale_attn);
-        let h = plan.scope("attn1", || self.attn1.forward(h, Some(context.rope), &context.tokens));
+        let h = plan.scope("attn1", || {
+            let [q, mut k, mut v] = self.attn1.project(h, Some(context.rope));
+            if let Some(cache) = &context.cache {
+                [k, v] = cache.join(plan, k, v);
+            }
+            self.attn1.join(q, k, v, &context.tokens)
+        });
         let x = modulation.gated_add(h, x, gate_attn);
 
         let h = self.norm2.as_ref().map_or(x, |norm| norm.forward(x));

@@ -3,6 +3,7 @@
 use kinora_kernels::op::{Amplitude, LinearStep};
 use kinora_kernels::{Cadence, Executable, Graph, LinearStepInputs, Plan, Rescale, Tensor};
 
+use super::super::solvers::Solver;
 use super::super::solvers::table::Variance;
 use super::super::track::{Track, levels};
 use super::{Denoise, Sequence};
@@ -29,7 +30,7 @@ pub(super) struct Course {
     /// Which of the levels of noise each token starts from `[R]`.
     pub(super) level: Vec<u32>,
     /// The distinct timesteps of the run.
-    pub(super) timesteps: Vec<f32>,
+    pub(super) timesteps: Timesteps,
     /// Those steps in which something moves.
     pub(super) steps: Vec<Step>,
     /// Predicted clean samples that are kept beside each token.
@@ -120,7 +121,8 @@ impl Denoise<'_> {
     /// Everything about the run that is known before it.
     pub(super) fn course(&self) -> Result<Course> {
         let (tokens, _) = self.branches();
-        let mut course = Course { level: Vec::new(), timesteps: Vec::new(), steps: Vec::new(), history: 0, noise: None };
+        let timesteps = Timesteps::of(self.experts.iter().any(|expert| expert.denoiser.is_told_ends()));
+        let mut course = Course { level: Vec::new(), timesteps, steps: Vec::new(), history: 0, noise: None };
         // Previews are the cleaned tokens of the step before.
         course.history = usize::from(self.predict_every > 0);
         let mut tracks: Vec<Vec<Track>> = Vec::new();
@@ -131,18 +133,13 @@ impl Denoise<'_> {
             tracks.push(distinct.into_iter().map(|noise| Track::new(sequence.schedule, sequence.solver, noise)).collect());
             course.history = course.history.max(sequence.solver.history());
             if sequence.solver.takes_noise() {
-                let amplitude = match sequence.solver.variance() {
-                    Variance::Fixed => Amplitude::One,
-                    Variance::Learned => Amplitude::Root,
-                    Variance::Range => Amplitude::Exponential,
-                };
                 // Packs hold one kind only.
-                course.noise = Some(amplitude);
+                course.noise = Some(amplitude(sequence.solver));
             }
         }
         let count = self.sequences.iter().map(|s| s.schedule.num_steps()).max().unwrap_or(0);
         for index in 0..count {
-            let of_level: Vec<u32> = tracks.iter().flatten().map(|track| course.row_of(track.timestep(index))).collect();
+            let of_level: Vec<u32> = tracks.iter().flatten().map(|track| course.timesteps.of_step(track, index)).collect();
             let guidance = |s: &Sequence<'_>| s.guidance.at(s.schedule.sigmas.get(index).copied().unwrap_or(0.0));
             // Packed sequences have schedules that differ little; the noisiest of them decides.
             let timestep = self.sequences.iter().filter_map(|s| s.schedule.timesteps.get(index)).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
@@ -172,8 +169,9 @@ impl Denoise<'_> {
         let pictures: Vec<&[f32]> = self.sequences.iter().chain(guided()).map(|s| s.pictures).collect();
         let channels = denoiser.pictures().map_or(1, |pictures| pictures.channels);
         let picture_rows: Vec<usize> = pictures.iter().map(|states| states.len() / channels).collect();
-        let (timesteps, spacing) = (course.timesteps.as_slice(), self.spacing);
-        let call = Call { grids: &grids, text_rows: &text_rows, picture_rows: &picture_rows, timesteps, spacing };
+        let Timesteps { starts: timesteps, ends, .. } = &course.timesteps;
+        let (first_frame, spacing) = (0, self.spacing);
+        let call = Call { grids: &grids, text_rows: &text_rows, picture_rows: &picture_rows, timesteps, ends, first_frame, spacing };
         let tables = denoiser.tables(&call);
         let (text, pictures, rescale) = (texts.concat(), pictures.concat(), self.rescale());
         Fixed { text, text_rows, features, pictures, picture_rows, grids, tables, branches, unconditional, rescale }
@@ -186,7 +184,7 @@ impl Denoise<'_> {
             grids: fixed.grids.clone(),
             text_rows: fixed.text_rows.clone(),
             picture_rows: fixed.picture_rows.clone(),
-            timesteps: course.timesteps.len(),
+            timesteps: course.timesteps.starts.len(),
             spacing: self.spacing.map(f32::to_bits),
             guided_channels: self.guided_channels,
             is_rescaled: fixed.rescale.is_some(),
@@ -205,7 +203,8 @@ impl Denoise<'_> {
         let rows = unconditional.len();
         let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
         let tokens = state.first_rows(rows);
-        let call = Call { grids, text_rows, picture_rows, timesteps: &course.timesteps, spacing: self.spacing };
+        let Timesteps { starts: timesteps, ends, .. } = &course.timesteps;
+        let call = Call { grids, text_rows, picture_rows, timesteps, ends, first_frame: 0, spacing: self.spacing };
         let branched = (branches.len() != rows).then(|| index("branches", branches));
         let pictures = denoiser.pictures().filter(|_| picture_rows.iter().any(|rows| *rows > 0));
         let inputs = DenoiserInputs {
@@ -213,6 +212,7 @@ impl Denoise<'_> {
             features: (!fixed.features.is_empty()).then(|| of_branches(once("features", &[rows, fixed.features.len() / rows]), branched)),
             pictures: pictures.map(|pictures| once("pictures", &[picture_rows.iter().sum(), pictures.channels])),
             text: once("text", &[text_rows.iter().sum(), denoiser.text_channels()]),
+            context: None,
             timestep_index: plan.index_input("timestep_index", branches.len(), Cadence::EveryStep),
             tables: tables.iter().map(|table| (table.name, once(&table_input(table), &table.shape))).collect(),
         };
@@ -274,24 +274,59 @@ fn of_branches<'p>(x: Tensor<'p>, branches: Option<Tensor<'p>>) -> Tensor<'p> {
 }
 
 /// The input of the plan that a table is written to; families name tables, not inputs.
-fn table_input(table: &Table) -> String {
+pub(super) fn table_input(table: &Table) -> String {
     format!("table.{}", table.name)
+}
+
+/// The distinct timesteps of a run, each with the one where its step ends for a denoiser that is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Timesteps {
+    pub(super) starts: Vec<f32>,
+    /// As many, or none.
+    pub(super) ends: Vec<f32>,
+    has_ends: bool,
+}
+
+impl Timesteps {
+    pub(super) fn of(has_ends: bool) -> Self {
+        Self { has_ends, ..Self::default() }
+    }
+
+    /// The row of what the model is told in step `index` of a track.
+    pub(super) fn of_step(&mut self, track: &Track, index: usize) -> u32 {
+        let end = if track.moves(index) { track.timestep(index + 1) } else { track.timestep(index) };
+        self.row_of(track.timestep(index), end)
+    }
+
+    /// The row of a timestep and the end of its step, which get one if they are new.
+    pub(super) fn row_of(&mut self, start: f32, end: f32) -> u32 {
+        let same = |at: &usize| {
+            let ends_there = self.ends.get(*at).is_none_or(|known| known.to_bits() == end.to_bits());
+            self.starts[*at].to_bits() == start.to_bits() && ends_there
+        };
+        let known = (0..self.starts.len()).rev().find(same);
+        let row = known.unwrap_or_else(|| {
+            self.starts.push(start);
+            self.ends.extend(self.has_ends.then_some(end));
+            self.starts.len() - 1
+        });
+        row as u32
+    }
+}
+
+/// Where the amplitude of a solver's fresh noise comes from.
+pub(super) fn amplitude(solver: &dyn Solver) -> Amplitude {
+    match solver.variance() {
+        Variance::Fixed => Amplitude::One,
+        Variance::Learned => Amplitude::Root,
+        Variance::Range => Amplitude::Exponential,
+    }
 }
 
 impl Course {
     /// How many levels of noise tokens start from.
     pub(super) fn levels(&self) -> usize {
         self.level.iter().max().map_or(1, |last| *last as usize + 1)
-    }
-
-    /// The row of a timestep in the table, which gets it if it is new.
-    pub(super) fn row_of(&mut self, timestep: f32) -> u32 {
-        let known = self.timesteps.iter().rposition(|t| t.to_bits() == timestep.to_bits());
-        let row = known.unwrap_or_else(|| {
-            self.timesteps.push(timestep);
-            self.timesteps.len() - 1
-        });
-        row as u32
     }
 
     /// The expert of the first step.
