@@ -40,9 +40,25 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
+/// Characters of a word that are shown; of longer ones, which come from hostile files and broken programs, the beginning and the end.
+const WORD_CHARS: usize = 400;
+
+/// A message without endless words.
+fn shortened(message: &str) -> String {
+    let word = |word: &str| {
+        let count = word.chars().count();
+        if count <= WORD_CHARS {
+            return word.to_owned();
+        }
+        let part = |from: usize, to: usize| word.chars().skip(from).take(to - from).collect::<String>();
+        format!("{}…{}", part(0, WORD_CHARS / 2), part(count - WORD_CHARS / 4, count))
+    };
+    message.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 impl Failure {
     pub(crate) fn new(exit: Exit, code: &'static str, message: impl fmt::Display) -> Self {
-        Self { exit, code, message: message.to_string(), hint: None }
+        Self { exit, code, message: shortened(&message.to_string()), hint: None }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
@@ -94,6 +110,12 @@ impl From<kinora_media::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endless_words_are_shortened() {
+        let failure = Failure::new(Exit::Model, "x", format!("unknown `{}`; expected this", "é".repeat(100_000)));
+        assert!(failure.message.chars().count() < WORD_CHARS && failure.message.ends_with("é`; expected this"), "{}", failure.message);
+    }
 
     #[test]
     fn control_characters_are_shown_as_their_codes() {

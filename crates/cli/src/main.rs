@@ -56,6 +56,8 @@ impl Report {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there is another thread.
+    kinora_media::survive_file_limits();
     interrupt::install();
     let console = &cli.console;
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| run_command(&cli.command, console)))

@@ -6,6 +6,7 @@ use kinora_media::{FrameRate, Place};
 use kinora_runtime::{
     AdapterInfo, AdapterSelect, Device, Error, Made, Options, Preset, Requirements, WeightFormat,
     eval::EvalRequest,
+    host_memory,
     request::Draft,
     weights::{Checkpoint, NewTensor, Values, to_bytes},
 };
@@ -46,6 +47,9 @@ impl From<Error> for Failure {
     }
 }
 
+/// Address space that the compiler of a software driver may take; where it gets less, it ends the process instead of saying so.
+const COMPILER_BYTES: u64 = 1 << 30;
+
 /// Opens the adapter, or the CPU twins.
 pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
     if args.executor == Executor::Cpu {
@@ -60,7 +64,15 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
         Some(name) => Some(name.parse::<Preset>().map_err(|e| Failure::new(Exit::Usage, e.code(), format!("KINORA_KERNELS: {e}")))?),
         None => None,
     };
-    Ok(pollster::block_on(Device::gpu(&select, preset)).map_err(Error::from)?)
+    let device = pollster::block_on(Device::gpu(&select, preset)).map_err(Error::from)?;
+    match (&device, host_memory::address_space()) {
+        (Device::Gpu(gpu), Some(left)) if gpu.info().device_type == "Cpu" && left < COMPILER_BYTES => {
+            let [needed, left] = [COMPILER_BYTES, left].map(|bytes| bytes as f64 / 1e9);
+            let message = format!("{} needs {needed:.1} GB of address space to compile kernels, {left:.1} GB are left", gpu.info().name);
+            Err(Failure::new(Exit::Memory, "memory", message).hint("raise the limit (ulimit -v), or use --executor cpu"))
+        }
+        _ => Ok(device),
+    }
 }
 
 pub(crate) fn weight_format(dtype: WeightType) -> WeightFormat {

@@ -191,6 +191,40 @@ fn a_second_ctrl_c_leaves_nothing() -> Outcome {
 }
 
 #[test]
+fn a_limit_of_file_sizes_is_an_error_and_no_end() -> Outcome {
+    let folder = Folder::new("fsize")?;
+    let words = ["-o", "a.gif", "--size", "96x96", "--frames", "17", "-q"];
+    let whole = folder.command(&words);
+    // Of the shell, in blocks of half a kilobyte.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 2; exec \"$0\" \"$@\""]).arg(whole.get_program()).args(whole.get_args()).current_dir(&folder.0);
+    let output = limited.output()?;
+    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert!(said(&output).contains("error[output-failed]"), "{}", said(&output));
+    assert_eq!(folder.names()?, [""; 0], "nothing is left");
+    Ok(())
+}
+
+#[test]
+fn model_files_that_have_no_end_are_not_opened() -> Outcome {
+    let folder = Folder::new("pipes")?;
+    for file in ["vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json", "vae/config.json"] {
+        let model = folder.0.join("m");
+        let copied =
+            Command::new("cp").args(["-r", concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tiny-model")]).arg(&model).status()?;
+        assert!(copied.success(), "a copy");
+        fs::remove_file(model.join(file))?;
+        assert!(Command::new("mkfifo").arg(model.join(file)).status()?.success(), "a pipe that nobody writes to");
+        let begun = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+        let output = command.args(["generate", "a", "--executor", "cpu", "-q", "-m", "m"]).current_dir(&folder.0).output()?;
+        assert!(output.status.code() == Some(4) && begun.elapsed() < Duration::from_secs(10), "{file}: {}", said(&output));
+        fs::remove_dir_all(&model)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn programs_that_expand_prompts_have_limits() -> Outcome {
     let folder = Folder::new("limits")?;
     for (script, exit, words) in [

@@ -6,9 +6,17 @@ use png::{BlendOp, ColorType, Decoder, DecodingError, DisposeOp, FrameControl, R
 
 use crate::{Error, Result, sample::Frame};
 
+/// One that leaves alone what may unpack to anything and is not needed.
+fn decoder(bytes: &[u8]) -> Decoder<Cursor<&[u8]>> {
+    let mut decoder = Decoder::new(Cursor::new(bytes));
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    decoder
+}
+
 /// Width and height, if the file holds an animation.
 pub(crate) fn size_if_animated(bytes: &[u8]) -> Result<Option<[u32; 2]>> {
-    let reader = Decoder::new(Cursor::new(bytes)).read_info().map_err(|error| broken(&error))?;
+    let reader = decoder(bytes).read_info().map_err(|error| broken(&error))?;
     let info = reader.info();
     Ok(info.animation_control.is_some().then_some([info.width, info.height]))
 }
@@ -26,7 +34,7 @@ pub(crate) struct Animation<'a> {
 
 impl<'a> Animation<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self> {
-        let mut decoder = Decoder::new(Cursor::new(bytes));
+        let mut decoder = decoder(bytes);
         decoder.set_transformations(Transformations::normalize_to_color8() | Transformations::ALPHA);
         let reader = decoder.read_info().map_err(|error| broken(&error))?;
         let left = reader.info().animation_control.map_or(0, |control| control.num_frames);

@@ -15,6 +15,8 @@ use std::{
 
 /// Bytes that are kept of what a program says about itself: the last ones tell why it ended.
 const MESSAGE_BYTES: usize = 64 << 10;
+/// Characters that are shown of a line of them.
+const LINE_CHARS: usize = 400;
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 /// How often to look whether a program has ended or is to be ended.
@@ -80,10 +82,11 @@ impl Ended {
         self.status.is_none_or(|status| status.success())
     }
 
-    /// The last line of its messages.
+    /// The last line of its messages, the beginning of a long one.
     #[must_use]
     pub fn last_message(&self) -> &str {
-        self.messages.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no message")
+        let line = self.messages.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no message");
+        line.char_indices().nth(LINE_CHARS).map_or(line, |(end, _)| &line[..end])
     }
 }
 
@@ -195,7 +198,8 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
                 }
             }
         }
-        if life.elapsed() > limits.silence {
+        // One that does nothing but wait for its turn gets no more than twice the time.
+        if life.elapsed() > limits.silence && life.elapsed() > limits.silence + waited(running.0.id()).min(limits.silence) {
             return Err(Problem::Silent { limit: limits.silence });
         }
     };
@@ -299,6 +303,12 @@ impl Drop for Running {
     }
 }
 
+/// How long a program waited for a processor, where the system tells: on a busy machine that is no silence of its own.
+fn waited(process: u32) -> Duration {
+    let told = std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(told.split_whitespace().nth(1).and_then(|nanoseconds| nanoseconds.parse().ok()).unwrap_or_default())
+}
+
 #[cfg(unix)]
 fn end_group(process: u32) {
     if let Ok(group) = i32::try_from(process) {
@@ -335,6 +345,12 @@ mod tests {
             let ended = shell("echo why >&2; exit 1", &mut Whole::default()).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(ended.last_message(), "why");
         }
+    }
+
+    #[test]
+    fn of_a_long_line_the_beginning_is_shown() {
+        let ended = shell("head -c 100000 /dev/zero | tr '\\0' e >&2", &mut Whole::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(ended.last_message(), "e".repeat(LINE_CHARS));
     }
 
     #[test]

@@ -186,8 +186,33 @@ fn limits() -> Limits {
     limits
 }
 
+/// A PNG without the chunks that nothing here reads and that may unpack to anything: texts and colour profiles.
+fn without_bombs(bytes: &[u8]) -> Cow<'_, [u8]> {
+    /// Signature of the file; length, name and checksum of a chunk.
+    const SIGNATURE: usize = 8;
+    const AROUND: usize = 12;
+    let unread = |name: &[u8]| [&b"zTXt"[..], b"iTXt", b"tEXt", b"iCCP"].contains(&name);
+    if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        return Cow::Borrowed(bytes);
+    }
+    let mut kept = Cow::Borrowed(bytes);
+    let mut at = SIGNATURE;
+    while let Some(head) = bytes.get(at..at + 8) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        // What is cut off is for the decoder to say.
+        let end = at.saturating_add(AROUND).saturating_add(length).min(bytes.len());
+        if unread(&head[4..]) && matches!(kept, Cow::Borrowed(_)) {
+            kept = Cow::Owned(bytes[..at].to_vec());
+        } else if let (false, Cow::Owned(kept)) = (unread(&head[4..]), &mut kept) {
+            kept.extend_from_slice(&bytes[at..end]);
+        }
+        at = end;
+    }
+    kept
+}
+
 fn still_decoder(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Orientation)> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| broken(e.into()))?;
+    let mut reader = ImageReader::new(Cursor::new(without_bombs(bytes))).with_guessed_format().map_err(|e| broken(e.into()))?;
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(broken)?;
     // A file without EXIF stands as it is.
@@ -244,5 +269,29 @@ pub(crate) fn broken(error: ImageError) -> Error {
         // An installed ffmpeg may know it.
         ImageError::Unsupported(_) => Error::UnknownInput { path: PathBuf::new() },
         other => Error::Decode { path: PathBuf::new(), message: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_profiles_of_png_are_left_out() {
+        let mut plain = Vec::new();
+        let image = DynamicImage::new_rgb8(3, 2);
+        image.write_to(&mut Cursor::new(&mut plain), ImageFormat::Png).expect("encodes");
+        assert!(matches!(without_bombs(&plain), Cow::Borrowed(_)), "there is nothing to leave out");
+        // Behind IHDR, which ends at 33.
+        let mut chunks = Vec::new();
+        for name in [b"zTXt", b"iCCP", b"iTXt"] {
+            chunks.extend([&5u32.to_be_bytes()[..], name, b"hello", &[0; 4]].concat());
+        }
+        let spoilt = [&plain[..33], &chunks, &plain[33..]].concat();
+        assert_eq!(without_bombs(&spoilt).as_ref(), plain);
+        for cut in 0..spoilt.len() {
+            let kept = without_bombs(&spoilt[..cut]);
+            assert!(kept.len() <= cut, "cut at {cut}");
+        }
     }
 }

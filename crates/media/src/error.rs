@@ -82,6 +82,16 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The folder took no more when the clip was finished.
+    #[error("cannot write `{}`: {source}; what was made is kept as `{}`", path.display(), kept.display())]
+    Kept {
+        /// The file that was to be.
+        path: PathBuf,
+        /// Where the finished clip is.
+        kept: PathBuf,
+        /// Why it is not there.
+        source: io::Error,
+    },
     /// Writing to a stream failed.
     #[error("cannot write the encoded clip: {0}")]
     Write(#[from] io::Error),
@@ -146,7 +156,7 @@ impl Error {
             Self::Limit { .. } => "format-limit",
             Self::Exists { .. } => "output-exists",
             Self::File { action: "read", .. } => "input-failed",
-            Self::File { .. } | Self::Write(_) => "output-failed",
+            Self::File { .. } | Self::Write(_) | Self::Kept { .. } => "output-failed",
             Self::Encoder { .. } => "encoder-failed",
             Self::NeedsFile { .. } => "needs-file",
             Self::UnknownInput { .. } => "unknown-input",
@@ -167,6 +177,7 @@ impl Error {
             Self::Exists { .. } => "choose another name or give --overwrite",
             Self::File { action: "read", .. } => "check that the file exists and that you may read it",
             Self::File { .. } => "check that the folder exists, is writable and has space",
+            Self::Kept { .. } => "move it to a folder that has space for it",
             Self::Encoder { format: "mp4", .. } => "set KINORA_FFMPEG= (empty) to use the built-in encoder, or write .gif or .apng",
             Self::NeedsFile { .. } => "give a file name or a pattern like frame-%04d.png",
             Self::UnknownInput { .. } => {

@@ -51,6 +51,19 @@ pub fn discard_unfinished() {
     }
 }
 
+/// Makes a file that grows beyond what the system allows a process (`ulimit -f`) an error of writing instead of the end of the
+/// process, in this thread and those it begins.
+pub fn survive_file_limits() {
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, Signal};
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGXFSZ);
+        // Without it the process ends as it always did.
+        let _ = signals.thread_block();
+    }
+}
+
 /// A folder that is removed again unless it is kept; one that existed is left alone.
 pub(crate) struct MadeFolder(Option<PathBuf>);
 
@@ -137,6 +150,12 @@ impl Partial {
     pub(crate) fn settle(&self, target: &Path) -> Result<u64> {
         self.file.sync_all().map_err(|source| file_error("write", target, source))?;
         fs::metadata(&self.path).map(|metadata| metadata.len()).map_err(|source| file_error("inspect", target, source))
+    }
+
+    /// Copies what is in it to another.
+    pub(crate) fn copy_to(&self, other: &Self) -> io::Result<()> {
+        // By its name: a program that wrote it may have replaced it.
+        io::copy(&mut File::open(&self.path)?, &mut other.file()).map(drop)
     }
 
     /// Gives the file its name; one that is taken is replaced only if `overwrite`.

@@ -57,7 +57,7 @@ pub use clip::{Clip, FrameRate, Head, KeepGoing, Metadata};
 pub use encode::{Format, encode};
 pub use error::Error;
 pub use ffmpeg::find_ffmpeg;
-pub use files::discard_unfinished;
+pub use files::{discard_unfinished, survive_file_limits};
 pub use made::Made;
 pub use output::{Output, Written};
 pub use place::{Claim, Place};

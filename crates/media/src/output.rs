@@ -115,16 +115,18 @@ impl Output {
     /// As [`check`](Self::check).
     pub fn begin(&self, head: Head, metadata: &Metadata) -> Result<Writing> {
         check(self.format, &head)?;
+        // No format makes more of a frame than its pixels; of a clip without an end nobody knows.
+        let bytes = 4 * u64::from(head.width) * u64::from(head.height) * head.frames.unwrap_or(0) as u64;
         let target = match &self.target {
             Target::Sequence(pattern) => writing::Target::Sequence(Sequence::begin(pattern, &head, metadata, self.overwrite)?),
             Target::One(place) => match Ffmpeg::find_for(self.format, place)? {
                 Some(ffmpeg) => {
-                    let partial = place.begin_file()?;
+                    let partial = place.begin_file(bytes)?;
                     writing::Target::Ffmpeg(ffmpeg.begin(&head, metadata, partial.path())?, place.clone(), partial)
                 }
                 None => {
-                    let (out, ending) = place.begin()?;
-                    let encoder = encoder(self.format, &head, metadata, out, &|| Ok(Box::new(place.waiting()?)));
+                    let (out, ending) = place.begin(bytes)?;
+                    let encoder = encoder(self.format, &head, metadata, out, &|| Ok(Box::new(place.waiting(bytes)?)));
                     writing::Target::Stream(encoder.map_err(|error| place.named(error))?, place.clone(), ending)
                 }
             },
@@ -135,7 +137,8 @@ impl Output {
     /// Writes the clip; `keep_going` is asked before every frame, and again while it is waited for.
     ///
     /// # Errors
-    /// See [`Error`]. After an error nothing of this clip is left on disk, except under the name that [`Error::Exists`] says.
+    /// See [`Error`]. After an error nothing of this clip is left on disk, except under the name that [`Error::Exists`] or
+    /// [`Error::Kept`] says.
     pub fn write(&self, clip: &Clip, metadata: &Metadata, keep_going: &mut KeepGoing<'_>) -> Result<Written> {
         let mut writing = self.begin(clip.head(), metadata)?;
         clip.frames().iter().try_for_each(|frame| writing.frame(frame, keep_going))?;

@@ -1,6 +1,7 @@
 //! Where one file goes: links followed, checked beforehand, and never over another file unless that was asked for.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -105,16 +106,17 @@ impl Place {
     /// # Errors
     /// [`Error::Exists`] if the name was taken meanwhile; the file is then kept under the name that the error says.
     pub fn write(&self, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<(PathBuf, u64)> {
-        let (mut out, ending) = self.begin()?;
+        let (mut out, ending) = self.begin(0)?;
         write(&mut out).and_then(|()| Ok(out.flush()?)).map_err(|error| self.named(error))?;
         drop(out);
         ending.end(self)
     }
 
     /// What is written to, buffered, and what makes a file of it at the end.
-    pub(crate) fn begin(&self) -> Result<(Out<'static>, Ending)> {
+    /// `bytes` as in [`begin_file`](Self::begin_file).
+    pub(crate) fn begin(&self, bytes: u64) -> Result<(Out<'static>, Ending)> {
         if let Kind::File(_) = &self.kind {
-            let partial = self.begin_file()?;
+            let partial = self.begin_file(bytes)?;
             let file = partial.file().try_clone().map_err(|source| file_error("write", &self.shown, source))?;
             return Ok((Box::new(BufWriter::new(file)), Ending::File(partial)));
         }
@@ -128,18 +130,18 @@ impl Place {
         Ok((Box::new(BufWriter::new(Counted { inner, bytes: Arc::clone(&bytes) })), Ending::Stream(bytes)))
     }
 
-    /// As [`begin`](Self::begin), for who needs the temporary file itself.
-    pub(crate) fn begin_file(&self) -> Result<Partial> {
-        // Other programs ran since `open`, perhaps for minutes: what can be known is known before the work of writing.
+    /// As [`begin`](Self::begin), for who needs the temporary file itself. It may come to so many `bytes`: where its folder has
+    /// less space, it is made where there is more, so that a disk that turns out to be full costs a move and not the clip.
+    pub(crate) fn begin_file(&self, bytes: u64) -> Result<Partial> {
         let Kind::File(path) = &self.kind else { return Err(Error::NeedsFile { format: "a temporary file" }) };
-        Partial::create(path)
+        Partial::create(&roomy(path, bytes))
     }
 
     /// Where bytes can wait until they are written: beside the file, or where files come and go.
-    pub(crate) fn waiting(&self) -> Result<Partial> {
+    pub(crate) fn waiting(&self, bytes: u64) -> Result<Partial> {
         match &self.kind {
-            Kind::File(path) => Partial::create(path),
-            _ => Partial::create(&std::env::temp_dir().join("waiting")),
+            Kind::File(path) => Partial::create(&roomy(path, bytes)),
+            _ => Partial::create(&env::temp_dir().join("waiting")),
         }
     }
 
@@ -157,9 +159,10 @@ impl Place {
     }
 
     /// Gives a finished file its name.
-    pub(crate) fn end_file(&self, partial: &Partial) -> Result<(PathBuf, u64)> {
+    pub(crate) fn end_file(&self, partial: Partial) -> Result<(PathBuf, u64)> {
         let size_bytes = partial.settle(&self.shown)?;
         let path = self.target();
+        let partial = self.moved_home(partial)?;
         let Err(error) = partial.rename(path, self.overwrite) else { return Ok((self.shown.clone(), size_bytes)) };
         if error.kind() != io::ErrorKind::AlreadyExists {
             return Err(file_error("rename to", &self.shown, error));
@@ -175,6 +178,27 @@ impl Place {
             }
         }
         Err(Error::Exists { path: self.shown.clone(), kept: None })
+    }
+
+    /// The finished file in the folder of its name. One that does not fit there is kept where it was made.
+    fn moved_home(&self, partial: Partial) -> Result<Partial> {
+        let path = self.target();
+        if partial.path().parent() == path.parent() {
+            return Ok(partial);
+        }
+        let copied = Partial::create(path).and_then(|home| {
+            let copied = partial.copy_to(&home).map_err(|source| file_error("write", &self.shown, source));
+            copied.and_then(|()| home.settle(&self.shown)).map(|_| home)
+        });
+        copied.map_err(|error| {
+            let Error::File { source, .. } = error else { return error };
+            let free = partial.path().with_file_name(path.file_name().unwrap_or_default());
+            let names = std::iter::once(free.clone()).chain((2..MAX_COPIES).map(|copy| other_name(&free, copy)));
+            match names.into_iter().find(|name| partial.rename(name, false).is_ok()) {
+                Some(kept) => Error::Kept { path: self.shown.clone(), kept, source },
+                None => file_error("write", &self.shown, source),
+            }
+        })
     }
 
     /// The file itself, behind all links; what was named, where it is no file.
@@ -202,6 +226,32 @@ impl Place {
             other => other,
         })
     }
+}
+
+/// A name of the same ending where so many bytes have space: in the folder of `path`, or where files come and go if that has more.
+fn roomy(path: &Path, bytes: u64) -> PathBuf {
+    let elsewhere = env::temp_dir().join(path.file_name().unwrap_or_default());
+    match (room(path), room(&elsewhere)) {
+        (Some(here), Some(there)) if here < bytes && there > here => {
+            remove_abandoned(&elsewhere);
+            elsewhere
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// Bytes that the folder of `path` has space for, where the system tells.
+#[cfg(unix)]
+fn room(path: &Path) -> Option<u64> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = nix::sys::statvfs::statvfs(folder).ok()?;
+    #[allow(clippy::useless_conversion, reason = "the types differ by system")]
+    Some(u64::from(found.blocks_available()).saturating_mul(found.fragment_size().into()))
+}
+
+#[cfg(not(unix))]
+fn room(_path: &Path) -> Option<u64> {
+    None
 }
 
 /// Fails for a folder, for a name that no file can have, and for a file that may not be replaced.
@@ -258,7 +308,7 @@ impl Ending {
     /// Where it is, and its size in bytes.
     pub(crate) fn end(self, place: &Place) -> Result<(PathBuf, u64)> {
         match self {
-            Self::File(partial) => place.end_file(&partial),
+            Self::File(partial) => place.end_file(partial),
             Self::Stream(bytes) => Ok((place.shown.clone(), bytes.load(Relaxed))),
         }
     }
@@ -279,5 +329,46 @@ impl<W: Write> Write for Counted<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that was made elsewhere, and the place that it is for.
+    fn made_elsewhere(name: &str) -> (PathBuf, Place, Partial) {
+        let folder = env::temp_dir().join(format!("kinora-place-{}-{name}", std::process::id()));
+        fs::create_dir_all(folder.join("home")).expect("a folder");
+        let place = Place::open(&folder.join("home/clip.gif"), false).expect("a place");
+        let partial = Partial::create(&folder.join("clip.gif")).expect("a file");
+        partial.file().write_all(b"frames").expect("written");
+        (folder, place, partial)
+    }
+
+    #[test]
+    fn what_was_made_elsewhere_comes_home_or_is_kept_there() {
+        let (folder, place, partial) = made_elsewhere("home");
+        place.end_file(partial).expect("there is space");
+        assert_eq!(fs::read(folder.join("home/clip.gif")).ok().as_deref(), Some(&b"frames"[..]));
+        assert_eq!(fs::read_dir(&folder).map(Iterator::count).ok(), Some(1), "nothing is left elsewhere");
+
+        let (other, place, partial) = made_elsewhere("away");
+        fs::remove_dir_all(other.join("home")).expect("it is empty");
+        fs::write(other.join("clip.gif"), "of somebody else").expect("written");
+        let Err(Error::Kept { path, kept, .. }) = place.end_file(partial) else { panic!("its folder is gone") };
+        assert_eq!((path, &kept), (other.join("home/clip.gif"), &other.join("clip-2.gif")));
+        assert_eq!(fs::read(kept).ok().as_deref(), Some(&b"frames"[..]));
+        for folder in [folder, other] {
+            fs::remove_dir_all(folder).expect("ours");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_has_space_for_little_and_not_for_everything() {
+        let path = env::temp_dir().join("clip.gif");
+        assert!(room(&path).is_some_and(|bytes| bytes < 1 << 60), "{:?}", room(&path));
+        assert_eq!(roomy(&path, 0), path);
     }
 }

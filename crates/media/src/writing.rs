@@ -54,7 +54,7 @@ impl Writing {
     ///
     /// # Errors
     /// [`Error::NoFrames`], and others of [`Error`]: then nothing of this clip is left on disk, except under the name that
-    /// [`Error::Exists`] says.
+    /// [`Error::Exists`] or [`Error::Kept`] says.
     pub fn finish(self, keep_going: &mut KeepGoing<'_>) -> Result<Written> {
         if self.count == 0 {
             return Err(Error::NoFrames);
@@ -67,7 +67,7 @@ impl Writing {
             }
             Target::Ffmpeg(encoding, place, partial) => {
                 by = encoding.finish(keep_going)?;
-                place.end_file(&partial)?
+                place.end_file(partial)?
             }
             Target::Sequence(sequence) => sequence.finish()?,
         };

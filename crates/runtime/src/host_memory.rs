@@ -29,13 +29,22 @@ pub(crate) fn available() -> Option<u64> {
         let [most, now] = ["memory.max", "memory.current"].map(|name| read(&format!("/sys/fs/cgroup/{name}"))?.trim().parse::<u64>().ok());
         Some(most?.saturating_sub(now?))
     };
-    let own = || {
-        let limits = read("/proc/self/limits")?;
-        let line = limits.lines().find(|line| line.starts_with("Max address space"))?;
-        let most = line.split_whitespace().nth(3)?.parse::<u64>().ok()?;
-        Some(most.saturating_sub(kilobytes(&read("/proc/self/status")?, "VmSize:")?))
-    };
-    [machine, group(), own()].into_iter().flatten().min()
+    [machine, group(), address_space()].into_iter().flatten().min()
+}
+
+/// Bytes that are left of the address space that this process is limited to (`ulimit -v`); `None` without a limit.
+#[cfg(target_os = "linux")]
+pub fn address_space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max address space"))?;
+    let most = line.split_whitespace().nth(3)?.parse::<u64>().ok()?;
+    Some(most.saturating_sub(kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmSize:")?))
+}
+
+/// As on Linux, where it is known.
+#[cfg(not(target_os = "linux"))]
+pub fn address_space() -> Option<u64> {
+    None
 }
 
 /// As on Linux, where it is known.

@@ -6,6 +6,9 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::de::StrRead;
 
+/// Keys that an object may have: twice those of the largest vocabulary. Each takes far more memory than its bytes in a file.
+const MOST_KEYS: usize = 1 << 20;
+
 /// Reads an object. No object in it may have a key twice: maps would keep the last one, other readers keep the first.
 ///
 /// # Errors
@@ -93,6 +96,9 @@ impl<'de> Visitor<'de> for Unrepeated {
             if let Some(key) = keys.replace(key) {
                 return Err(A::Error::custom(format_args!("`{key}` occurs twice")));
             }
+            if keys.len() > MOST_KEYS {
+                return Err(A::Error::custom("an object has more than a million keys"));
+            }
         }
         Ok(self)
     }
@@ -124,5 +130,7 @@ mod tests {
             let found = read(text).expect_err(text);
             assert!(found.contains(problem), "{text}: {found}");
         }
+        let many: Vec<String> = (0..=MOST_KEYS).map(|key| format!("\"{key:x}\":0")).collect();
+        assert!(read(&format!("{{{}}}", many.join(","))).expect_err("too many").contains("a million keys"), "the last one is too many");
     }
 }

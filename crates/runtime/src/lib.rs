@@ -14,6 +14,8 @@ mod layout;
 pub mod manifest;
 pub mod matching;
 pub mod metadata;
+#[cfg(not(target_arch = "wasm32"))]
+mod model_file;
 pub mod models;
 pub mod nn;
 pub mod pipeline;

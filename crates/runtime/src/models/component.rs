@@ -59,11 +59,11 @@ impl Component {
     pub fn open(folder: &Path, format: WeightFormat) -> Result<Self> {
         let scheduler = folder.join("scheduler_config.json");
         if scheduler.is_file() {
-            let json = std::fs::read(&scheduler).map_err(|e| Error::io("read", &scheduler, e))?;
+            let json = crate::model_file::read(&scheduler)?;
             return Ok(Self::Scheduler(of_file(&SchedulerFile::from_json(&json, &scheduler.display().to_string())?)?));
         }
         let path = folder.join("config.json");
-        let config = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let config = crate::model_file::read_text(&path)?;
         let file = path.display().to_string();
         // Before the weights are looked for: another class may keep them elsewhere.
         class_of(&config, &file)?;

@@ -137,10 +137,7 @@ impl VideoPipeline {
         }
         let overlay = Overlay::new(parts, folder.is_none())?;
         let folder = folder.unwrap_or(Path::new(""));
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|e| Error::io("read", path, e))
-        };
+        let read = |name: &str| crate::model_file::read(&folder.join(name));
         let path = |name: &str| folder.join(name).display().to_string();
         let checkpoint = |name: &str| Checkpoint::open(folder.join(name));
         let files = Files { path: &path, read: &read, checkpoint: &checkpoint, overlay, reports: RefCell::default() };

@@ -165,9 +165,7 @@ impl Tokenizer {
     /// [`Error::NotFound`] or [`Error::Io`] if it cannot be read, else as [`from_json`](Self::from_json).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn from_file(path: impl AsRef<std::path::Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let json = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        Self::from_json(&json)
+        Self::from_json(&crate::model_file::read(path.as_ref())?)
     }
 
     /// Reads the contents of a `tokenizer.json` file. Its truncation and padding settings are ignored.

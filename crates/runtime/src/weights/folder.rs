@@ -14,6 +14,7 @@ use super::checkpoint::Checkpoint;
 use super::files::{NO_WEIGHTS, WEIGHT_FILES};
 use crate::error::{Error, Result};
 use crate::json::object;
+use crate::model_file;
 
 /// Endings of files that are pickles.
 const PICKLES: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
@@ -43,7 +44,7 @@ impl Checkpoint {
     }
 
     fn read_file(&mut self, path: &Path) -> Result<usize> {
-        let file = fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let file = model_file::open(path)?;
         let size = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
         self.add(Arc::new(OnDisk { file: Mutex::new(file), size }), &path.display().to_string())
     }
@@ -51,7 +52,7 @@ impl Checkpoint {
     fn read_shards(&mut self, path: &Path) -> Result<()> {
         let label = path.display().to_string();
         let corrupt = |problem: String| Error::CorruptWeights { file: label.clone(), problem };
-        let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = model_file::read_text(path)?;
         let index: Index = object(&text).map_err(|e| corrupt(e.to_string()))?;
         let mut opened = BTreeMap::new();
         for (name, file) in &index.weight_map {

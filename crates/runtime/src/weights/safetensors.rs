@@ -113,7 +113,11 @@ struct RawTensor {
 
 impl RawTensor {
     fn check(self, data_start: u64, file_len: u64) -> Result<Entry, String> {
-        let dtype = DType::from_name(&self.dtype).ok_or_else(|| format!("unsupported dtype `{}`", self.dtype))?;
+        let dtype = DType::from_name(&self.dtype).ok_or_else(|| {
+            // Of a text that may be anything, the beginning.
+            let shown: String = self.dtype.chars().take(40).collect();
+            format!("unsupported dtype `{shown}`")
+        })?;
         let size = self
             .shape
             .iter()
