@@ -2,5 +2,6 @@
 //! memory or time out of proportion to the file.
 
 pub mod kinds;
+#[path = "../../crates/kernels/tests/support/random.rs"]
 pub mod random;
 pub mod targets;

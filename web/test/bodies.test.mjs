@@ -16,9 +16,9 @@ before(async () => {
   browser = await launch();
   page = await open(browser, server.origin);
   await page.evaluate(async () => {
-    const { default: init, Tester, request_differences, unicode_differences } = await import('/test/wasm/core.js');
+    const { default: init, Tester, everywhere, request_differences, unicode_differences } = await import('/test/wasm/core.js');
     await init({ module_or_path: fetch('/test/wasm/core_bg.wasm') });
-    Object.assign(globalThis, { Tester, request_differences, unicode_differences });
+    Object.assign(globalThis, { Tester, everywhere, request_differences, unicode_differences });
   });
 });
 after(async () => {
@@ -42,10 +42,25 @@ test('the browser knows the Unicode that the command has in tables', { timeout: 
   assert.deepEqual(differences, []);
 });
 
-test('options come to the same requests as natively', { timeout: 60_000 }, async () => {
+/** Paths and contents of the model of the tests. */
+function tinyModel() {
   const folder = join(web, '../tests/tiny-model');
-  const files = readdirSync(folder, { recursive: true }).filter((path) => /\.(json|safetensors)$/.test(path)).map((path) => [path, readFileSync(join(folder, path)).toString('base64')]);
-  const cases = readFileSync(join(folder, '../requests.tsv'), 'utf8');
+  return readdirSync(folder, { recursive: true }).filter((path) => /\.(json|safetensors)$/.test(path)).map((path) => [path, readFileSync(join(folder, path)).toString('base64')]);
+}
+
+test('noise and plans have the hashes of native ones', { timeout: 60_000 }, async () => {
+  const expected = readFileSync(join(web, '../tests/everywhere.tsv'), 'utf8').trim().split('\n');
+  const found = await page.evaluate((files) => {
+    const bytes = files.map(([, text]) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0)));
+    return everywhere(files.map(([path]) => path), bytes);
+  }, tinyModel());
+  assert.ok(expected.length > 100, `${expected.length} lines`);
+  assert.deepEqual(found, expected);
+});
+
+test('options come to the same requests as natively', { timeout: 60_000 }, async () => {
+  const files = tinyModel();
+  const cases = readFileSync(join(web, '../tests/requests.tsv'), 'utf8');
   const count = cases.trim().split('\n').length;
   assert.ok(count >= 128, `${count} cases`);
   const differences = (cases) =>

@@ -7,6 +7,8 @@
 mod body;
 #[path = "../../kernels/tests/support/cases.rs"]
 mod cases;
+#[path = "../../runtime/tests/support/everywhere.rs"]
+mod everywhere;
 #[path = "../../runtime/tests/support/fixture.rs"]
 mod fixture;
 #[path = "../../runtime/tests/support/resolution.rs"]
@@ -100,4 +102,16 @@ pub fn request_differences(paths: Vec<String>, files: Vec<Uint8Array>, cases: &s
         }
     }
     Ok(differences)
+}
+
+/// The lines of `tests/everywhere.tsv` as they are here. The files are those of `tests/tiny-model`.
+///
+/// # Errors
+/// Those of reading the model and of planning.
+#[wasm_bindgen]
+#[expect(clippy::needless_pass_by_value, reason = "wasm-bindgen hands lists of objects over by value only")]
+pub fn everywhere(paths: Vec<String>, files: Vec<Uint8Array>) -> Result<Vec<String>, String> {
+    let model = resolution::model(paths.into_iter().zip(files.iter().map(Uint8Array::to_vec)))?;
+    let cases = cases::cases();
+    everywhere::lines(&cases.iter().map(|case| &case.graph).collect::<Vec<_>>(), &model)
 }

@@ -1,5 +1,7 @@
 //! `kinora models pull` against a server that fails in every way servers do.
 
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fs, thread};
 
+use random::Random;
 use support::Folder;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -299,5 +302,43 @@ fn damage_in_the_cache_is_found_and_a_model_can_be_removed() -> Outcome {
     assert!(server.run(&folder.0, &[], &["rm", "owner/tiny"])?.status.success(), "removed");
     assert!(!folder.0.join("hub/models--owner--tiny").exists(), "gone");
     assert_eq!(server.run(&folder.0, &[], &["rm", "owner/tiny"])?.status.code(), Some(4), "not there");
+    Ok(())
+}
+
+/// A thousand files, each with one bit of it flipped: the list says so of every one.
+#[test]
+#[cfg(unix)]
+fn every_flipped_bit_is_found() -> Outcome {
+    const FILES: usize = 1000;
+    let (server, folder) = (Server::new(&[])?, Folder::new("pull-flips")?);
+    let model = folder.0.join("hub/models--owner--tiny");
+    let (blobs, snapshot) = (model.join("blobs"), model.join("snapshots").join(COMMIT));
+    for folder in [&blobs, &snapshot, &model.join("refs")] {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(model.join("refs/main"), COMMIT)?;
+    let mut random = Random(20_261_128);
+    let mut names = Vec::new();
+    for file in 0..FILES {
+        let length = random.upto(3000);
+        let bytes = random.bytes(length);
+        // Weights are named by their SHA-256, small files as git names them.
+        let name = if file % 2 == 0 { hash(&bytes) } else { blob_id(&bytes) };
+        fs::write(blobs.join(&name), bytes)?;
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(&name), snapshot.join(format!("{file}.bin")))?;
+        names.push(name);
+    }
+    let verify = || server.run(&folder.0, &[], &["verify", "owner/tiny"]);
+    assert!(verify()?.status.success(), "whole");
+    for name in names {
+        let mut bytes = fs::read(blobs.join(&name))?;
+        let at = random.below(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+        fs::write(blobs.join(&name), bytes)?;
+    }
+    let output = verify()?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "damaged");
+    assert!(errors.contains(&format!("{FILES} of {FILES} files")), "{}", &errors[..errors.len().min(200)]);
     Ok(())
 }

@@ -1,34 +1,23 @@
 //! Kernels against their twins over random shapes, offsets, tails and formats, from numbers that are the same in every run.
 //! `KINORA_CASES` tries more of them, `KINORA_SEED` others.
 
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
 use kinora_kernels::op::{ModulationColumns, Padding};
 use kinora_kernels::{AttentionOptions, Cadence, Conv3dOptions, Device, Graph, PatchOrder, Plan, Shape, Tensor, Weight, WeightFormat};
+use random::Random;
 use support::body::{compare, noise};
 use support::{devices, run};
 
-/// Steele et al., `SplitMix64`.
-struct Random(u64);
+/// Weights of random shapes and formats.
+trait Weights {
+    fn weight(&mut self, dims: &[usize]) -> Weight;
+    fn vector(&mut self, len: usize) -> Option<Weight>;
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// One of `1..=most`.
-    fn upto(&mut self, most: usize) -> usize {
-        1 + (self.next() % most as u64) as usize
-    }
-
-    fn chance(&mut self) -> bool {
-        self.next().is_multiple_of(2)
-    }
-
+impl Weights for Random {
     fn weight(&mut self, dims: &[usize]) -> Weight {
         let format = if self.chance() { WeightFormat::F32 } else { WeightFormat::F16 };
         let shape = Shape::new(dims);

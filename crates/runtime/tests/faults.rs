@@ -11,13 +11,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use kinora_kernels::{AdapterSelect, Fault, FaultPlan, Gpu, LiveObjects};
+use kinora_runtime::conditioning::Conditioning;
 use kinora_runtime::{CancelToken, Device, Error, GenerateRequest, Generated, VideoPipeline, WeightFormat};
 
 /// A generation may take so long, failing or not.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Faults of each kind where not all are tried.
-const PICKED: u64 = 8;
+/// Faults of each kind and request where not all are tried.
+const PICKED: u64 = 4;
 
 /// How many times the bars for time a run may take: machines do other things meanwhile. `KINORA_TEST_SLOWNESS=1` enforces them.
 fn slowness() -> u32 {
@@ -36,11 +37,24 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    /// A clip of text, or one that begins with a picture and gets so little memory that weights are streamed.
+    fn new(given: bool) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
         let gpu = open();
-        let pipeline = VideoPipeline::load(Device::Gpu(gpu.clone()), &folder, WeightFormat::F32).expect("the tiny model loads");
-        let request = GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, preview_every: 1, ..pipeline.request("water") };
+        let mut pipeline = VideoPipeline::load(Device::Gpu(gpu.clone()), &folder, WeightFormat::F32).expect("the tiny model loads");
+        let mut request = GenerateRequest { width: 32, height: 32, frames: 5, steps: 2, preview_every: 1, ..pipeline.request("water") };
+        if given {
+            let picture = (0..32 * 32 * 4).map(|at| at as u8 | 3).collect();
+            let latents = 1 + (request.frames - 1) / pipeline.compression().latent[0];
+            request.conditioning = Conditioning::new(vec![vec![picture]], support::images_at(latents, &[0]));
+            let whole = pipeline.requirements(&request).expect("possible").device_bytes;
+            let fits = |percent: &u64| {
+                pipeline.set_memory(Some(whole * percent / 100));
+                pipeline.requirements(&request).is_ok()
+            };
+            let least = (50..100).step_by(5).find(fits).expect("some of it is weights");
+            pipeline.set_memory(Some(whole * least / 100));
+        }
         Self { pipeline, request, gpu }
     }
 
@@ -69,8 +83,8 @@ impl Bench {
 }
 
 /// Tries faults of a kind and returns how often a generation ended in which way.
-fn try_faults(fault: Fault, sticky: bool, trying: &mpsc::Sender<String>) -> BTreeMap<String, usize> {
-    let mut bench = Bench::new();
+fn try_faults(fault: Fault, sticky: bool, given: bool, trying: &mpsc::Sender<String>) -> BTreeMap<String, usize> {
+    let mut bench = Bench::new(given);
     let (expected, calls, baseline) = bench.clean();
     assert!(calls > 100, "{calls} calls");
     let wanted = std::env::var("KINORA_FAULTS").ok();
@@ -119,7 +133,13 @@ fn try_faults(fault: Fault, sticky: bool, trying: &mpsc::Sender<String>) -> BTre
 /// Runs it on a thread of its own, so that a hang is a failure.
 fn watched(fault: Fault, sticky: bool) {
     let (trying, heard) = mpsc::channel();
-    let worker = std::thread::spawn(move || try_faults(fault, sticky, &trying));
+    let worker = std::thread::spawn(move || {
+        let mut ends = try_faults(fault, sticky, false, &trying);
+        for (end, count) in try_faults(fault, sticky, true, &trying) {
+            *ends.entry(end).or_default() += count;
+        }
+        ends
+    });
     let mut last = String::from("a clean run");
     loop {
         match heard.recv_timeout(10 * LONGEST * slowness()) {

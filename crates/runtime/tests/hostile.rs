@@ -1,5 +1,7 @@
 //! Files that were tampered with: nothing panics, nothing hangs, and what is accepted is what its header says.
 
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -9,46 +11,8 @@ use kinora_runtime::manifest::Index;
 use kinora_runtime::models::component::Component;
 use kinora_runtime::text::Tokenizer;
 use kinora_runtime::weights::Checkpoint;
+use random::{Random, damage};
 use support::golden;
-
-/// Numbers that are the same in every run (Steele et al., `SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
-
-/// One to four changes: bytes, numbers that are extreme, cuts, pieces that are repeated or left out. Most at the beginning, where
-/// headers are.
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    const EXTREME: [u64; 8] = [0, 1, 0x7f, 0xff, 0xffff_ffff, 1 << 31, u64::MAX, 1 << 62];
-    for _ in 0..=random.below(4) {
-        let reach = if random.below(4) == 0 { bytes.len() } else { bytes.len().min(700) };
-        let at = random.below(reach);
-        match random.below(7) {
-            0 => bytes.truncate(at),
-            1 => bytes.splice(at..at, bytes[at..].iter().take(9).copied().collect::<Vec<_>>()).for_each(drop),
-            2 => bytes.drain(at..bytes.len().min(at + 1 + random.below(9))).for_each(drop),
-            3 => {
-                let width = 1 << random.below(4);
-                let number = EXTREME[random.below(EXTREME.len())].to_le_bytes();
-                bytes.iter_mut().skip(at).zip(&number[..width]).for_each(|(byte, new)| *byte = *new);
-            }
-            4 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = b"0123456789{}[]\",:-eE"[random.below(20)]),
-            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
-        }
-    }
-}
 
 /// Opens mutations of a weight file and reads everything that was accepted.
 fn weights(name: &str, count: usize) {
@@ -57,7 +21,7 @@ fn weights(name: &str, count: usize) {
     let (mut accepted, mut slowest) = (0, Duration::ZERO);
     for _ in 0..count {
         let mut bytes = original.clone();
-        mutate(&mut bytes, &mut random);
+        damage(&mut bytes, &mut random);
         let (len, start) = (bytes.len(), Instant::now());
         if let Ok(file) = Checkpoint::from_files("test", vec![("test".into(), bytes)]) {
             accepted += 1;
@@ -91,7 +55,7 @@ fn sentencepiece(count: usize) {
     let mut random = Random(7);
     for _ in 0..count {
         let mut model = original.clone();
-        mutate(&mut model, &mut random);
+        damage(&mut model, &mut random);
         let header = format!(r#"{{"spiece_model":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, model.len());
         let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &model].concat();
         let file = Checkpoint::from_files("test", vec![("test".into(), bytes)]).expect("a file");
@@ -109,7 +73,7 @@ fn configurations(folder: &str, count: usize) {
     let mut random = Random(42);
     for _ in 0..count {
         let mut bytes = original.clone();
-        mutate(&mut bytes, &mut random);
+        damage(&mut bytes, &mut random);
         let Ok(text) = String::from_utf8(bytes) else { continue };
         let start = Instant::now();
         let loaded = Component::load(&text, "config.json", &checkpoint, WeightFormat::F32, &Index::default());

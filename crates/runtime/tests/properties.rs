@@ -1,12 +1,20 @@
 //! What must hold of the models whatever their weights: packing changes nothing, masked text is absent text, the
-//! causal encoder does not see the future.
+//! causal encoder does not see the future. And what must be the same on every target.
 
+#[path = "../../kernels/tests/support/body.rs"]
+#[allow(dead_code, reason = "of the kernel tests only the plans are needed")]
+mod body;
+#[path = "../../kernels/tests/support/cases.rs"]
+mod cases;
 mod support;
 
-use kinora_kernels::{Cadence, Device, Executable, Plan};
+use std::path::Path;
+
+use kinora_kernels::{Cadence, Device, Executable, Graph, Plan, WeightFormat};
+use kinora_runtime::VideoPipeline;
 use kinora_runtime::models::ltx::{TokenLayout, Transformer, TransformerInputs, Vae};
 use kinora_runtime::nn::embed::{TIMESTEP_FEATURES, timestep_features};
-use support::{devices, ltx_transformer, ltx_vae, nmse};
+use support::{devices, everywhere, ltx_transformer, ltx_vae, nmse};
 
 fn transformer() -> Transformer {
     ltx_transformer("two_layers", |_| {}).expect("a valid fixture")
@@ -101,4 +109,20 @@ fn a_causal_encoder_does_not_see_the_future() {
             assert!(before[latent..] != after[latent..], "{folder} on {name}: the later ones differ");
         }
     }
+}
+
+/// Hashes of noise and plans, which `web/test/bodies.test.mjs` compares with those of a browser.
+#[test]
+fn noise_and_plans_are_those_that_browsers_are_compared_with() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests");
+    let model = VideoPipeline::load(Device::cpu(), &tests.join("tiny-model"), WeightFormat::F32).expect("the model of the tests");
+    let cases = cases::cases();
+    let graphs: Vec<&Graph> = cases.iter().map(|case| &case.graph).collect();
+    let found = everywhere::lines(&graphs, &model).unwrap_or_else(|problem| panic!("{problem}")).join("\n") + "\n";
+    if std::env::var_os("KINORA_UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(tests.join("everywhere.tsv"), &found).expect("the folder of the tests is writable");
+    }
+    let expected = std::fs::read_to_string(tests.join("everywhere.tsv")).expect("the committed file");
+    let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert!(found == expected, "{differs:?}; review, and accept with KINORA_UPDATE_SNAPSHOTS=1");
 }

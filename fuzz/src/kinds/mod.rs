@@ -42,16 +42,19 @@ pub fn all() -> Vec<Kind> {
     add("weights", targets::weights, safetensors::file, &safetensors::GOOD, true);
     add("weights", targets::weights, gguf::file, &gguf::BAD, false);
     add("weights", targets::weights, gguf::file, &gguf::GOOD, true);
-    add("config", targets::config, json::config, &json::BAD_CONFIG, false);
-    add("config", targets::config, json::config, &["as published"], true);
-    add("index", targets::index, json::index, &json::BAD_INDEX, false);
-    add("index", targets::index, json::index, &["as published"], true);
-    add("tokenizer", targets::tokenizer, json::tokenizer, &json::BAD_TOKENIZER, false);
-    add("tokenizer", targets::tokenizer, json::tokenizer, &["as published"], true);
+    let objects: [(&str, Target, Maker, &[&'static str]); 4] = [
+        ("config", targets::config, json::config, &json::BAD_CONFIG),
+        ("index", targets::index, json::index, &json::BAD_INDEX),
+        ("tokenizer", targets::tokenizer, json::tokenizer, &json::BAD_TOKENIZER),
+        ("options", targets::options, json::options, &json::BAD_OPTIONS),
+    ];
+    for (target, read, make, bad) in objects {
+        add(target, read, make, &json::BAD_TEXT, false);
+        add(target, read, make, bad, false);
+        add(target, read, make, &["as written"], true);
+    }
     add("media", targets::media, media::file, &media::BAD, false);
     add("media", targets::media, media::file, &media::GOOD, true);
-    add("options", targets::options, json::options, &json::BAD_OPTIONS, false);
-    add("options", targets::options, json::options, &["as written"], true);
     // Good files that something happened to, of which nobody knows what is left.
     let mut damaged = |target: &'static str, read: Target, make: Maker, from: &'static str| {
         kinds.push(Kind {
@@ -68,10 +71,7 @@ pub fn all() -> Vec<Kind> {
     };
     damaged("weights", targets::weights, safetensors::file, safetensors::GOOD[0]);
     damaged("weights", targets::weights, gguf::file, gguf::GOOD[0]);
-    damaged("config", targets::config, json::config, "as published");
-    damaged("index", targets::index, json::index, "as published");
-    damaged("tokenizer", targets::tokenizer, json::tokenizer, "as published");
-    damaged("options", targets::options, json::options, "as written");
+    objects.iter().for_each(|(target, read, make, _)| damaged(target, *read, *make, "as written"));
     media::GOOD.iter().for_each(|from| damaged("media", targets::media, media::file, from));
     kinds
 }

@@ -143,6 +143,9 @@ fn is_variant(name: &str) -> bool {
     [".fp16", ".bf16", ".non_ema"].iter().any(|variant| name.contains(variant))
 }
 
+/// Files that a message names.
+const MOST_NAMED: usize = 10;
+
 /// Compares every file of a cached model with the hash it is named after.
 pub(crate) fn verify(name: &str) -> Result<Report, Failure> {
     let cache = Cache::open()?;
@@ -161,7 +164,9 @@ pub(crate) fn verify(name: &str) -> Result<Report, Failure> {
         let text = format!("{} files of {model}, {:.1} MB, are as published", files.len(), bytes as f64 / 1e6);
         return Ok(Report::new(text, json!({ "model": model.to_string(), "files": files.len(), "bytes": bytes })));
     }
-    let message = format!("{} of {} files of {model}: {}", wrong.len(), files.len(), wrong.join("; "));
+    let more = wrong.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let message = format!("{} of {} files of {model}: {}{more}", wrong.len(), files.len(), wrong[..wrong.len().min(MOST_NAMED)].join("; "));
     Err(failed("damaged-model", message).hint("remove it by `kinora models rm` and pull it again"))
 }
 

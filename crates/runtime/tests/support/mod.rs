@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
+pub(crate) mod everywhere;
 pub(crate) mod fixture;
 pub(crate) mod model_folder;
 

@@ -1,4 +1,6 @@
-//! Numbers that are the same in every run, and damage without a plan.
+//! Numbers that are the same in every run and on every target, and damage without a plan: for tests of all crates and for `fuzz/`.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part, and `fuzz/` exports it")]
 
 /// Steele et al., `SplitMix64`.
 #[derive(Debug)]
@@ -17,6 +19,16 @@ impl Random {
     /// One of `0..limit`, 0 if there is none.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
+    }
+
+    /// One of `1..=most`.
+    pub fn upto(&mut self, most: usize) -> usize {
+        1 + self.below(most)
+    }
+
+    /// Heads or tails.
+    pub fn chance(&mut self) -> bool {
+        self.next().is_multiple_of(2)
     }
 
     /// One of them.
