@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything CI checks, cheap checks first. A missing part is a failure, never a skip.
 
 use crate::{
-    licences, rules,
+    deny, rules,
     setup::{self, LAVAPIPE, SWIFTSHADER, SoftwareAdapter},
     shell::{Counts, Outcome, cargo, count_tests, run, step, works},
     tasks::quiet_vulkan,
@@ -22,7 +22,7 @@ pub(crate) fn test() -> Outcome {
     })?;
     let metadata = step("metadata", rules::metadata)?;
     step("dependency rule", || rules::check_dependencies(&metadata))?;
-    step("licences", || licences::check(&metadata))?;
+    step("cargo deny", deny::check)?;
     step("clippy", || run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])))?;
     step("documentation", || run(cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings")))?;
     step("clippy for browsers", web::clippy)?;

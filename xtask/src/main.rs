@@ -2,7 +2,7 @@
 
 mod ci;
 mod demo;
-mod licences;
+mod deny;
 mod new_kernel;
 mod release;
 mod reliability;
@@ -32,6 +32,7 @@ cargo xtask <task> [arguments]
   mutants [NUMBER]         kernels with one mistake each, which their tests must notice
   cases [NUMBER]           kernels over random shapes, offsets and formats
   soak [MINUTES]           make and cancel clips for so long, 30 minutes if not said
+  advisories FOLDER        the snapshot of advisories anew, from a clone of the RustSec database
   new-kernel FOLDER/NAME   write the files of a new kernel, ready to be changed
 ";
 
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         "mutants" => reliability::mutants(&arguments),
         "cases" => reliability::cases(&arguments),
         "soak" => reliability::soak(&arguments),
+        "advisories" if arguments.len() == 1 => deny::renew(arguments[0].as_ref()),
         "new-kernel" => new_kernel::new_kernel(&arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");
