@@ -1,7 +1,7 @@
 //! Long runs that look for what goes wrong rarely; CI has a small share of each among its tests.
 
 use crate::{
-    setup,
+    mutants, setup,
     shell::{Outcome, cargo, root, run},
     tasks::{quiet_vulkan, target_folder},
 };
@@ -24,9 +24,11 @@ pub(crate) fn soak(arguments: &[String]) -> Outcome {
     long_test("endurance", "KINORA_SOAK_MINUTES", arguments.first().map_or("30", String::as_str))
 }
 
-/// Kernels with one mistake each, which their tests must notice.
+/// Kernels, plans and loaders with one mistake each, which their tests must notice: half of so many in shaders, half in Rust.
 pub(crate) fn mutants(arguments: &[String]) -> Outcome {
-    long_test("mutants", "KINORA_MUTANTS", arguments.first().map_or("200", String::as_str))
+    let count: usize = arguments.first().map_or(Ok(240), |text| text.parse()).map_err(|error| format!("NUMBER: {error}"))?;
+    long_test("mutants", "KINORA_MUTANTS", &count.div_ceil(2).to_string())?;
+    mutants::plans_and_loaders(count / 2)
 }
 
 /// Kernels over so many random cases.

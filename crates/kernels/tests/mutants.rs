@@ -3,10 +3,13 @@
 
 #[path = "support/cases.rs"]
 mod cases;
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
 use cases::{Case, cases};
-use kinora_kernels::{Device, Kernel, Mutant};
+use kinora_kernels::{Device, Executable, Gpu, Kernel, Mutant};
+use random::Random;
 use support::{body, devices, run};
 
 /// What is changed to what. Each is of one kind of mistake and leaves the types as they are.
@@ -35,18 +38,24 @@ const WITHOUT_EFFECT: [(&str, &str); 4] = [
     ("fn main(", "the signature"),
 ];
 
-/// Steele et al., `SplitMix64`.
-fn scramble(seed: u64) -> u64 {
-    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// What became of a mutant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is no shader.
+    Invalid,
+    Noticed,
+    /// Every case passes.
+    Survives {
+        /// Whether results differ at all.
+        differs: bool,
+    },
 }
 
 /// The change of this number of a kernel, if there is a place for it: within a function, outside of comments.
 fn mutant(kernel: &Kernel, number: u64) -> Option<Mutant> {
     let text = kernel.source();
-    let (from, to) = CHANGES[(scramble(number) % CHANGES.len() as u64) as usize];
+    let mut random = Random(number);
+    let (from, to) = *random.pick(&CHANGES);
     let body = text.find("fn ")?;
     let mut places = Vec::new();
     let mut line_start = 0;
@@ -58,7 +67,7 @@ fn mutant(kernel: &Kernel, number: u64) -> Option<Mutant> {
         }
         line_start += line.len();
     }
-    let place = *places.get((scramble(number ^ 0xabcd) % places.len().max(1) as u64) as usize)?;
+    let place = *places.get(random.below(places.len()))?;
     Some(Mutant { kernel: kernel.name, place, length: from.len(), text: to.to_owned() })
 }
 
@@ -71,32 +80,44 @@ fn shown(kernel: &Kernel, mutant: &Mutant) -> String {
     format!("{}: `{}` → `{}`", kernel.name, text[start..end].trim(), after.trim())
 }
 
-/// Whether a case of the kernel fails, or `None` if the change is no shader.
-fn is_noticed(device: &Device, mutant: &Mutant, own: &[&(Case, Vec<f32>)]) -> Option<bool> {
-    let Device::Gpu(gpu) = device else { return None };
+/// The bits of a result.
+fn bits(device: &Device, case: &Case) -> Option<Vec<u32>> {
+    let found = pollster::block_on(body::evaluate(device, &case.graph, &case.indices, Executable::new)).ok()?;
+    Some(found.into_iter().map(f32::to_bits).collect())
+}
+
+/// What becomes of a mutant under the cases of its kernel.
+fn end_of(device: &Device, gpu: &Gpu, mutant: &Mutant, own: &[&(Case, Vec<f32>)]) -> End {
+    let results = || own.iter().map(|(case, _)| bits(device, case)).collect::<Vec<_>>();
     gpu.mutate(Some(mutant.clone()));
-    let mut noticed = false;
     for (Case { graph, terms, indices }, expected) in own {
-        match pollster::block_on(body::compare(device, graph, *terms, indices, expected)) {
-            Ok(()) => {}
-            Err(problem) if problem.contains("Shader") => {
-                gpu.mutate(None);
-                return None;
-            }
-            Err(_) => {
-                noticed = true;
-                break;
-            }
+        if let Err(problem) = pollster::block_on(body::compare(device, graph, *terms, indices, expected)) {
+            gpu.mutate(None);
+            return if problem.contains("Shader") { End::Invalid } else { End::Noticed };
         }
     }
+    let changed = results();
     gpu.mutate(None);
-    Some(noticed)
+    End::Survives { differs: changed != results() }
+}
+
+/// Changes of which it is known why no result shows them: the line as it is, what is changed, and the reason. That results stay the
+/// same to the bit is checked.
+const EQUIVALENT: [(&str, (&str, &str), &str); 0] = [];
+
+fn is_equivalent(kernel: &Kernel, mutant: &Mutant) -> bool {
+    let text = kernel.source();
+    let start = text[..mutant.place].rfind('\n').map_or(0, |at| at + 1);
+    let line = text[start..].lines().next().unwrap_or_default().trim();
+    let from = &text[mutant.place..mutant.place + mutant.length];
+    EQUIVALENT.iter().any(|(known, change, _)| line == *known && *change == (from, mutant.text.as_str()))
 }
 
 #[test]
-#[ignore = "which changes have an effect differs by adapter, so that what survives is looked at by a person: `cargo xtask mutants`"]
+#[ignore = "which changes have an effect differs by adapter: `cargo xtask mutants`"]
 fn changed_kernels_are_noticed() {
-    let wanted = std::env::var("KINORA_MUTANTS").ok().map_or(6, |text| text.parse::<usize>().expect("a number"));
+    let number = |name: &str, otherwise| std::env::var(name).ok().map_or(otherwise, |text| text.parse::<u64>().expect("a number"));
+    let (wanted, first) = (number("KINORA_MUTANTS", 6), number("KINORA_SEED", 0));
     let cases: Vec<(Case, Vec<f32>)> = cases()
         .into_iter()
         .map(|case| {
@@ -105,30 +126,39 @@ fn changed_kernels_are_noticed() {
         })
         .collect();
     let mut survivors = Vec::new();
-    let mut tried = 0;
-    let mut number = 0;
-    while tried < wanted && number < 100 * wanted as u64 {
-        number += 1;
-        let device = &devices()[number as usize % devices().len()];
+    let (mut tried, mut equivalent) = (0, 0);
+    let mut at = first;
+    while tried < wanted && at < first + 100 * wanted {
+        at += 1;
+        let mut random = Random(at);
+        let device = random.pick(devices());
+        let Device::Gpu(gpu) = device else { continue };
         let preset = device.preset().expect("a GPU");
-        let case = (scramble(number ^ 0x77) % cases.len() as u64) as usize;
-        let kernels = cases[case].0.graph.kernels(preset);
-        let kernel = kernels[(scramble(number ^ 0x99) % kernels.len() as u64) as usize];
-        let Some(mutant) = mutant(kernel, number) else { continue };
+        let kernels = random.pick(&cases).0.graph.kernels(preset);
+        let kernel = *random.pick(&kernels);
+        let Some(mutant) = mutant(kernel, random.next()) else { continue };
         let uses = |graph: &kinora_kernels::Graph| graph.kernels(preset).iter().any(|used| used.name == kernel.name);
         let own: Vec<&(Case, Vec<f32>)> = cases.iter().filter(|(case, _)| uses(&case.graph)).collect();
-        match is_noticed(device, &mutant, &own) {
-            None => {}
-            Some(noticed) => {
-                tried += 1;
-                if !noticed {
-                    survivors.push(format!("number {number}, {}", shown(kernel, &mutant)));
-                }
-            }
+        let begun = std::time::Instant::now();
+        let end = end_of(device, gpu, &mutant, &own);
+        let said = match end {
+            End::Invalid => continue,
+            End::Noticed => "noticed",
+            End::Survives { differs: false } if is_equivalent(kernel, &mutant) => "has no effect",
+            End::Survives { differs: false } => "SURVIVES, no bit differs",
+            End::Survives { differs: true } => "SURVIVES",
+        };
+        println!("{at} {said} ({:.1} s): {}", begun.elapsed().as_secs_f64(), shown(kernel, &mutant));
+        if said == "has no effect" {
+            equivalent += 1;
+            continue;
+        }
+        tried += 1;
+        if end != End::Noticed {
+            survivors.push(format!("{at} {said}: {}", shown(kernel, &mutant)));
         }
     }
-    println!("{tried} mutants, {} survive", survivors.len());
-    survivors.iter().for_each(|survivor| println!("{survivor}"));
+    println!("{tried} mutants, {} survive; {equivalent} without effect beside them", survivors.len());
     assert_eq!(tried, wanted, "too few places");
     assert!(survivors.is_empty(), "{} of {tried} mutants are not noticed:\n{}", survivors.len(), survivors.join("\n"));
 }
