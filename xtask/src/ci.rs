@@ -8,11 +8,12 @@ use crate::{
     web,
 };
 
-/// Tests that another adapter can change, as nextest picks them; of the command one file, since the rest of it asks the same of the
-/// runtime on every adapter, and not those that lose devices over and over, each of which has all kernels compiled again. A filter
+/// Tests that another adapter can change, as nextest picks them: all of the kernels, of the runtime those that compute, not those that
+/// ask how a plan is cut, counted or given up (chunks, requirements, tasks, faults, endurance), and of the command one file. A filter
 /// instead of --package: naming packages would change their features and compile them again.
-const GPU_TESTS: &str = "(package(kinora-kernels) + package(kinora-runtime) - binary_id(kinora-runtime::faults) \
-    - binary_id(kinora-runtime::endurance)) + binary_id(kinora::generate)";
+const GPU_TESTS: &str = "package(kinora-kernels) + binary_id(kinora::generate) + (package(kinora-runtime) \
+    - binary_id(kinora-runtime::chunks) - binary_id(kinora-runtime::requirements) - binary_id(kinora-runtime::tasks) \
+    - binary_id(kinora-runtime::faults) - binary_id(kinora-runtime::endurance))";
 
 pub(crate) fn test() -> Outcome {
     step("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
