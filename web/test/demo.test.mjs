@@ -1,9 +1,11 @@
 // The demo page as a visitor meets it: served with its strict policy, on the real model.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { serveDemo } from '../scripts/serve.mjs';
@@ -25,7 +27,7 @@ after(async () => {
 });
 
 /** A first visit in a browser profile of its own. */
-async function visit({ hash = '', from = browser, languageModel, ...options } = {}) {
+async function visit({ hash = '', from = browser, at = server.origin, languageModel, ...options } = {}) {
   const context = await from.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const stub = (answer) => (globalThis.LanguageModel = { availability: async () => (answer ? 'available' : 'unavailable'), create: async () => ({ prompt: async () => answer, destroy() {} }) });
   await context.addInitScript(stub, languageModel);
@@ -33,7 +35,7 @@ async function visit({ hash = '', from = browser, languageModel, ...options } = 
   page.problems = [];
   page.on('pageerror', (error) => page.problems.push(String(error)));
   page.on('console', (message) => message.type() === 'error' && page.problems.push(message.text()));
-  await page.goto(`${server.origin}/${hash}`);
+  await page.goto(`${at}/${hash}`);
   await page.waitForFunction(() => document.querySelector('#verdict').textContent !== 'Looking …');
   return page;
 }
@@ -398,6 +400,36 @@ test('a browser without an adapter is told what to do', { timeout: 60_000 }, asy
     assert.deepEqual(page.problems, []);
   } finally {
     await without.close();
+  }
+});
+
+test('without an adapter, a server that sent the page makes the clips', { timeout: 120_000 }, async () => {
+  const data = mkdtempSync(join(tmpdir(), 'kinora-serve-'));
+  const words = ['--listen', '127.0.0.1:0', '--token', 'open sesame', '--data', data, '--page', join(web, '../www-demo/dist'), '--model', join(web, '../models/flipbook')];
+  const serving = spawn(join(dirname(process.env.KINORA_BIN), 'kinora-serve'), words, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const without = await launch({ webgpu: false });
+  try {
+    const [said] = await once(serving.stdout.setEncoding('utf8'), 'data');
+    const page = await visit({ from: without, at: /http:\S+/.exec(said)[0], hash: SMALL });
+    assert.match(await page.textContent('#lede'), /sent there/);
+    await assertAccessible(page, 'served');
+    await page.click('#generate');
+    assert.ok(await page.evaluate(() => document.querySelector('#token:invalid') !== null), 'the browser asks for the token');
+    await page.fill('#token', 'a guess');
+    await page.click('#generate');
+    await page.waitForFunction(() => document.querySelector('#notice').textContent !== '');
+    assert.match(await page.textContent('#notice'), /token/);
+    await page.fill('#token', 'open sesame');
+    await page.click('#generate');
+    await page.waitForFunction(() => document.querySelector('#generate').textContent.startsWith('Stop'));
+    await page.waitForSelector('#file-made a[download]', { timeout: 60_000 * SLOWNESS });
+    assert.match(await page.textContent('#details'), /^Made by the server in/);
+    await page.waitForFunction(() => document.querySelector('#sample').currentSrc.startsWith('blob:') && document.querySelector('#sample').videoWidth === 128);
+    await assertAccessible(page, 'made by the server');
+    assert.deepEqual(page.problems.filter((problem) => !problem.includes('401')), []);
+  } finally {
+    await without.close();
+    serving.kill();
   }
 });
 

@@ -11,7 +11,8 @@ import { machineRow, showMachine, timeStep } from './machine.js';
 import { DEFAULTS, fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { closeRegion, openRegion, regionMask } from './region.js';
 import { onClick, watchResult } from './result.js';
-import { play, showClips, shows, type Show } from './shows.js';
+import { announceServer, hasServer, makeOnServer } from './server.js';
+import { play, playFile, showClips, shows, type Show } from './shows.js';
 import { showSnippets, type Clip } from './snippets.js';
 import { closeVariations, showVariations } from './variations.js';
 import { any, anySentence, article, colors, sentence, showVocabulary } from './vocabulary.js';
@@ -33,8 +34,10 @@ const actions = byId('actions', HTMLElement);
 let begun = 0;
 /** As the prompt was when the clip was begun. */
 let begunFrom = '';
-/** Ends variations that are being made. */
+/** Ends variations that are being made, or the work of a server. */
 let varying: AbortController | undefined;
+/** The server makes the clips: there is no WebGPU. */
+let onServer = false;
 /** The clip on show, to be made again elsewhere. */
 let onShow: Clip | undefined;
 const isBusy = () => varying !== undefined || clip.state === 'loading' || clip.state === 'generating';
@@ -103,6 +106,36 @@ async function vary(): Promise<void> {
   if (!isBusy()) showWork();
   clip.play();
   void showMachine();
+}
+
+/** Has the server make a clip of what the form says. */
+async function generateOnServer(): Promise<void> {
+  const recipe = readForm(form);
+  const { image, ...others } = givenParts();
+  const [first = '', ...then] = scenesOf(recipe.prompt);
+  if (then.length > 0 || Object.keys(others).length > 0) return say('The server makes one scene, from words and a first frame.');
+  const sample = byId('sample', HTMLVideoElement);
+  const { signal } = (varying = new AbortController());
+  const started = performance.now();
+  say('');
+  caption(first);
+  showWork('waiting for the server');
+  try {
+    const file = await makeOnServer(recipe, image as File | undefined, {
+      progress: (fraction) => showWork(`${Math.round(fraction * 100)} %`, fraction),
+      preview: (picture) => playFile(sample, picture),
+    }, signal);
+    const href = playFile(sample, file);
+    clip.setAttribute('alt', first);
+    caption(first, `Made by the server in ${((performance.now() - started) / 1e3).toFixed(1)} s`);
+    byId('file-made', HTMLElement).replaceChildren(make('a', 'Download', { href, download: 'kinora.mp4', class: 'main' }));
+    byId('file-made', HTMLElement).hidden = false;
+  } catch (error) {
+    presentSample();
+    if (!signal.aborted) say(error instanceof Error ? error.message : String(error));
+  }
+  varying = undefined;
+  showWork();
 }
 
 /** Shows a clip that was made before, and how to make it again. */
@@ -288,6 +321,7 @@ form.addEventListener('submit', (event) => {
   event.preventDefault();
   if (event.submitter === button && isBusy()) return stop();
   varying?.abort();
+  if (onServer) return void generateOnServer();
   // The element shows what went wrong.
   generate(givenParts()).catch(() => undefined);
 });
@@ -391,7 +425,10 @@ showExamples();
 showSnippets({ recipe: { ...readForm(form), seed: readForm(form).seed || '7' } });
 const support = await showMachine();
 byId('expand-browser', HTMLElement).hidden = support.languageModel === 'unavailable';
-if (!support.ok) {
+if (!support.ok && hasServer) {
+  onServer = true;
+  announceServer();
+} else if (!support.ok) {
   button.disabled = true;
   byId('cost', HTMLElement).replaceChildren(`${support.message} `, make('a', 'What to do', { href: '#machine' }));
 }

@@ -28,10 +28,24 @@ export const shows: readonly [Show, ...Show[]] = [
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** Plays a clip, or shows its first frame where the visitor wants as little motion as possible. */
-export function play(video: HTMLVideoElement, { url }: Show): void {
+export function play(video: HTMLVideoElement, { url }: Pick<Show, 'url'>): void {
   Object.assign(video, { muted: true, loop: true, playsInline: true, src: url });
   // Browsers that save power show the first frame.
   if (!still.matches) video.play().catch(() => undefined);
+}
+
+/** Shows a picture, or plays a clip, that was made elsewhere, and returns its address. What was shown before is let go. */
+export function playFile(video: HTMLVideoElement, file: Blob): string {
+  for (const old of [video.src, video.poster]) if (old.startsWith('blob:')) URL.revokeObjectURL(old);
+  const url = URL.createObjectURL(file);
+  if (file.type.startsWith('video/')) {
+    video.removeAttribute('poster');
+    play(video, { url });
+  } else {
+    video.removeAttribute('src');
+    video.poster = url;
+  }
+  return url;
 }
 
 /** Fills the list of clips. */

@@ -80,7 +80,8 @@ pub(crate) fn test(names: &[String]) -> Outcome<Counts> {
     // Comes with Chromium, so that this installs both; other systems bring their own browser and adapter.
     let manifest = if cfg!(target_os = "linux") { Some(SWIFTSHADER.manifest()?) } else { None };
     // Frames of the page are compared with those of the command on the same adapter.
-    step("the command, to compare with", || run(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "kinora", "--locked"])))?;
+    let programs = ["build", "--quiet", "--workspace", "--bin", "kinora", "--bin", "kinora-serve", "--locked"];
+    step("the command, to compare with, and the server", || run(&mut cargo(&programs)))?;
     let command = debug_program("kinora")?;
     step("tests in the browser", || {
         // One file after another: each has a browser, and the timings are bars.

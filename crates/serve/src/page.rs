@@ -1,4 +1,6 @@
 //! Files of a page (`--page`), and what is not found.
+//!
+//! Pages learn from a mark in their head that clips can be made here, so that none has to ask a server that may be none.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +10,10 @@ use axum::{
     response::Response,
 };
 
-use crate::http::{self, App, nowhere};
+use crate::{
+    http::{self, App, nowhere},
+    server::Server,
+};
 
 const KINDS: [(&str, &str); 12] = [
     ("css", "text/css"),
@@ -25,7 +30,18 @@ const KINDS: [(&str, &str); 12] = [
     ("mjs", "text/javascript"),
 ];
 
-async fn file_of_page(folder: &Path, path: &str) -> Option<Response> {
+/// The mark, which says whether a token is wanted.
+fn marked(mut page: Vec<u8>, wants_token: bool) -> Vec<u8> {
+    const HEAD: &[u8] = b"<head>";
+    if let Some(at) = page.windows(HEAD.len()).position(|found| found.eq_ignore_ascii_case(HEAD)) {
+        let mark = format!("<meta name=\"kinora-serve\" content=\"{}\">", if wants_token { "token" } else { "" });
+        let after = at + HEAD.len();
+        page.splice(after..after, mark.into_bytes());
+    }
+    page
+}
+
+async fn file_of_page(server: &Server, folder: &Path, path: &str) -> Option<Response> {
     let path = inside(path)?;
     let mut found = folder.join(path);
     if tokio::fs::metadata(&found).await.ok()?.is_dir() {
@@ -38,7 +54,11 @@ async fn file_of_page(folder: &Path, path: &str) -> Option<Response> {
     }
     let ending = found.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     let kind = KINDS.iter().find(|(known, _)| *known == ending).map_or("application/octet-stream", |(_, kind)| *kind);
-    let mut response = http::file(kind, tokio::fs::read(&found).await.ok()?);
+    let mut bytes = tokio::fs::read(&found).await.ok()?;
+    if ending == "html" {
+        bytes = marked(bytes, !server.tokens.is_empty());
+    }
+    let mut response = http::file(kind, bytes);
     // Threads and precise clocks of a page need both.
     for (name, value) in [("cross-origin-opener-policy", "same-origin"), ("cross-origin-embedder-policy", "require-corp")] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -50,7 +70,7 @@ async fn file_of_page(folder: &Path, path: &str) -> Option<Response> {
 pub(crate) async fn file(State(server): App, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if let (Some(folder), true) = (&server.args.page, method == Method::GET || method == Method::HEAD)
-        && let Some(response) = file_of_page(folder, &path).await
+        && let Some(response) = file_of_page(&server, folder, &path).await
     {
         return response;
     }
@@ -67,6 +87,14 @@ fn inside(path: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_told_that_a_server_sent_them() {
+        let page = |wants_token| String::from_utf8(marked(b"<html><HEAD><title>".to_vec(), wants_token)).unwrap();
+        assert_eq!(page(false), r#"<html><HEAD><meta name="kinora-serve" content=""><title>"#);
+        assert_eq!(page(true), r#"<html><HEAD><meta name="kinora-serve" content="token"><title>"#);
+        assert_eq!(marked(b"a fragment".to_vec(), true), b"a fragment");
+    }
 
     #[test]
     fn nothing_outside_the_folder_is_served() {
