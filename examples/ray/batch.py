@@ -33,11 +33,15 @@ class Worker:
             threading.Thread(target=self.tell, args=(self.process.stdin, text)).start()
             while waiting and (line := self.process.stdout.readline()):
                 answer = json.loads(line)
+                if "id" not in answer:
+                    # Not about a line: the worker's own flags, model or device.
+                    raise RuntimeError(answer["error"]["message"])
                 if waiting.pop(answer["id"], None):
                     answers.append(answer)
             if waiting:
+                if (code := self.process.wait()) > 0:
+                    raise RuntimeError(f"kinora ended with exit code {code} before it had answered all lines")
                 # It was killed. The next one is told what has no answer, and finds what was made.
-                self.process.wait()
                 self.start()
         keys = ["output", "outcome"]
         return {key: [answer[key] for answer in answers] for key in keys} | {"answer": [json.dumps(answer) for answer in answers]}
