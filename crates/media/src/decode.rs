@@ -5,7 +5,7 @@ use std::{borrow::Cow, io::Cursor, path::PathBuf};
 
 use image::{
     AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, codecs::gif::GifDecoder,
-    metadata::Orientation,
+    error::LimitErrorKind, metadata::Orientation,
 };
 
 use crate::{
@@ -31,6 +31,9 @@ const PX_PER_BYTE: u64 = 8;
 /// The same for all frames of a clip together, where most of a frame may be that of the one before.
 const ANY_CLIP_PX: u64 = 4 << 30;
 const CLIP_PX_PER_BYTE: u64 = 1 << 10;
+/// What may be in memory for a GIF, in pictures, and the bytes that a picture counts at least.
+const GIF_FRAMES: u64 = 4;
+const GIF_LEAST_BYTES: u64 = 1 << 20;
 /// Frames of GIF and WebP that claim to last no longer, in seconds, and how long browsers show them then.
 const INSTANT_S: f64 = 0.010_5;
 const INSTANT_SHOWN_S: f64 = 0.1;
@@ -129,7 +132,13 @@ pub(crate) fn frames<'a>(bytes: &'a [u8], header: &Header) -> Result<Box<Frames<
         Kind::Gif => {
             // Browsers and most readers show a GIF whose last byte, the trailer, is missing; one too many is not read.
             let whole = if bytes.ends_with(b";") { Cow::Borrowed(bytes) } else { Cow::Owned([bytes, b";"].concat()) };
-            Box::new(alone_is_still(animation(GifDecoder::new(Cursor::new(whole)).map_err(broken)?.into_frames())))
+            let mut decoder = GifDecoder::new(Cursor::new(whole)).map_err(broken)?;
+            // A frame may claim to be larger than the picture it is drawn into: what is there, this frame and the picture with it.
+            let picture = u64::from(header.shape.width) * u64::from(header.shape.height) * 4;
+            let mut limits = Limits::default();
+            limits.max_alloc = Some(GIF_FRAMES * picture.max(GIF_LEAST_BYTES));
+            decoder.set_limits(limits).map_err(broken)?;
+            Box::new(alone_is_still(animation(decoder.into_frames())))
         }
         #[cfg(feature = "webp")]
         Kind::WebP => {
@@ -263,8 +272,10 @@ fn check_jpeg_is_whole(bytes: &[u8]) -> Result<()> {
 
 pub(crate) fn broken(error: ImageError) -> Error {
     match error {
-        ImageError::Limits(limit) => {
-            Error::TooLarge { path: PathBuf::new(), found: limit.to_string(), limit: format!("{MAX_SIDE_PX} pixels per side") }
+        ImageError::Limits(found) => {
+            let is_memory = matches!(found.kind(), LimitErrorKind::InsufficientMemory);
+            let limit = if is_memory { "what a file of this size is worth".to_owned() } else { format!("{MAX_SIDE_PX} pixels per side") };
+            Error::TooLarge { path: PathBuf::new(), found: found.to_string(), limit }
         }
         // An installed ffmpeg may know it.
         ImageError::Unsupported(_) => Error::UnknownInput { path: PathBuf::new() },

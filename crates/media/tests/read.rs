@@ -189,6 +189,16 @@ fn gif_canvas(width: u16, height: u16) -> Vec<u8> {
 }
 
 #[test]
+fn a_frame_of_gif_that_is_larger_than_its_picture_is_refused() -> Outcome {
+    let mut bytes = gif_canvas(4, 4);
+    let at = bytes.iter().position(|byte| *byte == 0x2c).ok_or("an image descriptor")?;
+    bytes[at + 5..at + 9].copy_from_slice(&[0xff; 4]);
+    let source = Source::decode(bytes)?;
+    assert!(matches!(source.whole(), Err(kinora_media::Error::TooLarge { .. })), "{:?}", source.whole().map(|frames| frames.len()));
+    Ok(())
+}
+
+#[test]
 fn a_gif_without_its_last_byte_and_with_instant_frames_plays_as_in_browsers() -> Outcome {
     let whole = encoded(Format::Gif)?;
     let cut = Source::decode(whole[..whole.len() - 1].to_vec())?;
