@@ -30,7 +30,7 @@ cargo xtask <task> [arguments]
   golden [parts]           make the PyTorch fixtures in tests/golden again
   faults                   fail every call to the graphics API, one by one
   fuzz [FILES] [SEED]      damaged files of every kind through every parser
-  mutants [NUMBER]         kernels, plans and loaders with one mistake each, which tests must notice
+  mutants [NUMBER] [PART]  kernels, plans and loaders with one mistake each, which tests must notice
   cases [NUMBER]           kernels over random shapes, offsets and formats
   soak [MINUTES]           make and cancel clips for so long, 30 minutes if not said
   advisories FOLDER        the snapshot of advisories anew, from a clone of the RustSec database

@@ -50,38 +50,21 @@ const PLACES: [&str; 27] = [
 ];
 
 /// Tests that are asked, quick ones first.
-const TESTS: [&str; 31] = [
+const TESTS: [&str; 14] = [
     "plan",
     "schedule",
     "safetensors",
     "gguf",
-    "containers",
     "conditioning",
     "solvers",
     "sampler",
     "states",
     "properties",
-    "windows",
     "packing",
-    "tasks",
-    "given_tokens",
-    "reuse",
-    "small_kernels",
-    "requirements",
     "wan_pipeline",
+    "small_kernels",
     "streaming",
-    "components",
-    "tokenizer",
-    "latte",
-    "wan",
-    "ltx_transformer",
-    "ltx_vae",
-    "cogvideox",
-    "refine",
     "golden",
-    "heavy_kernels",
-    "every_variant",
-    "chunks",
 ];
 
 /// What is changed to what.
@@ -131,11 +114,11 @@ pub(crate) fn plans_and_loaders(count: usize) -> Outcome {
     }
     println!("{} places", sites.len());
     let mut refused = BTreeSet::new();
-    let tests = loop {
+    loop {
         write_mutants(&copy, &sites, &mut refused)?;
-        let (wrong, tests) = build(&copy)?;
+        let wrong = refusals(&copy)?;
         if wrong.is_empty() {
-            break tests;
+            break;
         }
         let before = refused.len();
         refused.extend((0..sites.len()).filter(|at| wrong.contains(&(sites[*at].file.clone(), sites[*at].line))));
@@ -143,7 +126,8 @@ pub(crate) fn plans_and_loaders(count: usize) -> Outcome {
             return Err(format!("the copy in {} does not compile", copy.display()).into());
         }
         println!("{} are no programs", refused.len());
-    };
+    }
+    let tests = build(&copy)?;
     let mut open: Vec<usize> = (0..sites.len()).filter(|at| !refused.contains(at)).collect();
     let mut seed = 20_261_128u64;
     let mut survivors = Vec::new();
@@ -159,7 +143,7 @@ pub(crate) fn plans_and_loaders(count: usize) -> Outcome {
             continue;
         }
         let begun = Instant::now();
-        let by = tests.iter().find(|(_, (folder, program))| !passes(folder, program, Some(number))).map(|(name, _)| name.as_str());
+        let by = tests.iter().find(|test| !test.passes(Some(number))).map(|test| test.name.as_str());
         tried += 1;
         let shown = format!("{number}, {}:{}: `{}` → `{}` in `{line}`", site.file.display(), site.line + 1, site.was, site.is);
         println!("{tried}: {} ({:.0} s): {shown}", by.unwrap_or("SURVIVES"), begun.elapsed().as_secs_f64());
@@ -344,61 +328,76 @@ fn write_mutants(copy: &Path, sites: &[Site], refused: &mut BTreeSet<usize>) -> 
     Ok(())
 }
 
-/// The lines that do not compile, by file; without any, the programs of the tests with the folders that they run in.
-#[expect(clippy::type_complexity, reason = "two lists, read where they are made")]
-fn build(copy: &Path) -> Outcome<(BTreeSet<(PathBuf, usize)>, Vec<(String, (PathBuf, PathBuf))>)> {
-    let mut arguments = vec!["test", "--workspace", "--locked", "--lib", "--no-run", "--keep-going", "--message-format", "json"];
-    TESTS.iter().for_each(|name| arguments.extend(["--test", name]));
-    let target = target_folder()?;
-    let mut command = cargo(&arguments);
-    command.current_dir(copy).env("CARGO_TARGET_DIR", &target).stderr(Stdio::null());
+/// What cargo says of the copy, as JSON.
+fn cargo_in(copy: &Path, arguments: &[&str]) -> Outcome<Vec<Value>> {
+    let mut command = cargo(arguments);
+    command.current_dir(copy).env("CARGO_TARGET_DIR", target_folder()?).stderr(Stdio::null());
     let told = command.output().map_err(|error| error.to_string())?.stdout;
-    let (mut wrong, mut tests) = (BTreeSet::new(), BTreeMap::new());
-    for line in String::from_utf8_lossy(&told).lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
-        if message["message"]["level"] == "error" {
-            for span in message["message"]["spans"].as_array().into_iter().flatten() {
-                let first = span["line_start"].as_u64().unwrap_or_default() as usize;
-                let last = span["line_end"].as_u64().unwrap_or_default() as usize;
-                let file = PathBuf::from(span["file_name"].as_str().unwrap_or_default());
-                wrong.extend((first..=last).map(|line| (file.clone(), line.saturating_sub(1))));
-            }
+    Ok(String::from_utf8_lossy(&told).lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// The lines that do not compile, by file.
+fn refusals(copy: &Path) -> Outcome<BTreeSet<(PathBuf, usize)>> {
+    let mut wrong = BTreeSet::new();
+    for message in cargo_in(copy, &["check", "--workspace", "--locked", "--lib", "--keep-going", "--message-format", "json"])? {
+        for span in message["message"]["spans"].as_array().into_iter().flatten().filter(|_| message["message"]["level"] == "error") {
+            let line = |name: &str| span[name].as_u64().unwrap_or_default() as usize;
+            let file = PathBuf::from(span["file_name"].as_str().unwrap_or_default());
+            wrong.extend((line("line_start")..=line("line_end")).map(|line| (file.clone(), line.saturating_sub(1))));
         }
+    }
+    Ok(wrong)
+}
+
+/// Builds the tests: their names, the folders that they run in and their programs.
+fn build(copy: &Path) -> Outcome<Vec<Test>> {
+    let mut arguments = vec!["test", "--workspace", "--locked", "--lib", "--no-run", "--message-format", "json"];
+    TESTS.iter().for_each(|name| arguments.extend(["--test", name]));
+    let mut tests: Vec<Test> = Vec::new();
+    for message in cargo_in(copy, &arguments)? {
         let (name, program) = (message["target"]["name"].as_str().unwrap_or_default(), message["executable"].as_str());
         let Some(program) = program.filter(|_| message["profile"]["test"] == true) else { continue };
         let folder = Path::new(message["manifest_path"].as_str().unwrap_or_default()).parent().unwrap_or(copy).to_owned();
         if TESTS.contains(&name) || ["kinora_kernels", "kinora_runtime"].contains(&name) {
-            tests.insert(name.to_owned(), (folder, PathBuf::from(program)));
+            tests.push(Test { name: name.to_owned(), folder, program: program.into() });
         }
     }
-    let order = |name: &str| TESTS.iter().position(|test| *test == name).map_or(0, |at| at + 1);
-    let mut tests: Vec<_> = tests.into_iter().collect();
-    tests.sort_by_key(|(name, _)| order(name));
-    if wrong.is_empty() && tests.len() != TESTS.len() + 2 {
+    // The libraries' own tests come first.
+    tests.sort_by_key(|test| TESTS.iter().position(|name| *name == test.name).map_or(0, |at| at + 1));
+    if tests.len() != TESTS.len() + 2 {
         return Err(format!("{} of {} tests were built", tests.len(), TESTS.len() + 2).into());
     }
-    if let Some((name, _)) = tests.iter().find(|(_, (folder, program))| wrong.is_empty() && !passes(folder, program, None)) {
-        return Err(format!("`{name}` fails without a mistake").into());
+    match tests.iter().find(|test| !test.passes(None)) {
+        Some(test) => Err(format!("`{}` fails without a mistake", test.name).into()),
+        None => Ok(tests),
     }
-    Ok((wrong, tests))
 }
 
-/// Whether a test passes, with a mistake or without.
-fn passes(folder: &Path, program: &Path, mistake: Option<usize>) -> bool {
-    let mut command = Command::new(program);
-    quiet_vulkan(&mut command).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Some(number) = mistake {
-        command.env("KINORA_MUTANT", number.to_string());
-    }
-    let Ok(mut child) = command.spawn() else { return false };
-    let begun = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if begun.elapsed() < LONGEST => thread::sleep(Duration::from_millis(20)),
-            _ => {
-                let _ = child.kill().and_then(|()| child.wait().map(drop));
-                return false;
+/// A program of tests.
+struct Test {
+    name: String,
+    folder: PathBuf,
+    program: PathBuf,
+}
+
+impl Test {
+    /// Whether it passes, with a mistake or without.
+    fn passes(&self, mistake: Option<usize>) -> bool {
+        let mut command = Command::new(&self.program);
+        quiet_vulkan(&mut command).current_dir(&self.folder).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(number) = mistake {
+            command.env("KINORA_MUTANT", number.to_string());
+        }
+        let Ok(mut child) = command.spawn() else { return false };
+        let begun = Instant::now();
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return status.success(),
+                Ok(None) if begun.elapsed() < LONGEST => thread::sleep(Duration::from_millis(20)),
+                _ => {
+                    let _ = child.kill().and_then(|()| child.wait().map(drop));
+                    return false;
+                }
             }
         }
     }

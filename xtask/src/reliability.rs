@@ -24,11 +24,17 @@ pub(crate) fn soak(arguments: &[String]) -> Outcome {
     long_test("endurance", "KINORA_SOAK_MINUTES", arguments.first().map_or("30", String::as_str))
 }
 
-/// Kernels, plans and loaders with one mistake each, which their tests must notice: half of so many in shaders, half in Rust.
+/// Kernels, plans and loaders with one mistake each, which their tests must notice: half of so many in shaders, half in Rust, or all
+/// in one of them.
 pub(crate) fn mutants(arguments: &[String]) -> Outcome {
     let count: usize = arguments.first().map_or(Ok(240), |text| text.parse()).map_err(|error| format!("NUMBER: {error}"))?;
-    long_test("mutants", "KINORA_MUTANTS", &count.div_ceil(2).to_string())?;
-    mutants::plans_and_loaders(count / 2)
+    let shaders = |count: usize| long_test("mutants", "KINORA_MUTANTS", &count.to_string());
+    match arguments.get(1).map(String::as_str) {
+        None => shaders(count.div_ceil(2)).and_then(|()| mutants::plans_and_loaders(count / 2)),
+        Some("shaders") => shaders(count),
+        Some("rust") => mutants::plans_and_loaders(count),
+        Some(other) => Err(format!("`{other}`: expected shaders or rust").into()),
+    }
 }
 
 /// Kernels over so many random cases.

@@ -72,6 +72,24 @@ fn gemms(cases: &mut Vec<Case>) {
     }
 }
 
+/// Rows of a product with more than eight tiles of them, which kernels for GPUs take in bands of eight, and its other extents.
+const BANDED: [usize; 3] = [650, 70, 5];
+
+fn banded<'p>(plan: &'p Plan, w: &Weight, bias: Option<&Weight>) -> Tensor<'p> {
+    plan.input("x", &[BANDED[0], BANDED[2]], Cadence::Once).linear(w, bias)
+}
+
+fn banded_gemms(cases: &mut Vec<Case>) {
+    let [rows, n, k] = BANDED;
+    for format in FORMATS {
+        for bias in [None, Some(vector(n))] {
+            let w = weight(&[n, k], format);
+            cases.extend(POINTWISE.map(|activation| case(k, |plan| activation(banded(plan, &w, bias.as_ref())))));
+            cases.push(case(k, |plan| banded(plan, &w, bias.as_ref()) + plan.input("r", &[rows, n], Cadence::Once)));
+        }
+    }
+}
+
 fn convolutions(cases: &mut Vec<Case>) {
     let options =
         Conv3dOptions { stride: [1; 3], front: [2, 1, 1], back: [0, 1, 1], time_padding: Padding::Replicate, space_padding: Padding::Zero };
@@ -104,6 +122,19 @@ fn attentions(cases: &mut Vec<Case>) {
                 };
                 q.flash_attention(k, v, &options)
             }));
+            // Scores so far apart that only the true maximum keeps exponentials from overflowing.
+            cases.push(case(1 << 16, |plan| {
+                let [q, k, v] = [("q", 9), ("k", 49), ("v", 49)].map(|(name, rows)| plan.input(name, &[rows, 2 * head], Cadence::Once));
+                let hidden: Vec<f32> = (0..49).map(|i| if i % 5 == 1 { -10_000.0 } else { 0.0 }).collect();
+                let options = AttentionOptions {
+                    heads: 2,
+                    scale: 60.0,
+                    sequences: vec![[0, 9, 0, 49]],
+                    mask: mask.then(|| plan.constant(&[49], &hidden)),
+                    bias: bias.then(|| plan.input("bias", &[2, 9, 49], Cadence::Once)),
+                };
+                q.flash_attention(k, v, &options)
+            }));
         }
     }
 }
@@ -113,6 +144,9 @@ fn norms(cases: &mut Vec<Case>) {
     for activation in [POINTWISE[0], POINTWISE[3]] {
         cases.push(case(d, |plan| activation(x(plan, d).rms_norm(None, 1e-6))));
         cases.push(case(d, |plan| activation(x(plan, d).layer_norm(Some(&vector(d)), Some(&vector(d)), 1e-6))));
+        cases.push(case(d, |plan| {
+            activation(x(plan, d).layer_norm(Some(&vector(d)), None, 1e-6).rope(plan.input("angles", &[ROWS, d], Cadence::Once)))
+        }));
         cases.push(case(d, |plan| {
             activation(x(plan, d).rms_norm(Some(&vector(d)), 1e-6).rope(plan.input("angles", &[ROWS, d], Cadence::Once)))
         }));
@@ -160,6 +194,15 @@ fn others(cases: &mut Vec<Case>) {
     }));
     // Five channels of three leave a ragged last vector, which is zeroed after the copy.
     cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
+    // Strides in every loop of a copy, and runs of several scalars.
+    for order in [PatchOrder::TimeHeightWidth, PatchOrder::TimeWidthHeight, PatchOrder::ChannelInnermost] {
+        cases.push(case(1, |plan| plan.input("x", &[2, 4, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([2, 2, 3], order)));
+        cases.push(case(1, |plan| plan.input("x", &[2, 2, 3, 2, 36], Cadence::Once).pixel_shuffle_3d([2, 2, 3], order)));
+    }
+    for axes in [[0, 2, 1], [1, 0, 2], [2, 0, 1], [2, 1, 0]] {
+        cases.push(case(1, |plan| plan.input("x", &[5, 6, 7], Cadence::Once).permute(&axes)));
+    }
+    cases.push(case(1, |plan| plan.input("x", &[2, 3, 2, 3, 5], Cadence::Once).upsample_nearest([2, 3, 2])));
     cases.extend([false, true].map(|rescaled| {
         case(2 * d, |plan| {
             let [guidance, share] = ["guidance", "share"].map(|name| plan.input(name, &[ROWS], Cadence::Once));
@@ -209,7 +252,7 @@ fn tall_gemms(cases: &mut Vec<Case>) {
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for add in [gemms, tall_gemms, convolutions, attentions, norms, group_norms, others] {
+    for add in [gemms, banded_gemms, tall_gemms, convolutions, attentions, norms, group_norms, others] {
         add(&mut cases);
     }
     cases
