@@ -12,6 +12,7 @@ import sys
 import diffusers
 import torch
 import transformers
+from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
 from safetensors.torch import load_file
 
 from golden import cogvideox_transformer, wan_causal
@@ -23,6 +24,7 @@ from training import cascade  # noqa: E402
 CLASSES = {
     "ltx_transformer": diffusers.LTXVideoTransformer3DModel,
     "ltx_vae": diffusers.AutoencoderKLLTXVideo,
+    "ltx_upsampler": LTXLatentUpsamplerModel,
     "wan_transformer": diffusers.WanTransformer3DModel,
     "wan_causal": diffusers.WanTransformer3DModel,
     "wan_any_flow": diffusers.AnyFlowTransformer3DModel,
@@ -49,6 +51,8 @@ def run(family: str, folder, model, case: str, given: dict) -> dict:
         return dict(sample=model(**given))
     if family == "cogvideox_transformer":
         return dict(sample=cogvideox_transformer.forward(model, given))
+    if family == "ltx_upsampler":
+        return dict(sample=model(**given))
     if family == "wan_causal":
         double = wan_causal.evaluate(model.double(), json.loads((folder / "config.json").read_text())["kinora"]["causal"], given)
         return dict(sample=double.float())

@@ -146,6 +146,16 @@ impl Layout {
         self.rows.starts.len() * self.columns.starts.len()
     }
 
+    /// Latent frames whose pixels are there at once.
+    pub(crate) fn frames_at_once(&self) -> usize {
+        match &self.time {
+            Time::Windows(cut) => cut.size,
+            // What is carried belongs to a tile, so each goes through the whole clip.
+            Time::Chunks(lengths) if self.tiles() > 1 => lengths.iter().sum(),
+            Time::Chunks(lengths) => lengths.iter().copied().max().unwrap_or(0),
+        }
+    }
+
     /// Latents that are computed, those in common once for each window.
     fn work(&self) -> usize {
         let frames = match &self.time {

@@ -24,6 +24,13 @@ fn ltx_autoencoders_match_the_reference() {
 }
 
 #[test]
+fn ltx_upsamplers_match_the_reference() {
+    for folder in ["space", "time", "frames"] {
+        check_folder(&format!("ltx_upsampler/{folder}"));
+    }
+}
+
+#[test]
 fn wan_transformers_match_the_reference() {
     for folder in ["t2v", "ti2v", "i2v", "flf2v"] {
         check_folder(&format!("wan_transformer/{folder}"));

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 
 use kinora_runtime::conditioning::tasks::{connect, extend, repeat};
-use kinora_runtime::conditioning::{CLEAN, Conditioning, Direction, FramePlan, Joints, SourceClip};
+use kinora_runtime::conditioning::{CLEAN, Conditioning, Direction, FramePlan, Joints, LatentFrame, SourceClip, SourceFrame};
 use kinora_runtime::{CancelToken, GenerateRequest, VideoPipeline, WeightFormat};
 
 /// Half of what the model was trained with: what is given does not depend on how good the rest is.
@@ -32,6 +32,23 @@ fn clip(frames: usize, colour: [u8; 3]) -> Vec<Vec<u8>> {
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
     let error: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
     10.0 * (255.0 * 255.0 * a.len() as f64 / error.max(1e-9)).log10()
+}
+
+/// The same clip, the other way round.
+fn reversed(plan: &FramePlan) -> FramePlan {
+    let turn = |source: SourceFrame| SourceFrame { group: -1 - source.group, ..source };
+    let frames = plan.frames.iter().rev().map(|frame| LatentFrame { source: frame.source.map(turn), ..*frame }).collect();
+    FramePlan { frames, joints: Joints { before: plan.joints.after, after: plan.joints.before } }
+}
+
+#[test]
+fn extending_forward_is_extending_backward_in_reverse() {
+    for (frames, overlap, noise) in [(5, 1, CLEAN), (5, 2, CLEAN), (9, 4, 300)] {
+        let [forward, backward] = [Direction::Forward, Direction::Backward].map(|to| extend(frames, overlap, to, noise).expect("possible"));
+        assert_eq!(reversed(&forward), backward, "{frames} latent frames, {overlap} of them given under {noise}");
+        assert_ne!(forward, backward, "they are not the same");
+        assert_eq!(reversed(&reversed(&forward)), forward, "and twice turned it is what it was");
+    }
 }
 
 #[test]

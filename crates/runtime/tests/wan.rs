@@ -133,6 +133,7 @@ fn a_block_takes_fourteen_steps() {
             tokens: plan.input("tokens", &[12, 12], Cadence::EveryStep),
             text: plan.input("text", &[6, 20], Cadence::Once),
             control: None,
+            control_scale: Vec::new(),
             images: None,
             timestep_features: plan.input("timestep_features", &[3, 64], Cadence::Once),
             end_features: None,

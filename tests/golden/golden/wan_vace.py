@@ -41,6 +41,10 @@ def alone(model: WanVACETransformer3DModel, folder) -> None:
     with torch.no_grad():
         sample = model(**{name: value.double() for name, value in given.items()}).sample
     save_case(folder, "batch2", given, dict(sample=sample))
+    given["control_hidden_states_scale"] = torch.tensor([0.5, 1.75])
+    with torch.no_grad():
+        sample = model(**{name: value.double() for name, value in given.items()}).sample
+    save_case(folder, "scaled", given, dict(sample=sample))
 
 
 def bytes_of(gen, *shape: int) -> torch.Tensor:

@@ -10,6 +10,8 @@ use super::FAMILIES;
 use super::config::parse_config;
 #[cfg(feature = "eval")]
 use super::family::Evaluate;
+#[cfg(feature = "families")]
+use super::family::LatentStage;
 use super::family::{Autoencoder, ComponentClass, Denoiser, ImageEncoder, SecondStage, Source, TextEncoder};
 use super::layout;
 use crate::error::{Error, Result};
@@ -32,6 +34,9 @@ pub enum Component {
     ImageEncoder(Box<dyn ImageEncoder>),
     /// Finished frames to more of them, or larger ones.
     SecondStage(Box<dyn SecondStage>),
+    /// Latents to larger ones.
+    #[cfg(feature = "families")]
+    LatentStage(Box<dyn LatentStage>),
     /// A way from noise to a clean sample, which has no weights.
     Scheduler(Box<dyn Solver>),
 }
@@ -98,6 +103,8 @@ impl Component {
             Self::TextEncoder(model) => model.as_ref(),
             Self::ImageEncoder(model) => model.as_ref(),
             Self::SecondStage(model) => model.as_ref(),
+            #[cfg(feature = "families")]
+            Self::LatentStage(model) => model.as_ref(),
             Self::Scheduler(solver) => solver,
         }
     }

@@ -375,6 +375,11 @@ pub trait Autoencoder: Evaluable + Send + Sync {
     /// What the denoiser's latents are normalised with.
     fn stats(&self) -> &LatentStats;
 
+    /// The share of noise that latents are decoded under, for a decoder that is told of it.
+    fn decode_noise(&self) -> f32 {
+        0.0
+    }
+
     /// How a clip of so many latent frames can be cut in time.
     fn split(&self, direction: Direction, latent_frames: usize) -> Split;
 
@@ -459,4 +464,10 @@ pub trait SecondStage: Evaluable + Send + Sync {
     /// Frames `[1, F, H, W, 3]` in −1..1 and their level of noise `[1, 1]` → all frames, larger `[1, F, 2H, 2W, 3]`, or those
     /// between, `[1, F − 1, H, W, 3]`, by a [guess](crate::matching) of them that is given for them alone.
     fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, guess: Option<Tensor<'p>>, level: Tensor<'p>) -> Tensor<'p>;
+}
+
+/// A model that makes more of latents, between two passes of denoising.
+pub trait LatentStage: Evaluable + Send + Sync {
+    /// Latents of the autoencoder, no longer normalised, `[1, F, H, W, C]` → larger ones.
+    fn record<'p>(&self, plan: &'p Plan, latents: Tensor<'p>) -> Tensor<'p>;
 }

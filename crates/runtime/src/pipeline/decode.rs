@@ -12,6 +12,11 @@ use crate::layout::{Layout, Piece, Time};
 use crate::models::family::Direction;
 use crate::nn::Carry;
 use crate::shape::LatentShape;
+#[cfg(feature = "families")]
+use crate::{
+    executables::Key,
+    layout::{Budget, Chosen},
+};
 
 /// Pieces of a tile in their order: the index of the plan, and the latent frames.
 type Order = [(usize, Range<usize>)];
@@ -116,23 +121,28 @@ impl Stream {
 }
 
 #[cfg(feature = "families")]
-impl Coder<'_> {
+impl<'a> Coder<'a> {
     /// A clip of frames of `shape` of which nothing is decoded. What one latent frame leaves to the next has the size of a frame, so
     /// these are decoded whole.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] for frames that the device cannot decode whole, and as [`decode`](Self::decode).
     pub(super) fn stream(&self, shape: LatentShape, cancel: &CancelToken) -> Result<Stream> {
-        let two = LatentShape { grid: [2, shape.grid[1], shape.grid[2]], ..shape };
-        let whole = Coder { budget: crate::layout::Budget { total_bytes: u64::MAX, least_value_bytes: 0 }, ..*self };
-        let key = crate::executables::Key::Stream(two);
-        let lease = self.executables.take_pieces(key, self.device, cancel, || whole.choose(Direction::Decode, two))?;
+        let (key, choose) = self.stream_stage(shape);
+        let lease = self.executables.take_pieces(key, self.device, cancel, choose)?;
         if lease.layout().tiles() > 1 {
             let [height, width] = self.pixels(shape.grid[1], shape.grid[2]);
             let expected = "frames that this device decodes whole: smaller ones, or a tiny decoder".into();
             return Err(Error::InvalidRequest { parameter: "size".into(), found: format!("{width}x{height}"), expected });
         }
         Ok(Stream { lease, at: 0 })
+    }
+
+    /// What a stream of frames of `shape` runs.
+    pub(super) fn stream_stage(self, shape: LatentShape) -> (Key, impl FnOnce() -> Result<Chosen> + use<'a>) {
+        let two = LatentShape { grid: [2, shape.grid[1], shape.grid[2]], ..shape };
+        let whole = Coder { budget: Budget { total_bytes: u64::MAX, least_value_bytes: 0 }, ..self };
+        (Key::Stream(two), move || whole.choose(Direction::Decode, two))
     }
 
     /// The frames of the next latent frame, which is frame `at` of normalised latents `[C, F, H, W]` of `shape`.

@@ -1,5 +1,6 @@
 //! The stages of a generation: a request becomes tokens, tokens become latents, latents become frames.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use kinora_kernels::{CancelToken, Device};
@@ -20,6 +21,9 @@ use crate::sampling::schedule::{Levels, Schedule};
 use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
+
+/// The stream of the noise that latents are decoded under; those of steps and windows are lower.
+const DECODE_STREAM: u64 = u64::MAX;
 
 /// What a generation follows, and what it is guided away from.
 #[derive(Default)]
@@ -233,6 +237,7 @@ impl VideoPipeline {
     ) -> Result<Generated> {
         on_event(Event::Decode { frames: request.frames });
         if request.conditioning.plan.is_none() && !is_refined(request) {
+            let decoded = self.decoded_latents(request, &latents, job.shape);
             let taken = Cell::new(0);
             let decode = async |device: &Device| {
                 // Those that were there before a loss are not given again.
@@ -245,7 +250,7 @@ impl VideoPipeline {
                     }
                     Ok(())
                 };
-                self.coder(Direction::Decode, device).decode(&latents, job.shape, cancel, rest).await
+                self.coder(Direction::Decode, device).decode(&decoded, job.shape, cancel, rest).await
             };
             self.going_on(&taken, decode).await?;
             return Ok(self.made(request, job, Vec::new(), 0..request.frames, latents));
@@ -258,10 +263,22 @@ impl VideoPipeline {
 
     /// Latents to a clip with all its frames, and those of the clips that it continues.
     pub(super) async fn whole(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
-        let mut decoded = self.decode(&latents, job.shape, cancel).await?;
+        let mut decoded = self.decode(&self.decoded_latents(request, &latents, job.shape), job.shape, cancel).await?;
         self.restore(request, job, &mut decoded, cancel).await?;
         let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
         Ok(self.made(request, job, frames, decoded, latents))
+    }
+
+    /// The latents as they are decoded: under noise, where the decoder is told of it.
+    fn decoded_latents<'l>(&self, request: &GenerateRequest, latents: &'l [f32], shape: LatentShape) -> Cow<'l, [f32]> {
+        let decoder = self.decoder.as_ref().unwrap_or(&self.vae);
+        let share = decoder.decode_noise();
+        if share == 0.0 {
+            return latents.into();
+        }
+        let mut noisy = latents.to_vec();
+        decoder.stats().add_noise(&mut noisy, share, &noise::normal(request.seed, DECODE_STREAM, shape.elements()));
+        noisy.into()
     }
 
     /// A finished clip of these frames and latents.

@@ -2,6 +2,7 @@
 
 use super::VideoPipeline;
 use super::job::{Job, Texts};
+use super::refine::is_refined;
 use super::text::{Text, encoded_negative, encoded_text, padded_rows, text_plan, tokenize};
 use crate::conditioning::CLEAN;
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ pub struct Requirements {
     pub stages: Vec<StageMemory>,
     /// Bytes on the device at most; none on the CPU.
     pub device_bytes: u64,
-    /// Bytes of host memory: frames and what is given, or on the CPU everything.
+    /// Bytes of host memory: the frames that are there at once where each is taken as it comes, and what is given, or on the CPU everything.
     pub host_bytes: u64,
 }
 
@@ -54,6 +55,8 @@ struct Foresight<'a> {
     pipeline: &'a VideoPipeline,
     account: Account<()>,
     found: Requirements,
+    /// Latent frames that the decoder hands over at once, at most.
+    decoded: usize,
 }
 
 impl Foresight<'_> {
@@ -70,6 +73,9 @@ impl Foresight<'_> {
             return Ok(kept);
         }
         let chosen = choose()?;
+        if let Key::Decode(_) = key {
+            self.decoded = self.decoded.max(chosen.layout.frames_at_once());
+        }
         let chunks = match &chosen.layout.time {
             Time::Chunks(lengths) => lengths.len(),
             Time::Windows(cut) => cut.starts.len(),
@@ -132,7 +138,7 @@ impl VideoPipeline {
     pub fn requirements(&self, request: &GenerateRequest) -> Result<Requirements> {
         let shape = self.check(request)?;
         let found = Requirements { stages: Vec::new(), device_bytes: 0, host_bytes: 0 };
-        let mut all = Foresight { pipeline: self, account: Account::with_budget(self.memory), found };
+        let mut all = Foresight { pipeline: self, account: Account::with_budget(self.memory), found, decoded: 0 };
         let (prompt, negative) = self.encoded_texts(request);
         let negative = negative.filter(|negative| *negative != prompt);
         let sequences: Vec<[usize; 2]> = [Some(prompt), negative].iter().flatten().map(|text| [text.ids.len(), text.seen]).collect();
@@ -156,7 +162,15 @@ impl VideoPipeline {
             all.stage(key, || Ok(Chosen::of(graph)))?;
         }
         let pixels = (request.width * request.upscale * request.height * request.upscale) as u64;
-        let clip = 4 * pixels * (frames * request.interpolate) as u64;
+        // Frames leave as they come, unless something concerns all of them.
+        let kept = if is_refined(request) {
+            frames * request.interpolate
+        } else if request.conditioning.plan.is_some() || (request.long.is_some() && !self.goes_on_alone()) {
+            frames.min(request.frames)
+        } else {
+            frames.min(all.decoded * self.compression.latent[0])
+        };
+        let clip = 4 * pixels * kept as u64;
         let given = request.conditioning.sources.iter().flatten().map(|frame| frame.len() as u64).sum::<u64>();
         all.found.host_bytes += FRAME_COPIES * clip + given + 16 * shape.elements() as u64;
         Ok(all.found)
@@ -187,7 +201,13 @@ impl VideoPipeline {
             if let Some(rollout) = self.rollout(&schedules, shape, rows) {
                 all.stage(rollout.key(), || rollout.plans())?;
             }
-            return all.code(Direction::Decode, shape);
+            if !self.is_streamed(request) {
+                return all.code(Direction::Decode, shape);
+            }
+            let device = self.device();
+            let (key, choose) = self.coder(Direction::Decode, &device).stream_stage(shape);
+            all.decoded = 1;
+            return all.stage(key, choose);
         }
         let sequences = [job.sequence()];
         let guided_channels = self.guided_channels(&job);

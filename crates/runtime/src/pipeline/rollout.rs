@@ -94,7 +94,7 @@ impl VideoPipeline {
     }
 
     /// Whether its frames can be handed over while it is made.
-    fn is_streamed(&self, request: &GenerateRequest) -> bool {
+    pub(super) fn is_streamed(&self, request: &GenerateRequest) -> bool {
         let decoder = self.decoder.as_ref().unwrap_or(&self.vae);
         let joins = request.conditioning.plan.as_ref().is_some_and(|plan| plan.joints != Joints::default());
         !joins && !is_refined(request) && decoder.split(Direction::Decode, 2) == Split::Chunks(vec![1, 1])

@@ -56,3 +56,36 @@ fn cubic(x: f64) -> f64 {
         _ => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::weights::Checkpoint;
+
+    /// Bytes that were normalised.
+    fn bytes(values: &[f32]) -> Vec<i32> {
+        let of_channel = values.len() / 3;
+        let byte = |(at, value): (usize, &f32)| ((value * STD[at / of_channel] + MEAN[at / of_channel]) * 255.0).round() as i32;
+        values.iter().enumerate().map(byte).collect()
+    }
+
+    #[test]
+    fn pictures_are_scaled_like_pillow_does() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/clip_processor");
+        let file = Checkpoint::open(folder.join("scaled.safetensors")).expect("a fixture");
+        let values = |name: &str| file.get(name).expect("a picture").to_f32();
+        for case in ["smaller", "larger", "upright"] {
+            let shape = file.get(&format!("{case}.rgba")).expect("a picture").shape.to_vec();
+            let edge = file.get(&format!("{case}.scaled")).expect("a picture").shape[1];
+            let rgba: Vec<u8> = values(&format!("{case}.rgba")).iter().map(|v| *v as u8).collect();
+            let found = bytes(&normalised(&rgba, [shape[0], shape[1]], edge));
+            let expected: Vec<i32> = values(&format!("{case}.scaled")).iter().map(|v| *v as i32).collect();
+            let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            // Pillow rounds its weights to 22 bits.
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1), "{case}: {found:?}, expected {expected:?}");
+            assert!(100 * off <= found.len(), "{case}: {off} of {} bytes differ", found.len());
+        }
+    }
+}

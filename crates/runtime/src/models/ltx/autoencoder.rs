@@ -10,9 +10,6 @@ use crate::models::family::{Autoencoder, Direction, Evaluate, Split};
 use crate::nn::Carry;
 use crate::nn::embed::TIMESTEP_FEATURES;
 
-/// The noise level a conditioned decoder is told (`decode_timestep` of `LTXPipeline`).
-const DECODE_TIMESTEP: f32 = 0.0;
-
 /// Latent frames that two windows of a clip have in common: with random weights, which forget the distance less than trained ones do,
 /// three are 37 dB from the whole, four 43 and six 45 to 49.
 const WINDOW_OVERLAP: usize = 6;
@@ -30,6 +27,10 @@ impl Autoencoder for Vae {
         &self.stats
     }
 
+    fn decode_noise(&self) -> f32 {
+        if self.config.timestep_conditioning { self.decoding.decode_noise_scale.unwrap_or(self.decoding.decode_timestep) } else { 0.0 }
+    }
+
     fn split(&self, _: Direction, _: usize) -> Split {
         Split::Windows { overlap: WINDOW_OVERLAP }
     }
@@ -39,7 +40,8 @@ impl Autoencoder for Vae {
     }
 
     fn record_decode<'p>(&self, plan: &'p Plan, latents: Tensor<'p>, _: &Carry<'p>) -> Tensor<'p> {
-        let features = self.decoder.timestep_features(&[DECODE_TIMESTEP]).map(|values| plan.constant(&[1, TIMESTEP_FEATURES], &values));
+        let features =
+            self.decoder.timestep_features(&[self.decoding.decode_timestep]).map(|values| plan.constant(&[1, TIMESTEP_FEATURES], &values));
         self.decoder.forward(plan, latents, features)
     }
 

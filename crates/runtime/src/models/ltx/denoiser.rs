@@ -27,8 +27,9 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// Their names in the file.
-    pub const KEYS: &'static [&'static str] = &["token_packing", "coordinate_channels", "rope_interpolation_scale"];
+    /// Their names in the file: of the transformer, then of the autoencoder.
+    pub const KEYS: &'static [&'static str] =
+        &["token_packing", "coordinate_channels", "rope_interpolation_scale", "decode_timestep", "decode_noise_scale"];
 }
 
 impl Default for Extensions {

@@ -109,7 +109,9 @@ fn transformer(tensors: &Tensors<'_>) -> Result<Value> {
 
 fn pipeline(_: &Tensors<'_>) -> Option<[&'static str; 2]> {
     Some([
-        r#"{"_class_name": "LTXPipeline", "transformer": ["diffusers", "LTXVideoTransformer3DModel"]}"#,
+        // What the authors decode with, as far as the decoder is told of it.
+        r#"{"_class_name": "LTXPipeline", "transformer": ["diffusers", "LTXVideoTransformer3DModel"],
+            "kinora": {"decode_timestep": 0.05, "decode_noise_scale": 0.025}}"#,
         r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "base_image_seq_len": 1024, "base_shift": 0.95, "max_image_seq_len": 4096,
             "max_shift": 2.05, "shift": 1.0, "shift_terminal": 0.1, "use_dynamic_shifting": true}"#,
     ])

@@ -7,6 +7,8 @@ mod denoiser;
 mod layouts;
 pub mod rope;
 mod transformer;
+#[cfg(feature = "families")]
+mod upsampler;
 mod vae;
 mod vae_blocks;
 mod vae_decoder;
@@ -15,7 +17,9 @@ mod vae_encoder;
 pub use config::{TransformerConfig, VaeConfig};
 pub use denoiser::{Extensions, LtxDenoiser};
 pub use transformer::{TokenLayout, Transformer, TransformerInputs};
-pub use vae::Vae;
+#[cfg(feature = "families")]
+pub use upsampler::{LatentUpsampler, UpsamplerConfig};
+pub use vae::{Decoding, Vae};
 pub use vae_decoder::VaeDecoder;
 pub use vae_encoder::VaeEncoder;
 
@@ -42,7 +46,16 @@ pub const FAMILY: Family = Family {
             name: "AutoencoderKLLTXVideo",
             load: |source| {
                 let config = VaeConfig::parse(source.config, source.file)?;
-                Ok(Component::Autoencoder(Box::new(Vae::load(&source.weights, &config)?)))
+                let vae = Vae { decoding: Decoding::of(source.index)?, ..Vae::load(&source.weights, &config)? };
+                Ok(Component::Autoencoder(Box::new(vae)))
+            },
+        },
+        #[cfg(feature = "families")]
+        ComponentClass {
+            name: "LTXLatentUpsamplerModel",
+            load: |source| {
+                let config = UpsamplerConfig::parse(source.config, source.file)?;
+                Ok(Component::LatentStage(Box::new(LatentUpsampler::load(&source.weights, &config)?)))
             },
         },
     ],

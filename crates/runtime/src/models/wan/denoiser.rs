@@ -108,6 +108,7 @@ impl Denoiser for WanDenoiser {
         let inputs = TransformerInputs {
             tokens: beside.map_or(inputs.tokens, |features| inputs.tokens.concat(features)),
             control,
+            control_scale: Vec::new(),
             text: inputs.text,
             images: inputs.pictures,
             timestep_features: inputs.table("timestep_features"),

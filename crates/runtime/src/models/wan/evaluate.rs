@@ -14,6 +14,8 @@ const TEXT_WITH_IMAGES: usize = 512;
 
 /// What the second branch of VACE sees.
 const CONTROL: &str = "control_hidden_states";
+/// Factors of what it says.
+const CONTROL_SCALE: &str = "control_hidden_states_scale";
 
 impl Evaluate for WanDenoiser {
     fn operations(&self) -> &'static [&'static str] {
@@ -27,7 +29,7 @@ impl Evaluate for WanDenoiser {
             return self.flow_map(inputs);
         }
         let has_control = !self.transformer.config().vace_layers.is_empty();
-        known.extend(has_control.then_some(CONTROL));
+        known.extend([CONTROL, CONTROL_SCALE].into_iter().filter(|_| has_control));
         inputs.only(&known)?;
         let config = self.transformer.config();
         let (hidden, [batch, _, f, h, w]) = inputs.ranked("hidden_states", "[B, C, F, H, W]")?;
@@ -42,6 +44,7 @@ impl Evaluate for WanDenoiser {
         if let Some(control) = &control {
             control.expect_shape(&[&[batch][..], &seen_beside].concat())?;
         }
+        let control_scale = inputs.optional(CONTROL_SCALE, &[config.vace_layers.len()])?.unwrap_or_default();
         let (timesteps, index) = distinct(&per_token(inputs, batch, tokens)?);
 
         let plan = Plan::new();
@@ -55,6 +58,7 @@ impl Evaluate for WanDenoiser {
                 tokens: plan.input("tokens", &[rows, config.in_channels * latents], Cadence::EveryStep),
                 text: plan.input("text", &[batch * text_tokens, config.text_dim], Cadence::Once),
                 control: control.as_ref().map(|_| plan.input("control", &[rows, config.vace_in_channels * latents], Cadence::Once)),
+                control_scale,
                 images: images.as_ref().map(|_| plan.input("images", &[image_rows, channels], Cadence::Once)),
                 timestep_features: constant(&self.timestep_features(&timesteps, &[])[0]),
                 end_features: None,
@@ -113,6 +117,7 @@ impl WanDenoiser {
                 tokens: plan.input("tokens", &[rows, config.in_channels * latents], Cadence::EveryStep),
                 text: plan.input("text", &[batch * text_tokens, config.text_dim], Cadence::Once),
                 control: None,
+                control_scale: Vec::new(),
                 images: None,
                 timestep_features: features,
                 end_features: Some(end_features),

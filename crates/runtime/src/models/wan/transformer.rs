@@ -22,6 +22,8 @@ pub struct TransformerInputs<'p> {
     pub text: Tensor<'p>,
     /// What the second branch sees `[R, Cv·pt·ph·pw]`, for a model that has one.
     pub control: Option<Tensor<'p>>,
+    /// Factors of what each block of the second branch says; all 1 if there are none.
+    pub control_scale: Vec<f32>,
     /// Image embeddings `[Ri, Ci]`, for a model that takes them.
     pub images: Option<Tensor<'p>>,
     /// Sinusoidal features `[T, freq_dim]`, see [`sinusoids`](crate::nn::embed::sinusoids).
@@ -144,7 +146,12 @@ impl Transformer {
         let mut x = self.patch_embedding.forward(inputs.tokens);
         let branch = self.vace.as_ref().zip(inputs.control);
         // Before any block, from what enters the first.
-        let mut hints = branch.map(|(vace, control)| vace.forward(plan, x, control, &context)).unwrap_or_default().into_iter();
+        let hints = branch.map(|(vace, control)| vace.forward(plan, x, control, &context)).unwrap_or_default();
+        let scaled = |(at, hint): (usize, Tensor<'p>)| match inputs.control_scale.get(at) {
+            Some(scale) if *scale != 1.0 => hint.affine(*scale, 0.0),
+            _ => hint,
+        };
+        let mut hints = hints.into_iter().enumerate().map(scaled);
         for (i, block) in self.blocks.iter().enumerate() {
             x = plan.scope(format!("blocks.{i}"), || block.forward(plan, x, &context));
             if self.config.vace_layers.contains(&i) {
