@@ -4,6 +4,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use crate::{
@@ -24,10 +25,15 @@ const SHARED_MACHINE: &str = "4";
 pub(crate) fn build() -> Outcome {
     ensure_target()?;
     ensure_packages()?;
-    step("WASM", || {
+    let modules = step("WASM", || {
+        // Linking takes one core, so that what writes the glue is built beside it.
+        let program = thread::spawn(build_bindgen);
         // Two builds of one crate, ADR 0020; they share all but the last two steps.
-        glue("src/wasm", &[wasm("core", "kinora-wasm", &[])?, wasm("families", "kinora-wasm", &["--features", "families"])?])
+        let modules = [wasm("core", "kinora-wasm", &[])?, wasm("families", "kinora-wasm", &["--features", "families"])?];
+        program.join().map_err(|_| "building kinora-bindgen broke")??;
+        Ok(modules)
     })?;
+    step("glue", || glue("src/wasm", &modules))?;
     step("package", || run(&mut node(&["scripts/build.mjs"])))?;
     step("package sizes", || run(&mut node(&["scripts/sizes.mjs"])))
 }
@@ -50,10 +56,13 @@ fn wasm(name: &'static str, package: &str, features: &[&str]) -> Outcome<Module>
 /// Writes modules with the JavaScript glue that they share into a folder of `web/`. No wasm-opt: it makes a module 5 % smaller and what
 /// is transferred, compressed, 3 % larger.
 fn glue(folder: &str, modules: &[Module]) -> Outcome {
-    // Not by --package, which would change the features of what it uses and compile all of that again.
-    run(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "kinora-bindgen", "--locked"]))?;
     let program = debug_program("kinora-bindgen")?;
     run(Command::new(program).arg(web().join(folder)).args(modules.iter().map(|(name, module)| format!("{name}={}", module.display()))))
+}
+
+/// Builds what writes the glue; not by --package, which would change the features of what it uses and compile all of that again.
+fn build_bindgen() -> Outcome {
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "kinora-bindgen", "--locked"]))
 }
 
 /// A program of this workspace as `cargo build` leaves it.
@@ -83,10 +92,15 @@ pub(crate) fn test(names: &[String]) -> Outcome<Counts> {
     let programs = ["build", "--quiet", "--workspace", "--bin", "kinora", "--bin", "kinora-serve", "--locked"];
     step("the command, to compare with, and the server", || run(&mut cargo(&programs)))?;
     let command = debug_program("kinora")?;
-    step("tests in the browser", || {
-        // One file after another: each has a browser, and the timings are bars.
-        let mut tests = node(&["--test", "--test-reporter=spec", "--test-concurrency=1"]);
-        tests.args(&files);
+    // Timings are bars only where nothing else runs; the others share the machine by twos, each with a browser of its own.
+    let (timed, others): (Vec<&String>, Vec<&String>) = files.iter().partition(|file| has_bars(file));
+    let mut counts = Counts::default();
+    for (title, files, side_by_side) in [("tests in the browser", others, 2), ("tests with bars for time", timed, 1)] {
+        if files.is_empty() {
+            continue;
+        }
+        let mut tests = node(&["--test", "--test-reporter=spec", &format!("--test-concurrency={side_by_side}")]);
+        tests.args(files);
         tests.env("KINORA_BIN", &command);
         if env::var_os(SLOWNESS).is_none() {
             tests.env(SLOWNESS, SHARED_MACHINE);
@@ -94,8 +108,14 @@ pub(crate) fn test(names: &[String]) -> Outcome<Counts> {
         if let Some(manifest) = &manifest {
             tests.env("VK_ICD_FILENAMES", manifest).env("VK_DRIVER_FILES", manifest);
         }
-        count_tests(&mut tests)
-    })
+        counts = counts.plus(step(title, || count_tests(&mut tests))?);
+    }
+    Ok(counts)
+}
+
+/// Whether a file of tests compares times with bars, which are those of a machine that does nothing else.
+fn has_bars(file: &str) -> bool {
+    std::fs::read_to_string(web().join(file)).is_ok_and(|text| text.contains("SLOWNESS"))
 }
 
 /// Builds sites from the packed package; asks a registry for what they need besides.

@@ -2,7 +2,7 @@
 
 mod order;
 
-use std::{env, error::Error, fs, path::Path, process::ExitCode};
+use std::{env, error::Error, fs, path::Path, process::ExitCode, thread};
 
 use wasm_bindgen_cli_support::Bindgen;
 
@@ -27,18 +27,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes the glue, and `NAME_bg.wasm` of every module.
+/// Writes the glue, and `NAME_bg.wasm` of every module. Modules are worked on side by side.
 fn generate(folder: &Path, modules: &[(&str, &str)]) -> Result<()> {
+    let made: Vec<Result<String>> = thread::scope(|scope| {
+        let work =
+            |&(name, module)| scope.spawn(move || single(folder, name, Path::new(module)).map_err(|error| format!("{name}: {error:#}")));
+        let threads: Vec<_> = modules.iter().map(work).collect();
+        threads.into_iter().map(|thread| Ok(thread.join().map_err(|_| "the generator broke")??)).collect()
+    });
     let mut glue: Option<String> = None;
-    // The one that is called like the glue comes first in the list and last here, or the next would take its place.
-    for (name, module) in modules.iter().rev() {
-        let own = single(folder, name, Path::new(module))?;
+    for ((name, _), own) in modules.iter().zip(made) {
+        let own = own?;
         // A page fetches one module but has the script of all, so that it must not matter which.
         if let Some((line, (found, expected))) =
             glue.iter().flat_map(|glue| own.lines().zip(glue.lines()).enumerate()).find(|(_, (a, b))| a != b)
         {
             return Err(
-                format!("{name} needs another glue than the modules after it: line {line} is `{found}`, expected `{expected}`").into()
+                format!("{name} needs another glue than the modules before it: line {line} is `{found}`, expected `{expected}`").into()
             );
         }
         glue.get_or_insert(own);
@@ -57,12 +62,16 @@ fn single(folder: &Path, name: &str, module: &Path) -> Result<String> {
         let short = format!("i{index}");
         renamed.push((std::mem::replace(&mut import.name, short.clone()), short));
     }
-    output.emit(folder)?;
-    let emitted = folder.join(format!("{GLUE}_bg.wasm"));
-    let ordered = order::by_likeness(&fs::read(&emitted)?)?;
-    fs::write(&emitted, ordered)?;
-    fs::rename(emitted, folder.join(format!("{name}_bg.wasm")))?;
-    let mut glue = fs::read_to_string(folder.join(format!("{GLUE}.js")))?;
+    // All modules emit the same names.
+    let own = folder.join(format!("{name}.part"));
+    output.emit(&own)?;
+    let ordered = order::by_likeness(&fs::read(own.join(format!("{GLUE}_bg.wasm")))?)?;
+    fs::write(folder.join(format!("{name}_bg.wasm")), ordered)?;
+    let mut glue = fs::read_to_string(own.join(format!("{GLUE}.js")))?;
+    for types in [format!("{GLUE}.d.ts"), format!("{GLUE}_bg.wasm.d.ts")] {
+        fs::copy(own.join(&types), folder.join(types))?;
+    }
+    fs::remove_dir_all(own)?;
     for (long, short) in renamed {
         let property = format!(" {long}: ");
         if glue.matches(&property).count() != 1 {
