@@ -38,7 +38,7 @@ export const ENGLISH: KinoraVideoLabels = {
     if (phase === 'plan') return 'Loading the model';
     return phase === 'download' ? `Loading the model, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB` : ENGLISH.preparing;
   },
-  preparing: 'Preparing the GPU',
+  preparing: 'Getting ready',
   drawing: (step, steps, left) => `Step ${step} of ${steps}, ${about(left)}`,
   decoding: (left) => `Drawing the frames, ${about(left)}`,
   percent: (fraction) => `${Math.round(fraction * 100)} percent`,

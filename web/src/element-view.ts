@@ -105,6 +105,14 @@ export class View {
     if (!working && focused === this.cancel) (clip ? this.play : this.generate).focus();
   }
 
+  /** In pixels. */
+  shape(width: number, height: number): void {
+    const { canvas } = this;
+    // Setting one clears the canvas, even to what it was.
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+  }
+
   /** Covers the canvas, or lets it be seen. */
   set covered(covered: boolean) {
     this.#posterSlot.hidden = !covered;

@@ -3,14 +3,14 @@
 import { MAKING, OBSERVED, optionsOf, reflectAttributes, takeEarly, type KinoraVideoAttributes } from './element-attributes.js';
 import type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState } from './element-events.js';
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
+import { ModelUse } from './element-model.js';
+import { Unasked } from './element-unasked.js';
 import { View } from './element-view.js';
-import { KinoraError, kinoraError } from './errors.js';
+import { kinoraError } from './errors.js';
 import { flipbookShape } from './models/flipbook.js';
 import type { GenerateOptions, GenerationEvent, LoadProgress, PromptParts } from './options.js';
 import { Player } from './player.js';
 import type { VideoModel } from './model.js';
-import { leaseModel, type Lease } from './shared-model.js';
-import { checkSupport, supportError, type SupportReport } from './support.js';
 import type { Video } from './video.js';
 
 export type { KinoraVideoAttributes } from './element-attributes.js';
@@ -19,8 +19,6 @@ export type { KinoraVideoLabels } from './element-labels.js';
 
 /** Share of the bar that loading takes, where a model has to be loaded. */
 const LOADING = 0.25;
-/** How far outside of the viewport an element begins its work. */
-const NEAR = '200px';
 /** After these the model is unusable, also for others. */
 const FATAL: ReadonlySet<string> = new Set(['internal', 'worker', 'disposed']);
 
@@ -52,8 +50,6 @@ export class KinoraVideo extends Base {
 
   #given: PromptParts = {};
   #expand: GenerateOptions['expand'] | undefined;
-  /** What was assigned before this class was there. */
-  readonly #early = takeEarly(this, [...OBSERVED, 'given', 'expand', 'video']);
   readonly #view: View;
   readonly #player: Player;
   readonly #internals = this.attachInternals();
@@ -61,18 +57,16 @@ export class KinoraVideo extends Base {
   #state: KinoraVideoState = 'empty';
   #video: Video | undefined;
   #value: File | null = null;
-  #lease: Lease | undefined;
+  readonly #use = new ModelUse({
+    support: (report) => this.#send('support', report),
+    progress: (progress) => this.#onLoading(progress),
+  });
   #abort: AbortController | undefined;
-  #preload: AbortController | undefined;
-  #observer: IntersectionObserver | undefined;
-  #begun = false;
-  /** Whether a change of the attributes is being answered. */
-  #changing = false;
-  /** The text that the clip on show, or the one to come, is made from. */
+  readonly #unasked = new Unasked(this, { make: () => void this.generate(), load: () => this.#use.preload(this.model) });
+  /** Of the clip on show, or the one to come. */
   #text = '';
   /** As of the last step. */
   #leftMs = 0;
-  #help: SupportReport['help'] = [];
 
   /** An element without a clip. */
   constructor() {
@@ -85,12 +79,11 @@ export class KinoraVideo extends Base {
     seek.addEventListener('input', () => this.#player.seek(seek.valueAsNumber));
     generate.addEventListener('click', () => this.generate());
     cancel.addEventListener('click', () => this.cancel());
-    this.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') this.cancel();
-    });
+    this.addEventListener('keydown', ({ key }) => key === 'Escape' && this.cancel());
     this.#setShape(flipbookShape);
     this.#setState('empty');
-    for (const [name, value] of this.#early) Reflect.set(this, name, value);
+    // What was assigned before this class was there.
+    for (const [name, value] of takeEarly(this, [...OBSERVED, 'given', 'expand', 'video'])) Reflect.set(this, name, value);
   }
 
   /** What the next clip is made from besides the `prompt` attribute: images, clips and what becomes of them. */
@@ -120,7 +113,7 @@ export class KinoraVideo extends Base {
 
   /** The model, once it is loaded. */
   get loaded(): VideoModel | undefined {
-    return this.#lease?.model;
+    return this.#use.model;
   }
 
   /** The clip on show; assign one to show it. */
@@ -177,39 +170,37 @@ export class KinoraVideo extends Base {
   /** @internal */
   connectedCallback(): void {
     this.#stillness.addEventListener('change', this.#onStillness);
-    this.#begin();
+    this.#unasked.begin();
   }
 
   /** @internal */
   disconnectedCallback(): void {
     this.#stillness.removeEventListener('change', this.#onStillness);
-    this.#observer?.disconnect();
+    this.#unasked.wait();
     // An element that is only moved is connected again by then.
     queueMicrotask(() => {
       if (this.isConnected) return;
-      if (this.#state === 'empty') this.#begun = false;
+      if (this.#state === 'empty') this.#unasked.forget();
       this.cancel();
       this.pause();
-      this.#release();
+      this.#use.release();
     });
   }
 
   /** @internal */
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
     if (before === now) return;
-    const { poster } = this.#view;
     if (name === 'model') {
       this.cancel();
-      this.#release();
+      this.#use.release();
     } else if (name === 'poster') {
-      poster.src = now ?? '';
-      poster.hidden = now === null;
+      Object.assign(this.#view.poster, { src: now ?? '', hidden: now === null });
     }
     this.#setShape(flipbookShape);
     this.#player.loop = this.hasAttribute('loop');
     this.#render();
-    if (MAKING.has(name)) this.#again();
-    this.#begin();
+    if (MAKING.has(name) && this.#state !== 'empty') this.#unasked.again();
+    this.#unasked.begin();
   }
 
   /** @internal */
@@ -217,53 +208,11 @@ export class KinoraVideo extends Base {
     this.video = undefined;
   }
 
-  /** Does unasked, and once, what `autoplay` and `loading` ask for. */
-  #begin(): void {
-    const eager = this.getAttribute('loading') === 'eager';
-    if (this.#begun || !this.isConnected || !(eager || this.#autoplay)) return;
-    this.#begun = true;
-    const start = () => {
-      if (this.#autoplay) this.generate();
-      // If that fails, so will the generation, which says why.
-      else this.#acquire((this.#preload = new AbortController()).signal).catch(() => undefined);
-    };
-    // Not before the attributes that are being set right now are all there.
-    if (eager) return queueMicrotask(start);
-    this.#observer = new IntersectionObserver(
-      (entries) => {
-        if (!entries.some((entry) => entry.isIntersecting)) return;
-        this.#observer?.disconnect();
-        start();
-      },
-      { rootMargin: NEAR },
-    );
-    this.#observer.observe(this);
-  }
-
-  /** What was made unasked is made anew, once for all attributes that change together. */
-  #again(): void {
-    if (this.#changing || !this.#begun || !this.#autoplay || this.#state === 'empty') return;
-    this.#changing = true;
-    queueMicrotask(() => {
-      this.#changing = false;
-      if (this.isConnected && this.#autoplay) this.generate();
-    });
-  }
-
   /** The shape that the clip will have, so that nothing moves when it comes. */
   #setShape(model: { width: number; height: number }): void {
-    if (this.#state !== 'empty' && this.#state !== 'loading') return;
-    const { canvas } = this.#view;
-    if (this.#video) return;
-    for (const side of ['width', 'height'] as const) {
-      const pixels = Number(this.getAttribute(side)) || model[side];
-      // Setting it clears the canvas, even to what it was.
-      if (canvas[side] !== pixels) canvas[side] = pixels;
-    }
-  }
-
-  get #autoplay(): boolean {
-    return this.hasAttribute('autoplay') && this.hasAttribute('prompt');
+    if (this.#video || (this.#state !== 'empty' && this.#state !== 'loading')) return;
+    const side = (name: 'width' | 'height') => Number(this.getAttribute(name)) || model[name];
+    this.#view.shape(side('width'), side('height'));
   }
 
   async #generate(abort: AbortController): Promise<Video> {
@@ -275,9 +224,9 @@ export class KinoraVideo extends Base {
     try {
       this.#player.pause();
       this.#setState('loading');
-      const from = this.#lease ? 0 : LOADING;
+      const from = this.loaded ? 0 : LOADING;
       this.#view.progress(0, labels.loading({ phase: 'plan' } as LoadProgress));
-      const { model } = await this.#acquire(signal);
+      const model = await this.#use.acquire(this.model, signal);
       this.#setShape(model.info);
       this.#setState('generating');
       this.#view.progress(from, labels.preparing);
@@ -312,38 +261,15 @@ export class KinoraVideo extends Base {
       return;
     }
     const error = kinoraError(thrown);
-    if (FATAL.has(error.code)) {
-      this.#lease?.discard();
-      this.#lease = undefined;
-    }
-    this.#view.failure([error.message, error.hint].filter(Boolean).join('; '), this.#help);
+    if (FATAL.has(error.code)) this.#use.discard();
+    this.#view.failure([error.message, error.hint].filter(Boolean).join('; '), this.#use.help);
     this.#setState('error');
     this.#send('error', error);
   }
 
-  async #acquire(signal: AbortSignal): Promise<Lease> {
-    if (this.#lease) return this.#lease;
-    const report = await checkSupport();
-    signal.throwIfAborted();
-    this.#send('support', report);
-    this.#help = report.ok ? [] : report.help;
-    const error = supportError(report);
-    // The help is shown as links.
-    if (error) throw new KinoraError(error.code, error.message);
-    const onProgress = (progress: LoadProgress) => {
-      if (this.#state === 'loading') this.#view.progress(LOADING * progress.fraction, this.#view.labels.loading(progress));
-      this.#send('load-progress', progress);
-    };
-    const lease = await leaseModel(this.getAttribute('model') ?? 'flipbook', onProgress, signal);
-    // Two calls may have waited for the model.
-    if (this.#lease) lease.release();
-    return (this.#lease ??= lease);
-  }
-
-  #release(): void {
-    this.#preload?.abort();
-    this.#lease?.release();
-    this.#lease = undefined;
+  #onLoading(progress: LoadProgress): void {
+    if (this.#state === 'loading') this.#view.progress(LOADING * progress.fraction, this.#view.labels.loading(progress));
+    this.#send('load-progress', progress);
   }
 
   #onEvent(event: GenerationEvent, from: number): void {
@@ -468,9 +394,7 @@ declare global {
   }
 }
 
-function cancelled(): DOMException {
-  return new DOMException('the generation was cancelled', 'AbortError');
-}
+const cancelled = () => new DOMException('the generation was cancelled', 'AbortError');
 
 reflectAttributes(KinoraVideo.prototype);
 if (globalThis.customElements && !customElements.get('kinora-video')) customElements.define('kinora-video', KinoraVideo);

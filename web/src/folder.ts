@@ -56,6 +56,8 @@ async function versionOf(index: string): Promise<string | undefined> {
 
 async function list(folder: string, text: string, signal: AbortSignal | undefined, by?: typeof fetch): Promise<ModelSource> {
   const index = parse(text, folder + INDEX) as Index;
+  const asking: Asking = { signal, by };
+  const known = await hubListing(folder, asking);
   const entry = (path: string, bytes?: number): FileEntry => ({ path, url: new URL(path, folder).href, ...(bytes === undefined ? {} : { bytes }) });
   const components = Object.entries(index).map(async ([name, component]): Promise<FileEntry[]> => {
     // `[null, null]` is a component that this model does without.
@@ -63,7 +65,7 @@ async function list(folder: string, text: string, signal: AbortSignal | undefine
     if (name === 'scheduler') return [entry('scheduler/scheduler_config.json')];
     if (/^tokenizer(_\d+)?$/.test(name)) return [entry(`${name}/tokenizer.json`)];
     if (!WEIGHTED.test(name)) return [];
-    return [entry(`${name}/config.json`), ...(await listWeights(name, String(component[0]), folder, entry, { signal, by }))];
+    return [entry(`${name}/config.json`), ...(await listWeights(name, String(component[0]), folder, entry, asking, known))];
   });
   const vocabulary = index.kinora?.vocabulary;
   const files = [entry(INDEX), ...(typeof vocabulary === 'string' ? [entry(vocabulary)] : []), ...(await Promise.all(components)).flat()];
@@ -88,22 +90,37 @@ async function listWeights(
   folder: string,
   entry: (path: string, bytes?: number) => FileEntry,
   asking: Asking,
+  known?: Map<string, number>,
 ): Promise<FileEntry[]> {
   const names = WEIGHTS[library] ?? WEIGHTS['diffusers']!;
   for (const name of names) {
     const single = `${component}/${name}.safetensors`;
-    const found = await ask(new URL(single, folder).href, { method: 'HEAD', ...asking });
+    if (known?.has(single)) return [entry(single, known.get(single))];
+    const found = known ? undefined : await ask(new URL(single, folder).href, { method: 'HEAD', ...asking });
     // That of a compressed response says nothing about the file.
     const plain = found && !found.headers.get('content-encoding');
     if (found) return [entry(single, (plain && Number(found.headers.get('content-length'))) || undefined)];
-    const index = await ask(new URL(`${single}.index.json`, folder).href, asking);
+    const parts = `${single}.index.json`;
+    const index = known && !known.has(parts) ? undefined : await ask(new URL(parts, folder).href, asking);
     if (index) {
-      const { weight_map } = parse(await index.text(), `${folder}${single}.index.json`) as { weight_map?: Record<string, string> };
-      return [...new Set(Object.values(weight_map ?? {}))].sort().map((shard) => entry(`${component}/${shard}`));
+      const { weight_map } = parse(await index.text(), folder + parts) as { weight_map?: Record<string, string> };
+      return [...new Set(Object.values(weight_map ?? {}))].sort().map((shard) => entry(`${component}/${shard}`, known?.get(`${component}/${shard}`)));
     }
   }
   const found = names.map((name) => `${name}.safetensors`).join(' or ');
   throw new KinoraError('not-found', `${folder}${component}/ has no ${found}, and no .index.json of parts of one`, { hint: 'the folder must be a diffusers model with safetensors' });
+}
+
+/**
+ * The sizes of all files of a folder on the Hugging Face hub, by path, so that nobody has to ask for files that may not be there: browsers
+ * show each as an error. Nothing elsewhere.
+ */
+async function hubListing(folder: string, asking: Asking): Promise<Map<string, number> | undefined> {
+  const [, hub, revision, path = ''] = /^(https:\/\/huggingface\.co\/)([^/]+\/[^/]+\/resolve\/[^/]+)\/(.*)$/.exec(folder) ?? [];
+  if (!hub || !revision) return undefined;
+  const response = await ask(`${hub}api/models/${revision.replace('/resolve/', '/tree/')}/${path}?recursive=true`, asking);
+  const files = response && ((await response.json()) as { path: string; size: number }[]);
+  return files && new Map(files.map(({ path: whole, size }) => [whole.slice(path.length), size]));
 }
 
 /** How long to ask, and what stands in for `fetch`. */

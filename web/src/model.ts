@@ -13,7 +13,7 @@ import type {
   Estimate, GenerateOptions, GenerationEvent, GenerationMetadata, ImageSource, LoadOptions, ModelInfo, ModelSource, Prompt, PromptParts, VideoSource, Vocabulary,
 } from './options.js';
 import type { Calls, GenerateCall, SourceCall } from './protocol.js';
-import { checkSupport, supportError } from './support.js';
+import { checkSupport, isLeftToProcessor, supportError } from './support.js';
 import { shown } from './transport.js';
 import { Video, videoFrame, type EncoderSetup } from './video.js';
 import { pipelines } from './wasm/pipelines.js';
@@ -24,7 +24,7 @@ const PARTS = ['image', 'lastImage', 'video', 'connect', 'mask'] as const;
 /** Loads a model, by its name or with options, into a worker of its own. */
 export async function loadModel(given: LoadOptions | string | URL = {}): Promise<VideoModel> {
   const options: LoadOptions = typeof given === 'string' || given instanceof URL ? { model: given } : anObject('options', given);
-  const { dtype = 'auto', device = 'auto', kernels = 'auto', cache = 'auto', signal, onProgress, onLog, worker } = options;
+  const { model: asked = 'flipbook', dtype = 'auto', device = 'auto', kernels = 'auto', cache = 'auto', signal, onProgress, onLog, worker } = options;
   oneOf('dtype', dtype, ['auto', 'f16', 'f32']);
   oneOf('device', device, ['auto', 'webgpu', 'cpu']);
   oneOf('kernels', kernels, ['auto', 'gpu', 'soft']);
@@ -32,8 +32,10 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   for (const name of ['fetch', 'onLog', 'onProgress'] as const) checkFunction(name, options[name]);
   checkSignal(signal);
   signal?.throwIfAborted();
+  const report = device === 'cpu' ? undefined : await checkSupport();
+  const byProcessor = !report || (device === 'auto' && kernels === 'auto' && isLeftToProcessor(report, asked));
   // Nothing is downloaded for nothing.
-  const unsupported = device === 'cpu' ? undefined : supportError(await checkSupport());
+  const unsupported = byProcessor ? undefined : supportError(report);
   if (unsupported) throw unsupported;
   const adapter = typeof cache === 'string' ? undefined : cache;
   // What few bring is loaded for them alone.
@@ -41,7 +43,7 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   if (adapter) bridge?.checkCache(adapter);
   const keeper = adapter && bridge?.withCache(adapter, options.fetch ?? fetch);
   const by = keeper?.fetch ?? options.fetch;
-  const model = await resolveModel(options.model ?? 'flipbook', signal, cache !== 'none' && !adapter, by);
+  const model = await resolveModel(asked, signal, cache !== 'none' && !adapter, by);
   const { source, loras } = withLoras(model, options.lora);
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && model !== flipbook);
@@ -49,7 +51,7 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   const client = await Client.start(worker, onLog);
   const { port1, port2 } = new MessageChannel();
   try {
-    const parameters = { wasm, source, loras, device: device === 'cpu' ? device : kernels, f32: dtype === 'f32', cache: keeps, ...(by && { fetcher: port2 }) };
+    const parameters = { wasm, source, loras, device: byProcessor ? 'cpu' as const : kernels, f32: dtype === 'f32', cache: keeps, ...(by && { fetcher: port2 }) };
     if (by) bridge?.serveFetch(port1, by);
     const loaded = await client.call('load', parameters, { signal, onEvent: onProgress, transfer: by ? [port2] : [] });
     return new VideoModel(client, loaded, { worker, wasm });

@@ -95,7 +95,7 @@ export interface LoadOptions {
   /** Adaptations, which add up; {@link ModelInfo.loras} says what came of them. */
   lora?: LoraSource | readonly LoraSource[];
   dtype?: DType;
-  /** `cpu` runs exact reference code and is very slow. */
+  /** `cpu` is the processor. `auto` takes it for the model that comes with the package where there is no GPU. */
   device?: 'auto' | 'webgpu' | 'cpu';
   /** Which kernels run on WebGPU, for measurements: those for GPUs (`gpu`) and for software adapters (`soft`) run anywhere. */
   kernels?: 'auto' | 'gpu' | 'soft';

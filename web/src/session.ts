@@ -8,7 +8,7 @@ import { blamesFiles, errorData, type ErrorData, KinoraError } from './errors.js
 import { Frames } from './frames.js';
 import type { GenerationEvent, LogRecord, ModelInfo } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
-import { Cancel, Files, Model, encode, onPanic } from './wasm/core.js';
+import { Cancel, Files, Model, attach, encode } from './wasm/core.js';
 
 /** What the WASM reports while it generates. */
 type EngineEvent =
@@ -135,7 +135,7 @@ class Session {
 
   async #start(wasm: string, signal: AbortSignal, onProgress?: (share: number) => void, by?: typeof fetch): Promise<void> {
     await startEngine(wasm, signal, onProgress, by);
-    onPanic((message: string) => this.#send({ type: 'panic', message }));
+    attach((message?: string) => (message === undefined ? new Promise((resolve) => setTimeout(resolve)) : this.#send({ type: 'panic', message })));
   }
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {

@@ -11,6 +11,8 @@ export type SupportCode = 'ok' | 'software-adapter' | 'insecure-context' | 'no-w
 export interface SupportReport {
   /** Whether a clip can be made on a GPU, be it a slow one. */
   ok: boolean;
+  /** Whether the model that comes with the package can be run by the processor instead, as `device: 'auto'` does. */
+  processor: boolean;
   code: SupportCode;
   /** One sentence for people. */
   message: string;
@@ -43,7 +45,7 @@ const CODECS = { avc: 'avc1.42001f', vp9: 'vp09.00.10.08', av1: 'av01.0.04M.08',
 export async function checkSupport(): Promise<SupportReport> {
   const [encoders, languageModel] = await Promise.all([usableEncoders(), languageModelAvailability()]);
   const report = (code: SupportCode, message: string, help: SupportReport['help'] = []): SupportReport =>
-    ({ ok: code === 'ok' || code === 'software-adapter', code, message, help, features: [], encoders, languageModel });
+    ({ ok: code === 'ok' || code === 'software-adapter', processor: code !== 'insecure-context', code, message, help, features: [], encoders, languageModel });
   if (globalThis.isSecureContext === false) {
     return report('insecure-context', 'WebGPU needs a page served over HTTPS or from localhost.', [HELP.secure]);
   }
@@ -65,7 +67,7 @@ export async function checkSupport(): Promise<SupportReport> {
     binding < NEEDED_BINDING_BYTES
       ? report('limits-too-small', `This adapter binds at most ${binding} bytes at once; ${NEEDED_BINDING_BYTES} are needed.`, [HELP.troubleshooting])
       : fallback
-        ? report('software-adapter', 'This machine has no GPU the browser can use; clips are made by the CPU, which is slow.', [HELP.troubleshooting])
+        ? report('software-adapter', 'This machine has no GPU the browser can use; clips are made by the processor.', [HELP.troubleshooting])
         : report('ok', 'This browser can make clips.');
   const limits: Record<string, number> = {};
   for (const name of ['maxStorageBufferBindingSize', 'maxBufferSize', 'maxComputeInvocationsPerWorkgroup'] as const) limits[name] = adapter.limits[name];
@@ -77,6 +79,11 @@ export async function checkSupport(): Promise<SupportReport> {
     features: [...adapter.features],
     ...(storage && { storage }),
   };
+}
+
+/** Whether a model is left to the processor: the one of the package is small enough, and there is no GPU or only software in its place. */
+export function isLeftToProcessor({ code, processor }: SupportReport, model: unknown): boolean {
+  return code !== 'ok' && processor && model === 'flipbook';
 }
 
 /** Why nothing can be generated here, where that is so. */

@@ -7,14 +7,16 @@ import { web } from './harness.mjs';
 const SCRIPT = `
 import { experimental_generateVideo as generateVideo } from 'ai';
 import 'kinora/node';
-import { createKinora, kinora } from 'kinora/ai-sdk';
+import { createKinora, kinora as plain } from 'kinora/ai-sdk';
+
+const kinora = createKinora({ device: 'cpu' });
 
 const image = Uint8Array.from(atob('R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs='), (char) => char.charCodeAt(0));
 const providerOptions = { kinora: { steps: 1 } };
 const two = await generateVideo({ model: kinora.video(), prompt: 'a fox', n: 2, seed: 3, resolution: '64x70', duration: 0.4, providerOptions });
 const from = await generateVideo({ model: kinora.video(), prompt: { image, text: 'a fox' }, aspectRatio: '1:1', duration: 0.1, providerOptions });
 const abort = AbortSignal.abort(new Error('no longer wanted'));
-const aborted = await generateVideo({ model: createKinora().video(), prompt: 'a fox', abortSignal: abort }).then(() => 'none', (error) => error.message);
+const aborted = await generateVideo({ model: plain.video(), prompt: 'a fox', abortSignal: abort }).then(() => 'none', (error) => error.message);
 const refused = await generateVideo({ model: kinora.video(), prompt: 'a fox', maxRetries: 0, providerOptions: { kinora: { guidance: -1 } } }).then(() => 'none', (error) => error.code);
 await kinora.dispose();
 console.log(JSON.stringify({

@@ -26,8 +26,8 @@ after(async () => {
   await server?.close();
 });
 
-for (const family of ['soft', 'gpu']) {
-  test(`every ${family} kernel matches its twin`, { timeout: 900_000 }, async () => {
+for (const [family, what] of [['soft', 'every soft kernel'], ['gpu', 'every gpu kernel'], ['cpu', 'what the processor computes']]) {
+  test(`${what} matches its twin`, { timeout: 900_000 }, async () => {
     const cases = await page.evaluate(async (family) => (await Tester.open(family)).kernels(), family);
     console.log(`${cases} cases`);
     assert.ok(cases > 100, `${cases} cases`);

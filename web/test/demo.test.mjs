@@ -27,10 +27,12 @@ after(async () => {
 });
 
 /** A first visit in a browser profile of its own. */
-async function visit({ hash = '', from = browser, at = server.origin, languageModel, ...options } = {}) {
+async function visit({ hash = '', from = browser, at = server.origin, languageModel, insecure = false, hardware = false, ...options } = {}) {
   const context = await from.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const stub = (answer) => (globalThis.LanguageModel = { availability: async () => (answer ? 'available' : 'unavailable'), create: async () => ({ prompt: async () => answer, destroy() {} }) });
   await context.addInitScript(stub, languageModel);
+  if (insecure) await context.addInitScript(() => Object.defineProperty(globalThis, 'isSecureContext', { value: false }));
+  if (hardware) await context.addInitScript(() => Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false }));
   const page = await context.newPage();
   page.problems = [];
   page.on('pageerror', (error) => page.problems.push(String(error)));
@@ -95,10 +97,6 @@ test('a link becomes a clip, to be kept, shared and made again without network',
   };
   assert.equal(await copied('share'), page.url());
   assert.match(await copied('embed'), /<script type="module" src="https:\/\/cdn.*\/cdn\.js"><\/script>\n<kinora-video prompt="an owl[^"]*"\n  seed="7" frames="9" steps="4"\n  autoplay loop>/);
-  assert.match(await page.textContent('#report'), /One step[\d.]+ sOf its peak\d+ %, [\d.]+ of [\d.]+ GFLOP\/s/);
-  await page.click('#copy-row');
-  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /google.* \| [\d.]+ s \| \d+ %.* \| Mozilla/i);
-
   await page.click('#vary');
   await page.waitForFunction(() => document.querySelectorAll('#variations canvas').length === 4, null, { timeout: 240_000 });
   await assertAccessible(page, 'variations');
@@ -162,6 +160,7 @@ test('the page opens with moving clips, and its button stops what it began', { t
   await page.waitForFunction(() => document.querySelector('#cost').textContent.includes('Downloads'));
 
   await page.fill('#prompt', 'a pengin riding a blorptang');
+  await page.waitForSelector('#mirror mark');
   assert.deepEqual(await page.locator('#mirror mark').allTextContents(), ['pengin', 'blorptang']);
   assert.match((await page.locator('.offer').allTextContents()).join(' '), /“pengin” is not on its list. Try penguin.*“blorptang”.*nearest thing it knows/);
   await assertAccessible(page, 'unknown words');
@@ -368,7 +367,7 @@ test('a clip is chosen by keyboard and leads the way', { timeout: 300_000 }, asy
   assert.equal(await page.inputValue('#role'), 'forward');
   await page.click('#generate');
   await stateIs(page, 'error');
-  assert.match(await page.evaluate(() => document.querySelector('kinora-video').shadowRoot.querySelector('[role=alert]').textContent), /cannot read `video`/);
+  assert.match(await page.innerText('.failure'), /^This file cannot be read[\s\S]*cannot read `video`/);
   await assertAccessible(page, 'a broken file');
   assert.deepEqual(page.problems, []);
   await page.context().close();
@@ -379,25 +378,42 @@ test('what goes wrong is said, and can be tried again', { timeout: 300_000 }, as
   const page = await visit({ colorScheme: 'dark' });
   await page.click('#generate');
   await stateIs(page, 'error');
-  assert.match(await page.evaluate(() => document.querySelector('kinora-video').shadowRoot.querySelector('[role=alert]').textContent), /not found/);
+  assert.match(await page.innerText('.failure'), /^The model on this server is incomplete[\s\S]*not found/);
   await assertAccessible(page, 'error, dark');
   missing = '';
-  await page.click('#generate');
+  await page.click('#again');
   await stateIs(page, 'generating');
+  await page.keyboard.press('Escape');
+  await page.context().setOffline(true);
+  await page.evaluate(() => (document.querySelector('kinora-video').model = new URL('elsewhere/', location).href));
+  await page.click('#generate');
+  await stateIs(page, 'error');
+  assert.match(await page.innerText('.failure'), /^The model could not be fetched. Check your connection/);
   await page.context().close();
 });
 
-test('a browser without an adapter is told what to do', { timeout: 60_000 }, async () => {
+test('without an adapter the processor draws, and the page says so; without a secure address it says what to do', { timeout: 120_000 }, async () => {
   const without = await launch({ webgpu: false });
   try {
-    const page = await visit({ from: without, viewport: { width: 320, height: 640 } });
-    assert.ok(await page.isDisabled('#generate'));
-    assert.match(await page.textContent('#cost'), /no graphics adapter.*What to do/);
+    const page = await visit({ from: without, hash: SMALL, viewport: { width: 320, height: 640 } });
+    assert.match(await page.textContent('#cost'), /No GPU here, so your processor draws it/);
+    assert.match(await page.textContent('#verdict'), /no graphics adapter.*processor makes the clips/);
     assert.ok((await page.locator('#help a').count()) > 0);
-    await assertAccessible(page, 'unsupported, 320 px');
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(overflow <= 0, `${overflow} px beyond the edge`);
+    await assertAccessible(page, 'no adapter, 320 px');
+    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok((await overflow()) <= 0, `${await overflow()} px beyond the edge`);
+    await page.click('#generate');
+    await stateIs(page, 'ready');
+    assert.equal((await summary(page)).frames, 9);
+    assert.ok((await overflow()) <= 0, `${await overflow()} px beyond the edge with a clip`);
+    assert.match(await page.textContent('#report'), /One step[\d.]+ s/);
     assert.deepEqual(page.problems, []);
+    await page.context().close();
+
+    const plain = await visit({ from: without, insecure: true });
+    assert.ok(await plain.isDisabled('#generate'));
+    assert.match(await plain.textContent('#cost'), /HTTPS.*What to do/);
+    assert.deepEqual(plain.problems, []);
   } finally {
     await without.close();
   }
@@ -433,31 +449,61 @@ test('without an adapter, a server that sent the page makes the clips', { timeou
   }
 });
 
+test('a GPU draws 256 pixels, unless a link says otherwise, and its figures can be copied', { timeout: 180_000 }, async () => {
+  const detail = async (hash) => {
+    const page = await visit({ hash, hardware: true });
+    const chosen = await page.inputValue('[name=detail]:checked');
+    await page.context().close();
+    return chosen;
+  };
+  assert.deepEqual([await detail(''), await detail(SMALL)], ['2', '1']);
+  const page = await visit({ hash: SMALL, hardware: true });
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await page.click('#generate');
+  await stateIs(page, 'ready');
+  await page.waitForFunction(() => document.querySelector('#report').textContent.includes('Of its peak'), null, { timeout: 60_000 });
+  assert.match(await page.textContent('#report'), /One step[\d.]+ sOf its peak\d+ %, [\d.]+ of [\d.]+ GFLOP\/s/);
+  await page.click('#copy-row');
+  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /google.* \| [\d.]+ s \| \d+ %.* \| Mozilla/i);
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+/** What the longest task of a renderer took of its main thread, in ms: its own time, whatever else the machine does. */
+function longestTask(trace) {
+  const { traceEvents } = JSON.parse(trace.toString());
+  const mains = new Set(traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain').map(({ pid, tid }) => `${pid} ${tid}`));
+  const tasks = traceEvents.filter(({ name, pid, tid }) => name === 'RunTask' && mains.has(`${pid} ${tid}`));
+  assert.ok(tasks.length > 20 && tasks.every(({ tdur }) => tdur === undefined || tdur >= 0), `${tasks.length} tasks`);
+  return Math.max(...tasks.map(({ tdur }) => tdur ?? 0)) / 1e3;
+}
+
 test('the page is there at once, stays where it is and never stops answering', { timeout: 60_000 }, async () => {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
   await page.addInitScript(() => {
-    globalThis.seen = { shift: 0, tasks: [] };
+    globalThis.seen = { shift: 0 };
     new PerformanceObserver((list) => list.getEntries().forEach(({ value, hadRecentInput }) => (seen.shift += hadRecentInput ? 0 : value))).observe({ type: 'layout-shift', buffered: true });
-    new PerformanceObserver((list) => seen.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask', buffered: true });
   });
+  await browser.startTracing(page, { categories: ['disabled-by-default-devtools.timeline'] });
   await page.goto(server.origin);
   await page.evaluate(() => navigator.serviceWorker.ready);
   await page.waitForFunction(() => document.querySelector('#verdict').textContent !== 'Looking …');
-  await page.waitForTimeout(1000);
-  const look = () => page.evaluate(() => ({ ...seen, paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime }));
-  const first = await look();
+  const first = await page.evaluate(() => ({ ...seen, paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime }));
+  // The list of words is made when there is time, at the latest for those who type.
+  await page.fill('#prompt', 'a pengin riding a blorptang');
+  await page.waitForSelector('#mirror mark');
+  const longest = longestTask(await browser.stopTracing());
   // A second visit, which asks the network for nothing but news of the page.
   const transferred = [];
   page.on('response', (response) => transferred.push(response));
   await page.reload();
   await page.waitForFunction(() => document.querySelector('#verdict').textContent !== 'Looking …');
   const fetched = transferred.filter((response) => !response.fromServiceWorker() && !/\/(sw\.js)?$/.test(new URL(response.url()).pathname)).map((response) => response.url());
-  const longest = Math.max(0, ...first.tasks);
   console.log(`first paint ${Math.round(first.paint)} ms, layout shift ${first.shift.toFixed(4)}, longest task ${Math.round(longest)} ms`);
   assert.ok(first.paint <= 1000 * SLOWNESS, `first paint after ${first.paint} ms`);
   assert.ok(first.shift <= 0.02, `layout shift ${first.shift}`);
-  assert.ok(longest <= 100 * SLOWNESS, `a task of ${longest} ms`);
+  assert.ok(longest <= 100, `a task of ${longest} ms`);
   assert.deepEqual(fetched, []);
   await context.close();
 });

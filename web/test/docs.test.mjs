@@ -1,4 +1,5 @@
-// Every block of code in the package's README and guides, executed as it is written: in a page, in Node, in a service worker.
+// Every block of code in the package's README and guides, and the example of the project's README, executed as written: in a page, in Node,
+// in a service worker.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -152,4 +153,23 @@ test('the scripts for Node', { timeout: 180_000 }, () => {
     assert.ok(statSync(out).size > 500, name);
   }
   rmSync(folder, { recursive: true });
+});
+
+test('the example in the README of the project makes a clip and a file', { timeout: 180_000 }, async () => {
+  const readme = readFileSync(join(web, '../README.md'), 'utf8');
+  const code = readme.split('## In the browser')[1]?.match(/```js\n([\s\S]*?)```/)?.[1];
+  assert.ok(code, 'the README has the example');
+  const site = await open(browser, server.origin);
+  const seen = await site.evaluate(async (code) => {
+    const module = new Blob([code, '\nexport { video, file };'], { type: 'text/javascript' });
+    const { video, file } = await import(URL.createObjectURL(module));
+    const canvas = document.querySelector('canvas');
+    const shown = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    return { frames: video.frameCount, type: file.type, bytes: file.size, blue: shown[2] > shown[0] };
+  }, code);
+  assert.equal(seen.frames, 17);
+  assert.match(seen.type, /^(video|image)\//);
+  assert.ok(seen.bytes > 1000 && seen.blue, JSON.stringify(seen));
+  assert.deepEqual(site.problems, []);
+  await site.close();
 });

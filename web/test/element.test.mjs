@@ -153,10 +153,10 @@ test('elements share one model, report a bad attribute, and free the model with 
   await page.close();
 });
 
-test('without an adapter it says so and shows where to read on', async () => {
+test('without an adapter it says so of models that the processor is too slow for, and shows where to read on', async () => {
   const without = await launch({ webgpu: false });
   try {
-    const page = await pageWithElement('<kinora-video prompt="a fox" controls></kinora-video>', {}, without);
+    const page = await pageWithElement('<kinora-video prompt="a fox" model="/models/other/" controls></kinora-video>', {}, without);
     const seen = await page.evaluate(async () => {
       const element = document.querySelector('kinora-video');
       const code = await element.generate().catch((error) => error.code);

@@ -29,7 +29,7 @@ test('a prompt becomes a clip, with events on the way', { timeout: 180_000 }, as
       new PerformanceObserver((list) => longTasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' });
       const { loadModel } = await import('kinora');
       const load = [];
-      const model = (globalThis.model = await loadModel({ onProgress: (progress) => load.push(progress) }));
+      const model = (globalThis.model = await loadModel({ device: 'webgpu', onProgress: (progress) => load.push(progress) }));
       const loadedMs = performance.now() - begun;
       const events = [];
       let firstPreviewMs;
@@ -106,9 +106,9 @@ test('the frames are those of the command on the same adapter', { timeout: 180_0
 
 for (const [name, options] of [
   ['the kernels for GPUs', { kernels: 'gpu' }],
-  ['the CPU twins', { device: 'cpu' }],
+  ['the processor', { device: 'cpu' }],
 ]) {
-  test(`${name} draw the same frames`, { timeout: 300_000 }, async () => {
+  test(`${name}: the same frames`, { timeout: 300_000 }, async () => {
     const worst = await page.evaluate(async (options) => {
       const { loadModel } = await import('kinora');
       const tiny = { width: 64, height: 64, frames: 5, steps: 2, seed: 5, preview: false };

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { launch, open, serve } from './harness.mjs';
 
-const CYCLES = Number(process.env.KINORA_TEST_CYCLES ?? 12);
+const CYCLES = Number(process.env.KINORA_TEST_CYCLES ?? 8);
 const WARM_UP = 5;
 const GROWTH = 1.02;
 
@@ -38,7 +38,7 @@ test(`${CYCLES} models, one after another, take the memory of one`, { timeout: 1
     for (let cycle = 0; cycle < CYCLES; cycle++) {
       await page.evaluate(async () => {
         const { loadModel } = await import('kinora');
-        const model = await loadModel();
+        const model = await loadModel({ device: 'webgpu' });
         const video = await model.generate('a taxi', { width: 64, height: 64, frames: 5, steps: 1, preview: false });
         video[Symbol.dispose]();
         await model.dispose();

@@ -11,9 +11,9 @@ const SCRIPT = `
 import { generateVideo, loadModel, saveVideo, checkSupport } from 'kinora/node';
 const support = await checkSupport();
 const events = [];
-const { video } = await generateVideo({ prompt: 'a taxi on a green background', seed: 3, steps: 2, frames: 5, onEvent: ({ type }) => events.push(type) });
+const { video } = await generateVideo({ device: 'webgpu', prompt: 'a taxi on a green background', seed: 3, steps: 2, frames: 5, onEvent: ({ type }) => events.push(type) });
 await saveVideo(video, process.argv[1]);
-const model = await loadModel();
+const model = await loadModel({ device: 'cpu' });
 const small = { width: 64, height: 64, frames: 5, steps: 1, seed: 3 };
 const failure = (prompt, options) => model.generate(prompt, { ...small, ...options }).then(() => 'none', ({ code, message }) => [code, message]);
 const failures = {

@@ -61,6 +61,36 @@ test('an own fetch gets the model and the WASM, in the worker too', { timeout: 1
   assert.equal((await page.evaluate(() => failure(load({ fetch: 'mine' }))))[0], 'invalid-request');
 });
 
+test('models on the hub are listed, and no file is asked for that is not there', { timeout: 120_000 }, async () => {
+  const seen = await page.evaluate(async (local) => {
+    const hub = 'https://huggingface.co/';
+    const folder = `${hub}someone/some-model/resolve/main/tiny/`;
+    const urls = [];
+    const missing = [];
+    // The text encoder is in two parts, as large ones are.
+    const weights = 'text_encoder/model.safetensors';
+    const parts = [1, 2].map((part) => `text_encoder/model-0000${part}-of-00002.safetensors`);
+    const { files } = await kinora.models.plan('flipbook');
+    const sizes = new Map(files.map(({ path, bytes }) => [path, bytes]));
+    const listed = [...sizes.keys()].filter((path) => path !== weights).concat(`${weights}.index.json`, parts);
+    const stub = async (address, init) => {
+      const url = String(address);
+      if (!url.startsWith(hub)) return fetch(url, init);
+      urls.push(url.slice(hub.length));
+      if (url === `${hub}api/models/someone/some-model/tree/main/tiny/?recursive=true`) return Response.json(listed.map((path) => ({ type: 'file', path: `tiny/${path}`, size: sizes.get(path) ?? 7 })));
+      const path = url.slice(folder.length);
+      if (!listed.includes(path)) missing.push(path);
+      if (path === `${weights}.index.json`) return Response.json({ weight_map: { a: parts[0].slice('text_encoder/'.length), b: parts[1].slice('text_encoder/'.length) } });
+      if (path.endsWith('.safetensors')) return new Response('no model', { status: 200, headers: { 'content-type': 'application/octet-stream' } });
+      return fetch(local + path, init);
+    };
+    const [code] = await failure(kinora.loadModel({ model: folder, device: 'cpu', cache: 'none', fetch: stub }));
+    return { code, missing, parts: parts.filter((part) => urls.some((url) => url.endsWith(part))).length, heads: urls.filter((url) => url.includes('?')).length };
+  }, ADDRESS);
+  assert.deepEqual(seen, { code: 'corrupt-download', missing: [], parts: 2, heads: 1 });
+  assert.deepEqual(page.problems, []);
+});
+
 test('an own cache keeps the files, without network too, and forgets what cannot be loaded', { timeout: 180_000 }, async () => {
   await page.evaluate(async () => (globalThis.mine = await caches.open('mine')));
   await page.evaluate(() => load({ cache: mine }));

@@ -4,6 +4,7 @@ import { checkSupport, models, type ModelInfo, type SupportReport } from 'kinora
 import { isStored } from 'kinora/offline';
 import { byId, make, megabytes } from './dom.js';
 import { measurePeak } from './peak.js';
+import { hasServer } from './server.js';
 
 /** Of the browser's own, which can word prompts. */
 const LANGUAGE_MODEL: Record<SupportReport['languageModel'], string> = {
@@ -40,7 +41,8 @@ export async function showMachine(info = known): Promise<SupportReport> {
   known = info;
   const [report, plan] = await Promise.all([checkSupport(), models.plan('flipbook')]);
   const stored = await isStored(plan.files.map((file) => file.url));
-  byId('verdict', HTMLElement).textContent = report.message;
+  const isLeft = report.code !== 'ok' && report.processor && (report.ok || !hasServer);
+  byId('verdict', HTMLElement).textContent = isLeft && !report.ok ? `${report.message} Your processor makes the clips instead.` : report.message;
   byId('help', HTMLElement).replaceChildren(
     ...report.help.map(({ text, url }) => {
       const item = make('li');
@@ -51,12 +53,13 @@ export async function showMachine(info = known): Promise<SupportReport> {
   const rows: [string, string][] = [];
   if (report.adapter) {
     const { vendor, architecture, fallback } = report.adapter;
-    rows.push(['Adapter', [vendor, architecture, fallback ? '(software)' : ''].filter(Boolean).join(' ') || 'not named']);
+    rows.push([isLeft ? 'Adapter, not used' : 'Adapter', [vendor, architecture, fallback ? '(software)' : ''].filter(Boolean).join(' ') || 'not named']);
   }
   const step = middle(times);
   if (info && step) {
     rows.push(['One step', `${(step / 1e3).toFixed(step < 1e3 ? 3 : 1)} s`]);
-    const most = await (peak ??= measurePeak().catch(() => undefined));
+    // Of the processor none is known.
+    const most = isLeft ? undefined : await (peak ??= measurePeak().catch(() => undefined));
     const rate = info.stepFlops / (step / 1e3);
     if (most) rows.push(['Of its peak', `${((100 * rate) / most).toFixed(0)} %, ${giga(rate)} of ${giga(most)} GFLOP/s`]);
   }
@@ -69,8 +72,12 @@ export async function showMachine(info = known): Promise<SupportReport> {
   if (report.storage) rows.push(['Storage', `${megabytes(report.storage.usage)} used of ${megabytes(report.storage.quota)}`]);
   byId('report', HTMLElement).replaceChildren(...rows.flatMap(([name, value]) => [make('dt', name), make('dd', value)]));
   byId('forget', HTMLButtonElement).hidden = !stored;
-  byId('cost', HTMLElement).textContent = stored ? 'The model is on this device: nothing to download.' : `Downloads the model once, ${megabytes(plan.totalBytes)}.`;
+  const download = stored ? 'The model is on this device: nothing to download.' : `Downloads the model once, ${megabytes(plan.totalBytes)}.`;
+  byId('cost', HTMLElement).textContent = isLeft ? `No GPU here, so your processor draws it. ${download}` : download;
   return report;
 }
+
+/** Whether the larger size costs no patience: there is a GPU, and no software that stands in for one. */
+export const isFast = ({ ok, adapter }: SupportReport): boolean => ok && adapter?.fallback === false;
 
 const giga = (rate: number) => (rate / 1e9).toFixed(rate < 1e10 ? 1 : 0);

@@ -4,10 +4,12 @@ import type { GenerateOptions, PromptParts, Video } from 'kinora';
 import { KinoraVideo } from 'kinora/element';
 import { forgetStored, offlineStarted, startOffline } from 'kinora/offline';
 import { byId, make } from './dom.js';
+import { showExamples } from './examples.js';
+import { showFailure, watchFailure } from './failure.js';
 import { addToGallery } from './gallery.js';
 import { givenParts, watchFiles } from './given.js';
 import { DEFAULT_FRAMES, lengthOf, piecesOf, showLengths } from './lengths.js';
-import { machineRow, showMachine, timeStep } from './machine.js';
+import { isFast, machineRow, showMachine, timeStep } from './machine.js';
 import { DEFAULTS, fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
 import { closeRegion, openRegion, regionMask } from './region.js';
 import { onClick, watchResult } from './result.js';
@@ -15,11 +17,10 @@ import { announceServer, hasServer, makeOnServer } from './server.js';
 import { play, playFile, showClips, shows, type Show } from './shows.js';
 import { showSnippets, type Clip } from './snippets.js';
 import { closeVariations, showVariations } from './variations.js';
-import { any, anySentence, article, colors, sentence, showVocabulary } from './vocabulary.js';
+import { any, colors, sentence, showVocabulary } from './vocabulary.js';
 import { lookAtWords } from './words.js';
 
 const TITLE = document.title;
-const NUM_EXAMPLES = 3;
 /** Frames of the built-in model come in such groups, after a first one. */
 const FRAME_STEP = 4;
 
@@ -31,6 +32,8 @@ const wording = form.elements.namedItem('expand') as RadioNodeList;
 const notice = byId('notice', HTMLElement);
 const actions = byId('actions', HTMLElement);
 
+/** What this machine makes unless asked for something else. */
+let own = DEFAULTS;
 let begun = 0;
 /** As the prompt was when the clip was begun. */
 let begunFrom = '';
@@ -287,7 +290,9 @@ byId('drawn-as', HTMLInputElement).addEventListener('keydown', (event) => {
   if (event.key === 'Enter') byId('draw', HTMLButtonElement).click();
 });
 clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
-clip.addEventListener('error', () => {
+watchFailure(() => form.requestSubmit());
+clip.addEventListener('error', ({ detail }) => {
+  showFailure(detail);
   document.title = `Failed – Kinora`;
   showWork();
   void showMachine();
@@ -341,25 +346,6 @@ function write(text: string): void {
   prompt.focus();
 }
 
-function showExamples(): void {
-  const chosen = new Map<string, ReturnType<typeof anySentence>>();
-  while (chosen.size < NUM_EXAMPLES) {
-    const example = anySentence();
-    chosen.set(example.subject.name, example);
-  }
-  const examples = [...chosen.values()].map(({ subject, motion, color }) => {
-    const chip = make('button', `${article(subject.name)} ${motion}`, { type: 'button', class: 'chip', 'data-color': color });
-    chip.addEventListener('click', () => write(sentence(subject, motion, color)));
-    return chip;
-  });
-  const more = make('button', 'Other ideas', { type: 'button', class: 'chip plain' });
-  more.addEventListener('click', () => {
-    showExamples();
-    byId('examples', HTMLElement).querySelector<HTMLButtonElement>('.plain')?.focus();
-  });
-  byId('examples', HTMLElement).replaceChildren(...examples, more);
-}
-
 showVocabulary((subject) => {
   write(sentence(subject, any(subject.motions), any(colors)));
   form.scrollIntoView({ block: 'nearest' });
@@ -411,7 +397,7 @@ showLengths();
 presentSample();
 showClips((show) => {
   clip.video = undefined;
-  fillForm(form, { ...DEFAULTS, prompt: show.prompt, seed: show.seed });
+  fillForm(form, { ...own, prompt: show.prompt, seed: show.seed });
   lookAtPrompt();
   closeVariations();
   presentSample(show);
@@ -421,14 +407,17 @@ showClips((show) => {
   button.focus();
 });
 readAddress();
-showExamples();
+showExamples(write);
 showSnippets({ recipe: { ...readForm(form), seed: readForm(form).seed || '7' } });
 const support = await showMachine();
 byId('expand-browser', HTMLElement).hidden = support.languageModel === 'unavailable';
+if (isFast(support)) own = { ...DEFAULTS, detail: '2' };
+// A link says what it asks for.
+if (!recipeOf(location.hash)) fillForm(form, { detail: own.detail });
 if (!support.ok && hasServer) {
   onServer = true;
   announceServer();
-} else if (!support.ok) {
+} else if (!support.ok && !support.processor) {
   button.disabled = true;
   byId('cost', HTMLElement).replaceChildren(`${support.message} `, make('a', 'What to do', { href: '#machine' }));
 }

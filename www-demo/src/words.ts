@@ -13,6 +13,14 @@ interface Unknown {
   nearest: string[];
 }
 
+/** What spelling is compared with. */
+interface Spelling {
+  /** Every word, and what it stems from. */
+  known: Set<string>;
+  /** The words of names and synonyms, and what they are names of. */
+  names: { part: string; name: string }[];
+}
+
 /** Words that say how things belong together, and those that every sentence may have. */
 const PLAIN =
   'a an the and or of on in at to with without its his her their it is are be being by for from over under up down into onto as while then very ' +
@@ -23,35 +31,64 @@ const MOST_OFFERS = 3;
 const slips = (length: number) => (length < 4 ? 0 : length < 7 ? 1 : 2);
 /** After the last key, in ms. */
 const PAUSE_MS = 400;
+/** For so long the page may not answer while the lists are made, in ms. */
+const SLICE_MS = 8;
 
 const split = (text: string) => text.toLowerCase().match(/[\p{L}\p{N}’'-]+/gu) ?? [];
 const stem = (word: string) => word.replace(/(?:'s|’s)$/, '').replace(/(?:ing|ed|es|s)$/, '').replace(/(.)\1$/, '$1').replace(/e$/, '');
 
-const phrases = subjects.flatMap(({ name, synonyms, also }) => [name, ...synonyms, ...also].map((phrase) => ({ phrase: phrase.toLowerCase(), name })));
-const texts = [PLAIN, ...colors, ...Object.entries(data.places).flat(2), ...phrases.map(({ phrase }) => phrase), ...subjects.flatMap(({ motions }) => motions)];
-const known = new Set(texts.flatMap(split).flatMap((word) => [word, stem(word)]));
-
 const field = byId('prompt', HTMLTextAreaElement);
 const mirror = byId('mirror', HTMLElement);
 const offers = byId('offers', HTMLElement);
+let spelling: Spelling | undefined;
+let learning: Promise<void> | undefined;
 let waiting: ReturnType<typeof setTimeout> | undefined;
 /** What the model said of sentences. */
 const answers = new Map<string, Unknown[]>();
 
+/** Once the page has answered what it was asked. */
+const later = () => new Promise((resolve) => setTimeout(resolve));
+
+/** Makes the lists in slices between which the page answers. */
+async function learn(): Promise<void> {
+  const known = new Set<string>();
+  const names: Spelling['names'] = [];
+  const add = (text: string) => {
+    for (const word of split(text)) known.add(word).add(stem(word));
+  };
+  // What is on the page comes first.
+  await later();
+  for (const text of [PLAIN, ...colors, ...Object.entries(data.places).flat(2)]) add(text);
+  let end = performance.now() + SLICE_MS;
+  for (const { name, synonyms, also, motions } of subjects) {
+    for (const phrase of [name, ...synonyms, ...also]) {
+      add(phrase);
+      for (const part of split(phrase)) names.push({ part, name });
+    }
+    for (const motion of motions) add(motion);
+    if (performance.now() < end) continue;
+    await later();
+    end = performance.now() + SLICE_MS;
+  }
+  spelling = { known, names };
+}
+
 /** The words of `text` that are not on the model's list, by their spelling. */
-export function unknownWords(text: string): Unknown[] {
+function unknownWords(text: string, { known, names }: Spelling): Unknown[] {
   const found = new Map<string, Unknown>();
   for (const word of split(text)) {
     if (word.length < 3 || known.has(word) || known.has(stem(word))) continue;
-    found.set(word, { word, nearest: nearest(word) });
+    found.set(word, { word, nearest: nearest(word, names) });
   }
   return [...found.values()];
 }
 
 /** Objects whose names or synonyms are spelt most like `word`. */
-function nearest(word: string): string[] {
-  const scored = phrases.flatMap(({ phrase, name }) => split(phrase).map((part) => ({ name, away: distance(part, word) })));
-  const close = scored.filter(({ away }) => away <= slips(word.length)).sort((a, b) => a.away - b.away);
+function nearest(word: string, names: Spelling['names']): string[] {
+  const most = slips(word.length);
+  const alike = names.filter(({ part }) => Math.abs(part.length - word.length) <= most);
+  const scored = alike.map(({ part, name }) => ({ name, away: distance(part, word) }));
+  const close = scored.filter(({ away }) => away <= most).sort((a, b) => a.away - b.away);
   return [...new Set(close.map(({ name }) => name))].slice(0, MOST_OFFERS);
 }
 
@@ -72,7 +109,10 @@ function distance(a: string, b: string): number {
 /** Looks at the sentence now, and again once the model has. `model` is asked for what spelling cannot tell. */
 export function lookAtWords(model: () => VideoModel | undefined, isIdle: () => boolean): void {
   const text = field.value;
-  show(text, answers.get(text) ?? unknownWords(text));
+  const told = answers.get(text);
+  show(text, told ?? (spelling ? unknownWords(text, spelling) : []));
+  // As of then: much may have been typed.
+  if (!spelling && !told) void (learning ??= learn()).then(() => field.value === text && lookAtWords(model, isIdle));
   clearTimeout(waiting);
   waiting = setTimeout(async () => {
     if (answers.has(text) || text.trim() === '' || !isIdle()) return;

@@ -30,11 +30,14 @@ pub struct Tester(Device);
 
 #[wasm_bindgen]
 impl Tester {
-    /// Opens the browser's adapter with `soft` or `gpu` kernels; buffers are surrounded by guard words.
+    /// Opens the browser's adapter with `soft` or `gpu` kernels, whose buffers are surrounded by guard words, or the processor: `cpu`.
     ///
     /// # Errors
     /// Those of opening a device.
     pub async fn open(preset: String) -> Result<Self, String> {
+        if preset == "cpu" {
+            return Ok(Self(Device::host(None)));
+        }
         let preset = if preset == "gpu" { Preset::Gpu } else { Preset::Soft };
         let gpu = Gpu::open(&AdapterSelect::Auto, Some(preset)).await.map_err(|error| error.to_string())?;
         #[expect(clippy::arc_with_non_send_sync, reason = "a device is shared between threads everywhere but in browsers")]

@@ -107,7 +107,7 @@ pub(crate) enum Executor {
     /// The kernels, on the adapter chosen by --device
     #[default]
     Gpu,
-    /// The kernels' CPU twins: exact and slow
+    /// The processor, for small models; `eval` runs the kernels' twins on it, exact and slow
     Cpu,
 }
 

@@ -3,131 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::adapter::AdapterSelect;
-use crate::allocation::DeviceMemory;
+use crate::device::{Device, Turn};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, lock};
-use crate::memory::{MemoryPlan, execution_order, last_uses};
+use crate::host::Host;
+use crate::memory::{execution_order, last_uses};
 use crate::plan::{Cadence, Elem, Graph, Operand, Source, ValueId};
-use crate::preset::Preset;
-use crate::reference::{Data, run_step};
+use crate::reference::{Data, HEAVY, run_step};
 use crate::replay::Replay;
 use crate::shape::{pad_rows, unpad_rows};
 use crate::state::{HostStates, check_states};
 use crate::weight::Weight;
-
-/// The largest value that the CPU twins are asked for, as large as that of an ordinary GPU: they would need hours for it.
-const HOST_BYTES: u64 = 1 << 30;
-
-/// Where plans run. Cloning is cheap and shares the device.
-#[derive(Clone, Debug)]
-pub enum Device {
-    /// The CPU twins.
-    Cpu,
-    /// A GPU.
-    Gpu(Arc<Gpu>),
-}
-
-impl Device {
-    /// The CPU twins: slow, exact, always there.
-    pub fn cpu() -> Self {
-        Self::Cpu
-    }
-
-    /// Opens a GPU; `preset` overrides the kernels chosen for the adapter.
-    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
-    pub async fn gpu(select: &AdapterSelect, preset: Option<Preset>) -> Result<Self> {
-        Ok(Self::Gpu(Arc::new(Gpu::open(select, preset).await?)))
-    }
-
-    /// The same adapter, opened again: for when the device was lost. Weights are uploaded when they are needed.
-    #[cfg_attr(target_arch = "wasm32", expect(clippy::arc_with_non_send_sync, reason = "browsers' handles stay on one thread"))]
-    pub async fn reopened(&self) -> Result<Self> {
-        match self {
-            Self::Cpu => Ok(Self::Cpu),
-            Self::Gpu(gpu) => Ok(Self::Gpu(Arc::new(gpu.reopened().await?))),
-        }
-    }
-
-    /// Whether both are one and the same.
-    pub fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Cpu, Self::Cpu) => true,
-            (Self::Gpu(own), Self::Gpu(other)) => Arc::ptr_eq(own, other),
-            _ => false,
-        }
-    }
-
-    /// Fails with [`Error::Limit`] if a buffer of `graph` is larger than this device allows: to know it before the work that
-    /// leads there.
-    pub fn check_limits(&self, graph: &Graph) -> Result<()> {
-        match self {
-            Self::Cpu => Ok(()),
-            Self::Gpu(gpu) => MemoryPlan::new(graph).buffers.iter().try_for_each(|bytes| gpu.check_limit("activations", *bytes)),
-        }
-    }
-
-    /// Fails with [`Error::Limit`] if this device cannot hold so many bytes of `what` in one piece.
-    pub fn check_bytes(&self, what: &str, bytes: u64) -> Result<()> {
-        match self {
-            Self::Cpu if bytes > HOST_BYTES => {
-                let remedy = "lower the size or the number of frames";
-                Err(Error::Limit { what: what.into(), needed: bytes, limit: HOST_BYTES, remedy })
-            }
-            Self::Cpu => Ok(()),
-            Self::Gpu(gpu) => gpu.check_limit(what, bytes),
-        }
-    }
-
-    /// What the buffers of the device take; nothing on the CPU.
-    pub fn memory(&self) -> DeviceMemory {
-        match self {
-            Self::Cpu => DeviceMemory::default(),
-            Self::Gpu(gpu) => gpu.memory(),
-        }
-    }
-
-    /// Gives back the memory of weights, but for those that `keep` wants and those that executables read.
-    pub fn evict(&self, keep: impl Fn(u64) -> bool) {
-        if let Self::Gpu(gpu) = self {
-            lock(&gpu.weights).retain(|id, _| keep(*id));
-        }
-    }
-
-    /// Whether what it holds is in the memory of the machine.
-    pub fn uses_host_memory(&self) -> bool {
-        match self {
-            Self::Cpu => true,
-            Self::Gpu(gpu) => ["Cpu", "IntegratedGpu"].contains(&gpu.info().device_type.as_str()),
-        }
-    }
-
-    /// The kernels in use; none on the CPU.
-    pub fn preset(&self) -> Option<Preset> {
-        match self {
-            Self::Cpu => None,
-            Self::Gpu(gpu) => Some(gpu.preset()),
-        }
-    }
-
-    /// The browser's `GPUDevice`: wgpu cannot compile asynchronously, JavaScript can, and the browser finds a pipeline that
-    /// exists already by its contents.
-    #[cfg(target_arch = "wasm32")]
-    pub fn web_handle(&self) -> Option<wasm_bindgen::JsValue> {
-        match self {
-            Self::Cpu => None,
-            Self::Gpu(gpu) => gpu.device.as_webgpu().map(|device| device.clone().into()),
-        }
-    }
-
-    /// Adapter and kernels, for logs and test messages.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Cpu => "CPU twins".into(),
-            Self::Gpu(gpu) => format!("{} ({:?} kernels)", gpu.info().name, gpu.preset()),
-        }
-    }
-}
 
 /// A switch that ends a run between two submissions. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -147,7 +32,13 @@ impl CancelToken {
 
 #[derive(Debug)]
 enum Backend {
-    Cpu { values: Vec<Option<Data>>, states: HostStates },
+    /// By the twins, or where there is a host by its own loops.
+    Cpu {
+        values: Vec<Option<Data>>,
+        states: HostStates,
+        host: Option<Host>,
+        turn: Option<Turn>,
+    },
     Gpu(Box<Replay>),
 }
 
@@ -198,10 +89,15 @@ impl Executable {
         check_states(&graphs)?;
         graphs.iter().for_each(|_| crate::counters::executable());
         let backends: Vec<Backend> = match device {
-            Device::Cpu => {
+            Device::Cpu | Device::Host(_) => {
                 graphs.iter().flat_map(|graph| &graph.steps).flat_map(|step| step.op.weights()).try_for_each(Weight::check)?;
                 let states = HostStates::default();
-                graphs.iter().map(|graph| Backend::Cpu { values: host_values(graph), states: states.clone() }).collect()
+                let (fast, turn) = if let Device::Host(turn) = device { (true, *turn) } else { (!HEAVY, None) };
+                let put = |graph| {
+                    let host = fast.then(Host::default);
+                    Backend::Cpu { values: host_values(graph), states: states.clone(), host, turn }
+                };
+                graphs.iter().map(put).collect()
             }
             Device::Gpu(gpu) => {
                 Replay::group(gpu, &graphs, limit, weight_bytes)?.into_iter().map(|replay| Backend::Gpu(Box::new(replay))).collect()
@@ -240,7 +136,7 @@ impl Executable {
         let id = self.writable(name, Elem::F32, values.len())?;
         let stored = pad_rows(values, self.graph.values[id].shape);
         match &mut self.backend {
-            Backend::Cpu { values, states } => {
+            Backend::Cpu { values, states, .. } => {
                 let data = Data::F32(stored);
                 states.write(&self.graph.values[id].source, &data);
                 values[id] = Some(data);
@@ -290,15 +186,18 @@ impl Executable {
     async fn run_cadence(&mut self, cadence: Cadence) -> Result<()> {
         match &mut self.backend {
             Backend::Gpu(replay) => replay.run(cadence, &|| !self.cancel.is_cancelled()).await,
-            Backend::Cpu { values, states } => {
+            Backend::Cpu { values, states, host, turn } => {
                 states.take(&self.graph, values);
                 let own = |(_, i): &(usize, &usize)| self.graph.cadence(&self.graph.steps[**i]) == cadence;
                 for (at, &index) in self.order.iter().enumerate().filter(own) {
                     if self.cancel.is_cancelled() {
                         return Err(Error::Cancelled);
                     }
-                    run_on_host(&self.graph, index, values);
+                    run_on_host(&self.graph, index, values, host.as_mut());
                     forget(&self.graph, &self.last_use, at, values);
+                    if let (Some(turn), Some(true)) = (*turn, host.as_mut().map(Host::is_due)) {
+                        turn().await;
+                    }
                 }
                 states.leave(&self.graph, values);
                 Ok(())
@@ -376,7 +275,7 @@ impl Executable {
             let cadence = self.graph.cadence(step);
             match &mut self.backend {
                 Backend::Gpu(replay) => replay.run_single(cadence, index).await?,
-                Backend::Cpu { values, .. } => run_on_host(&self.graph, index, values),
+                Backend::Cpu { values, host, .. } => run_on_host(&self.graph, index, values, host.as_mut()),
             }
             let value = step.output;
             if self.graph.values[value].elem == Elem::F32 {
@@ -411,9 +310,12 @@ fn forget(graph: &Graph, last_use: &[Option<usize>], at: usize, values: &mut [Op
     }
 }
 
-fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>]) {
+fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>], host: Option<&mut Host>) {
     let step = &graph.steps[index];
-    let result = run_step(graph, step, values);
+    let result = match host {
+        Some(host) => host.run_step(graph, step, values),
+        None => run_step(graph, step, values),
+    };
     if step.op.in_place() {
         values[step.inputs[0].value] = Some(result.clone());
     }

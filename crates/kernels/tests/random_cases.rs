@@ -183,7 +183,7 @@ fn random_shapes_match_their_twins() {
             None => Vec::new(),
         };
         let expected = run(&Device::cpu(), &graph, &indices);
-        for device in devices() {
+        for device in devices().iter().chain([&Device::host(None)]) {
             let compared = pollster::block_on(compare(device, &graph, terms, &indices, &expected));
             compared.unwrap_or_else(|problem| panic!("{name}, seed {own}: {problem}"));
         }

@@ -41,7 +41,7 @@ pub(crate) enum DeviceKind {
     Soft,
     /// WebGPU with the kernels for GPUs.
     Gpu,
-    /// The CPU twins.
+    /// The processor.
     Cpu,
 }
 

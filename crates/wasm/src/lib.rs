@@ -13,6 +13,7 @@ mod request;
 
 use std::cell::RefCell;
 use std::panic;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::slice;
 
@@ -27,20 +28,31 @@ use wasm_bindgen_futures::JsFuture;
 use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, Words, clip, event, from_json, to_js};
 use request::{Resolved, resolve};
 
-/// Makes panics call `handler(message)` before the instance dies; nothing of it may be used afterwards.
-#[wasm_bindgen(js_name = onPanic)]
-pub fn on_panic(handler: Function) {
-    // The hook must be `Send`, which a JavaScript function is not; there is one thread, so a thread-local is the same.
-    thread_local!(static HANDLER: RefCell<Option<Function>> = const { RefCell::new(None) });
+// A handler must be `Send` for some that keep it, which a JavaScript function is not; there is one thread, so a thread-local is the same.
+thread_local!(static HANDLER: RefCell<Option<Function>> = const { RefCell::new(None) });
+
+/// What the module asks of its thread: `handler(message)` hears of a panic before the instance dies, after which nothing of it may be
+/// used; `handler()` returns a promise for when messages have arrived.
+#[wasm_bindgen(js_name = attach)]
+pub fn attach(handler: Function) {
     HANDLER.with(|slot| slot.replace(Some(handler)));
-    panic::set_hook(Box::new(|info| {
-        HANDLER.with(|slot| {
-            if let Some(handler) = slot.borrow().as_ref() {
-                // The handler only posts a message; if even that fails, nobody is left to tell.
-                let _ = handler.call1(&JsValue::NULL, &info.to_string().into());
-            }
-        });
-    }));
+    // The handler only posts a message; if even that fails, nobody is left to tell.
+    panic::set_hook(Box::new(|info| drop(tell(&info.to_string().into()))));
+}
+
+fn tell(message: &JsValue) -> Option<JsValue> {
+    HANDLER.with(|slot| slot.borrow().as_ref()?.call1(&JsValue::NULL, message).ok())
+}
+
+/// Lets messages arrive: a worker that computes hears nothing, not even that it should stop.
+fn turn() -> Pin<Box<dyn Future<Output = ()>>> {
+    let promise = tell(&JsValue::UNDEFINED).map(Promise::from);
+    Box::pin(async {
+        if let Some(promise) = promise {
+            // Nothing rejects it.
+            drop(JsFuture::from(promise).await);
+        }
+    })
 }
 
 /// The pipeline classes that this module can run.
@@ -281,7 +293,7 @@ impl Model {
 
 async fn open(kind: DeviceKind) -> Result<Device, Failure> {
     let preset = match kind {
-        DeviceKind::Cpu => return Ok(Device::cpu()),
+        DeviceKind::Cpu => return Ok(Device::host(Some(turn))),
         DeviceKind::Auto => None,
         DeviceKind::Soft => Some(Preset::Soft),
         DeviceKind::Gpu => Some(Preset::Gpu),

@@ -5,7 +5,7 @@ use crate::op::{Conv3d, Padding};
 use crate::shape::Shape;
 
 /// The position read for `position` on an axis of `extent`, or `None` for a zero.
-fn source(position: isize, extent: usize, padding: Padding) -> Option<usize> {
+pub(crate) fn source(position: isize, extent: usize, padding: Padding) -> Option<usize> {
     match padding {
         Padding::Zero => usize::try_from(position).ok().filter(|p| *p < extent),
         Padding::Replicate => Some(position.clamp(0, extent as isize - 1) as usize),

@@ -1,7 +1,7 @@
 //! Twins of the pointwise and copying kernels.
 
 use super::{Operands, rows_mut};
-use crate::op::{Activation, BinaryOp, Broadcast, Reindex};
+use crate::op::{Activation, Axis, BinaryOp, Broadcast, Reindex};
 use crate::shape::Shape;
 
 /// An activation in f64.
@@ -56,15 +56,20 @@ pub(super) fn gated_add(gate: usize, inputs: &Operands<'_>, shape: Shape, y: &mu
 }
 
 pub(super) fn reindex(op: &Reindex, x: &[f32], y: &mut [f32]) {
-    let total: usize = op.axes.iter().map(|a| a.extent).product();
+    // A single value has no loops.
+    let once = Axis { extent: 1, input_stride: 0, output_stride: 0 };
+    let (inner, outer) = op.axes.split_last().unwrap_or((&once, &[]));
+    let total: usize = outer.iter().map(|a| a.extent).product();
     for i in 0..total {
         let (mut rest, mut from, mut to) = (i, op.input_base, 0);
-        for axis in op.axes.iter().rev() {
+        for axis in outer.iter().rev() {
             from += rest % axis.extent * axis.input_stride;
             to += rest % axis.extent * axis.output_stride;
             rest /= axis.extent;
         }
-        y[to] = x[from];
+        for j in 0..inner.extent {
+            y[to + j * inner.output_stride] = x[from + j * inner.input_stride];
+        }
     }
 }
 

@@ -9,12 +9,17 @@ mod group_norm;
 mod norm;
 mod sample;
 
+pub(crate) use conv3d::source;
 pub use elementwise::activate;
 
 use crate::op::Op;
 use crate::plan::{Elem, Graph, Operand, Step};
 use crate::shape::Shape;
 use crate::weight::Weight;
+
+/// Whether the twins of the operations that [`host`](crate::host) computes are there: pages are spared what only tests compare with, and
+/// run a plan for twins as one for the processor.
+pub(crate) const HEAVY: bool = cfg!(any(not(target_arch = "wasm32"), feature = "twins"));
 
 /// A stored tensor on the host: rows padded to a multiple of four values.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +87,11 @@ pub struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
+    /// `inputs` of a step, with all values of its plan.
+    pub(crate) fn new(graph: &'a Graph, values: &'a [Option<Data>], inputs: &'a [Operand]) -> Self {
+        Self { graph, values, inputs }
+    }
+
     /// Floats of input `i`.
     pub fn rows(&self, i: usize) -> Rows<'a> {
         let operand = self.inputs[i];
@@ -110,7 +120,7 @@ impl<'a> Operands<'a> {
 /// Runs one step on the host. Every input must have been computed or written.
 pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
     let shape = graph.values[step.output].shape;
-    let inputs = Operands { graph, values, inputs: &step.inputs };
+    let inputs = Operands::new(graph, values, &step.inputs);
     let mut out = Data::zeros(shape, graph.values[step.output].elem);
     match (&step.op, &mut out) {
         (Op::Rgba, out) => *out = Data::U32(sample::rgba(&inputs, shape)),
@@ -123,9 +133,9 @@ pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
 
 fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     match op {
-        Op::Gemm(gemm) => gemm::gemm(gemm, inputs, shape, y),
-        Op::Attention(attention) => attention::flash_attention(attention, inputs, shape, y),
-        Op::Conv3d(conv) => conv3d::conv3d(conv, inputs, shape, y),
+        Op::Gemm(gemm) if HEAVY => gemm::gemm(gemm, inputs, shape, y),
+        Op::Attention(attention) if HEAVY => attention::flash_attention(attention, inputs, shape, y),
+        Op::Conv3d(conv) if HEAVY => conv3d::conv3d(conv, inputs, shape, y),
         Op::Norm(norm) => norm::norm(norm, inputs, shape, y),
         Op::Moments(moments) => group_norm::moments(*moments, inputs, shape, y),
         Op::GroupScale(scale) => group_norm::group_scale(scale, inputs, shape, y),
@@ -143,12 +153,12 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         Op::GroupMean { group } => elementwise::group_mean(*group, inputs, shape, y),
         &Op::Guide { guided_channels, rescaled } => sample::guide(guided_channels, rescaled, inputs, shape, y),
         Op::LinearStep(step) => sample::linear_step(step, inputs, shape, y),
-        Op::GatherIndices | Op::Rgba => {}
+        Op::Gemm(_) | Op::Attention(_) | Op::Conv3d(_) | Op::GatherIndices | Op::Rgba => {}
     }
 }
 
 /// The values of an optional vector, or `fill` for each channel.
-fn vector(weight: Option<&Weight>, channels: usize, fill: f32) -> Vec<f32> {
+pub(crate) fn vector(weight: Option<&Weight>, channels: usize, fill: f32) -> Vec<f32> {
     weight.map_or_else(|| vec![fill; channels], Weight::values)
 }
 

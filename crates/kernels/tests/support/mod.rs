@@ -41,10 +41,10 @@ pub(crate) fn run_built(
     pollster::block_on(body::evaluate(device, graph, indices, build)).unwrap_or_else(|problem| panic!("{problem}"))
 }
 
-/// Compares every device with the CPU twin.
+/// Compares every device, and the processor, with the CPU twin.
 pub(crate) fn assert_matches_twin(graph: &Graph, terms: usize, indices: &[u32]) {
     let expected = run(&Device::cpu(), graph, indices);
-    for device in devices() {
+    for device in devices().iter().chain([&Device::host(None)]) {
         let compared = pollster::block_on(body::compare(device, graph, terms, indices, &expected));
         compared.unwrap_or_else(|problem| panic!("{problem}"));
     }
