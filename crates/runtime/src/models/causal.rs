@@ -7,9 +7,8 @@ use serde::Deserialize;
 use super::require;
 use crate::error::Result;
 use crate::eval::text::MASKED;
-use crate::manifest::Manifest;
-use crate::models::family::Defaults;
-use crate::sampling::solvers::SchedulerFile;
+#[cfg(feature = "families")]
+use crate::{manifest::Manifest, models::family::Defaults, sampling::solvers::SchedulerFile};
 
 /// `kinora.causal` in the `config.json` of a denoiser, in latent frames.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -45,6 +44,7 @@ fn distilled_steps() -> usize {
 }
 
 /// The solver of every model that was published so, beside the scheduler of the model it was made from.
+#[cfg(feature = "families")]
 const SOLVER: (&str, f64) = ("DMDScheduler", 5.0);
 
 impl Causal {
@@ -64,6 +64,7 @@ impl Causal {
 
     /// Makes what such models have in common of what a model folder says that knows of none: few steps without guidance, by a solver
     /// of theirs. What the folder says otherwise than its class stays.
+    #[cfg(feature = "families")]
     pub(crate) fn adapt(&self, manifest: &mut Manifest, scheduler: &mut SchedulerFile, class: &Defaults) {
         if manifest.default_steps == class.steps {
             manifest.default_steps = self.steps;

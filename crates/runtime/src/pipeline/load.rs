@@ -168,9 +168,9 @@ impl VideoPipeline {
 
     fn assemble(device: Device, files: &Files<'_>, format: WeightFormat) -> Result<Self> {
         let index = Index::parse(&files.text("model_index.json")?, &(files.path)("model_index.json"))?;
-        let (class, mut manifest) = (index.pipeline()?, Manifest::of(&index)?);
+        let (class, manifest) = (index.pipeline()?, Manifest::of(&index)?);
         let scheduler = "scheduler/scheduler_config.json";
-        let mut scheduler = SchedulerFile::from_json(&files.bytes(scheduler)?, &(files.path)(scheduler))?;
+        let scheduler = SchedulerFile::from_json(&files.bytes(scheduler)?, &(files.path)(scheduler))?;
         // Whether it can be used is better known before the weights are read.
         solvers::of_file(&scheduler)?;
         let mut experts = Vec::new();
@@ -180,6 +180,8 @@ impl VideoPipeline {
             experts.push(Expert { denoiser, lowest_timestep: range.lowest_timestep });
         }
         let [first, ..] = experts.as_slice() else { return Err(index.invalid("no component denoises".into())) };
+        #[cfg(feature = "families")]
+        let (mut manifest, mut scheduler) = (manifest, scheduler);
         #[cfg(feature = "families")]
         if let Some(causal) = first.denoiser.causal() {
             causal.adapt(&mut manifest, &mut scheduler, &class.defaults);
