@@ -21,6 +21,8 @@ use kinora_runtime::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::show::ShowStyle;
+
 pub(crate) use given::GivenArgs;
 pub(crate) use guidance::GuidanceArgs;
 pub(crate) use many::{ManyArgs, Shard};
@@ -230,6 +232,12 @@ pub(crate) struct GenerateArgs {
     /// side have none
     #[arg(help_heading = "Output", long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) preview_every: Option<u32>,
+    /// Show the first frame in the terminal as it becomes clearer; a style, where the terminal's own is not the right one
+    #[arg(help_heading = "Progress", long, value_enum, value_name = "STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    pub(crate) show: Option<ShowStyle>,
+    /// Ask before the clip is decoded, which may take longer than what led there
+    #[arg(help_heading = "Progress", long, conflicts_with_all = ["batch", "json", "quiet"])]
+    pub(crate) confirm: bool,
 
     /// Model folder, the name of a model in $KINORA_MODELS, or weight files as they are: one, or a folder of them
     #[arg(help_heading = MODEL, short, long, value_name = "DIR|NAME|FILE", default_value = crate::models::BUILT_IN)]
@@ -273,7 +281,7 @@ pub(crate) struct EvalArgs {
     /// Component, where --model is a whole model: transformer, vae or text_encoder
     #[arg(long, value_name = "NAME")]
     pub(crate) component: Option<String>,
-    /// What to run of it: forward, or encode and decode of an autoencoder
+    /// What to run of it: forward; encode and decode of an autoencoder; rollout of a transformer that goes block by block
     #[arg(long, value_name = "OP", default_value = "forward")]
     pub(crate) op: String,
     /// Safetensors file with the arguments of the reference class's method, by name

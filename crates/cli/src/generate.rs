@@ -46,6 +46,7 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let folder = models::find(&args.model)?;
 
     let mut renderer = Renderer::stderr(console);
+    renderer.pictures = args.show;
     tasks.iter_mut().try_for_each(|task| task.expand(&folder, &mut renderer))?;
     let pipeline = load(args, &folder, &mut renderer)?;
     let load_ms = millis(begun);
@@ -275,7 +276,15 @@ impl Task {
     /// What writes it; `frames` are those of the finished clip, if it has an end.
     pub(crate) fn clip(self, request: &GenerateRequest, metadata: Metadata, frames: Option<usize>) -> Clip {
         let preview_size = [request.width, request.height];
-        Clip { output: self.output, latents: self.latents, metadata, frames, preview_size, resume: self.args.many.resume }
+        Clip {
+            output: self.output,
+            latents: self.latents,
+            metadata,
+            frames,
+            preview_size,
+            resume: self.args.many.resume,
+            confirm: self.args.confirm,
+        }
     }
 }
 

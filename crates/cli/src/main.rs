@@ -19,6 +19,7 @@ mod parts;
 mod plan;
 mod progress;
 mod run;
+mod show;
 mod worker;
 mod writers;
 

@@ -43,7 +43,7 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         overlap: whole(given.overlap),
         background: given.background,
         // A terminal shows no pictures.
-        preview_every: whole(args.preview_every).or(Some(0)),
+        preview_every: whole(args.preview_every).or(if args.show.is_some() { None } else { Some(0) }),
         wording: None,
         original_then: None,
     }

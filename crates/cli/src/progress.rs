@@ -12,6 +12,7 @@ use crate::{
     args::{ConsoleArgs, ProgressStyle},
     failure::printable,
     run::{Event, Metadata, Unknown, Wording},
+    show::ShowStyle,
 };
 
 /// Shares of the bar: what each stage roughly costs for a small model.
@@ -119,6 +120,8 @@ pub(crate) struct Renderer<W: Write> {
     /// The last step: clips that are computed side by side step together.
     stepped: (usize, usize),
     on_line: bool,
+    /// How previews are shown, if they are.
+    pub(crate) pictures: Option<ShowStyle>,
 }
 
 impl Renderer<std::io::Stderr> {
@@ -137,7 +140,18 @@ impl Renderer<std::io::Stderr> {
 impl<W: Write> Renderer<W> {
     fn new(out: W, style: ProgressStyle) -> Self {
         let stepping = (Instant::now(), 0, 0);
-        Self { out, style, begun: Instant::now(), reached: 0.0, stepping, drawn: None, told: ("", 0), stepped: (0, 0), on_line: false }
+        Self {
+            out,
+            style,
+            begun: Instant::now(),
+            reached: 0.0,
+            stepping,
+            drawn: None,
+            told: ("", 0),
+            stepped: (0, 0),
+            on_line: false,
+            pictures: None,
+        }
     }
 
     pub(crate) fn show(&mut self, event: &Event) {
@@ -170,6 +184,23 @@ impl<W: Write> Renderer<W> {
             ProgressStyle::Plain => self.show_plain(event, left),
             ProgressStyle::Bar | ProgressStyle::Auto => self.show_bar(event, left),
         };
+    }
+
+    /// A preview of RGBA bytes, which is also there as a PNG.
+    pub(crate) fn picture(&mut self, rgba: &[u8], size: [usize; 2], png: &[u8]) {
+        let Some(style) = self.pictures.filter(|_| self.style != ProgressStyle::None) else { return };
+        self.clear();
+        let sent = style.decided(&|name| std::env::var(name).ok()).picture(rgba, size, png);
+        let _ = self.out.write_all(sent.as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    /// Whether what is asked is answered by yes, or by nothing; no if there is nobody to ask.
+    pub(crate) fn ask(&mut self, question: &str) -> bool {
+        self.clear();
+        let mut answer = String::new();
+        let _ = write!(self.out, "{question} [Y/n] ").and_then(|()| self.out.flush());
+        let heard = std::io::stdin().read_line(&mut answer).is_ok_and(|bytes| bytes > 0);
+        heard && !answer.trim().to_lowercase().starts_with('n')
     }
 
     /// One line per event that is not part of a count, and at most ten lines per count.

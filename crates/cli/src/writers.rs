@@ -45,6 +45,8 @@ pub(crate) struct Clip {
     pub(crate) preview_size: [usize; 2],
     /// Whether others may be making the same.
     pub(crate) resume: bool,
+    /// Whether somebody is asked before it is decoded.
+    pub(crate) confirm: bool,
 }
 
 /// Writes the clips of a pack, one after another, and tells what came of them.
@@ -183,7 +185,13 @@ impl<'a, J: Jobs> Writers<'a, J> {
 impl<J: Jobs> Taker for Writers<'_, J> {
     fn event(&mut self, at: usize, mut event: Event) {
         if let Event::Step { preview: Some(pixels), .. } = &mut event {
-            *pixels = self.clips[at].png(std::mem::take(pixels));
+            let (clip, rgba) = (&self.clips[at], std::mem::take(pixels));
+            *pixels = clip.png(rgba.clone());
+            self.renderer.picture(&rgba, clip.preview_size, pixels);
+        }
+        // What comes after this is the decoder's work.
+        if matches!(event, Event::Decode { .. }) && self.clips[at].confirm && !self.renderer.ask("decode this clip?") {
+            self.stop.cancel();
         }
         self.show(at, &event);
     }

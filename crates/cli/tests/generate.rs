@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -325,5 +326,27 @@ fn the_gpu_draws_what_the_twins_draw() -> Outcome {
     assert_eq!((cpu.status.code(), cpu.stdout.len()), (Some(0), gpu.stdout.len()), "{}", stderr(&cpu));
     let far = gpu.stdout.iter().zip(&cpu.stdout).filter(|(a, b)| a.abs_diff(**b) > 1).count();
     assert_eq!(far, 0, "bytes that differ by more than one level");
+    Ok(())
+}
+
+#[test]
+fn previews_are_shown_and_the_clip_is_decoded_if_somebody_says_so() -> Outcome {
+    let folder = Folder::new("show")?;
+    let words = ["a fox", "--steps", "4", "--show=blocks", "--confirm", "-o", "fox.gif"];
+    let shown = generate(&folder.0, &words)?;
+    assert_eq!(shown.status.code(), Some(130), "nobody says yes: {}", stderr(&shown));
+    assert!(stderr(&shown).contains("▀\u{1b}[0m\n") && stderr(&shown).contains("decode this clip? [Y/n]"), "{}", stderr(&shown));
+    assert!(folder.names()?.is_empty(), "and nothing is left: {:?}", folder.names()?);
+    let model = tiny_model().display().to_string();
+    let mut child = command(&folder.0, &[&["-m", model.as_str(), "--executor", "cpu"], &words[..]].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // Closed afterwards: nobody is asked twice.
+    child.stdin.take().ok_or("no standard input")?.write_all(b"y\n")?;
+    let said = child.wait_with_output()?;
+    assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
+    assert_eq!(folder.names()?, ["fox.gif"]);
     Ok(())
 }
