@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch, open, serve, SLOWNESS } from './harness.mjs';
 
-const FAULTS = Number(process.env.KINORA_TEST_FAULTS ?? 12);
+const FAULTS = Number(process.env.KINORA_TEST_FAULTS ?? 4);
 /** A generation may take so long, failing or not. */
 const LONGEST_MS = 5000 * SLOWNESS;
 const OWN_CODES = { refused: ['device', 'out-of-memory', 'device-lost'], lost: ['device-lost'] };
@@ -45,7 +45,7 @@ before(async () => {
       };
     }
     const { loadModel } = await import('kinora');
-    const model = await loadModel({ worker: false });
+    const model = await loadModel({ device: 'webgpu', worker: false });
     const tiny = { width: 64, height: 64, frames: 5, steps: 2, preview: false, seed: 1 };
     /** The bytes of a clip, or the code of what went wrong. */
     const make = async () => {
@@ -59,6 +59,7 @@ before(async () => {
     await make();
     state.calls = 0;
     const expected = await make();
+    if (expected.code !== undefined || expected.message) throw new Error(`without a fault: ${JSON.stringify(expected)}`);
     globalThis.whole = state.calls;
     globalThis.attempt = async (call, fault) => {
       Object.assign(state, { calls: 0, plan: { call, fault }, fired: '' });

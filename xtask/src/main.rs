@@ -33,6 +33,7 @@ cargo xtask <task> [arguments]
   mutants [NUMBER] [PART]  kernels, plans and loaders with one mistake each, which tests must notice
   cases [NUMBER]           kernels over random shapes, offsets and formats
   soak [MINUTES]           make and cancel clips for so long, 30 minutes if not said
+  deny                     licences, bans, sources and advisories of all dependencies
   advisories FOLDER        the snapshot of advisories anew, from a clone of the RustSec database
   new-kernel FOLDER/NAME   write the files of a new kernel, ready to be changed
 ";
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         "mutants" => reliability::mutants(&arguments),
         "cases" => reliability::cases(&arguments),
         "soak" => reliability::soak(&arguments),
+        "deny" if arguments.is_empty() => deny::check(),
         "advisories" if arguments.len() == 1 => deny::renew(arguments[0].as_ref()),
         "new-kernel" => new_kernel::new_kernel(&arguments),
         "" | "help" | "--help" | "-h" => {

@@ -64,15 +64,17 @@ pub(crate) fn open_device(args: &DeviceArgs) -> Result<Device, Failure> {
         Some(name) => Some(name.parse::<Preset>().map_err(|e| Failure::new(Exit::Usage, e.code(), format!("KINORA_KERNELS: {e}")))?),
         None => None,
     };
-    let device = pollster::block_on(Device::gpu(&select, preset)).map_err(Error::from)?;
-    match (&device, host_memory::address_space()) {
-        (Device::Gpu(gpu), Some(left)) if gpu.info().device_type == "Cpu" && left < COMPILER_BYTES => {
-            let [needed, left] = [COMPILER_BYTES, left].map(|bytes| bytes as f64 / 1e9);
-            let message = format!("{} needs {needed:.1} GB of address space to compile kernels, {left:.1} GB are left", gpu.info().name);
-            Err(Failure::new(Exit::Memory, "memory", message).hint("raise the limit (ulimit -v), or use --executor cpu"))
-        }
-        _ => Ok(device),
+    // Before a device is opened, which is where it may end already.
+    if let Some(left) = host_memory::address_space().filter(|left| *left < COMPILER_BYTES)
+        && let adapters = adapters()
+        && !adapters.is_empty()
+        && adapters.iter().all(|adapter| adapter.device_type == "Cpu")
+    {
+        let [needed, left] = [COMPILER_BYTES, left].map(|bytes| bytes as f64 / 1e9);
+        let message = format!("{} needs {needed:.1} GB of address space to compile kernels, {left:.1} GB are left", adapters[0].name);
+        return Err(Failure::new(Exit::Memory, "memory", message).hint("raise the limit (ulimit -v), or use --executor cpu"));
     }
+    Ok(pollster::block_on(Device::gpu(&select, preset)).map_err(Error::from)?)
 }
 
 pub(crate) fn weight_format(dtype: WeightType) -> WeightFormat {

@@ -153,7 +153,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// The operating system refused a file operation.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// The operation, e.g. `read`.
         action: &'static str,
