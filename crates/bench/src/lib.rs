@@ -4,16 +4,19 @@
 //! multiply-adds (or, if it hardly computes, of copying) before and after it, and a row is the median of such shares.
 
 mod batch;
+mod clip;
 mod meter;
+mod models;
 mod plans;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use kinora_kernels::{Cadence, CopyRate, Executable, Gpu, Peak};
+use kinora_kernels::{CopyRate, Executable, Gpu, Peak};
 use kinora_runtime::{Device, Result, VideoPipeline};
 
 pub use crate::batch::Batch;
+pub use crate::clip::Clip;
 use crate::meter::Meter;
 pub use crate::meter::Spread;
 
@@ -56,6 +59,8 @@ pub struct Bench {
     pub copy_bytes: Spread,
     /// What was measured against it.
     pub memory_rows: Vec<MemoryRow>,
+    /// A whole clip, with a pipeline.
+    pub clip: Option<Clip>,
     /// Generations side by side, with a pipeline.
     pub batch: Option<Batch>,
 }
@@ -72,17 +77,21 @@ pub async fn bench(gpu: &Arc<Gpu>, pipeline: Option<&VideoPipeline>) -> Result<B
     let mut compute = Meter { rate: async || Ok(peak.burst(now).await?), rates: Vec::new() };
     let mut rows = Vec::new();
     for (name, graph) in plans::computing()? {
-        rows.push(compute.row(name, &Executable::new(&device, graph)?, Cadence::EveryStep, "").await?);
+        rows.push(compute.row(name, &Executable::new(&device, graph)?, "").await?);
+    }
+    let reached = Spread::of(compute.rates.clone()).median;
+    for (name, graph) in models::of_models(reached)? {
+        rows.push(compute.row(name, &Executable::new(&device, graph)?, "").await?);
     }
     if let Some(pipeline) = pipeline {
         let (transformer, decoder) = pipeline.plans()?;
         let [block, up_block] = pipeline.first_blocks();
         let transformer = Executable::new(&device, transformer)?;
-        rows.push(compute.row("transformer/block0", &transformer, Cadence::EveryStep, &block).await?);
-        rows.push(compute.row("transformer/step", &transformer, Cadence::EveryStep, "").await?);
+        rows.push(compute.row("transformer/block0", &transformer, &block).await?);
+        rows.push(compute.row("transformer/step", &transformer, "").await?);
         let decoder = Executable::new(&device, decoder)?;
-        rows.push(compute.row("vae/up_block0", &decoder, Cadence::Once, &up_block).await?);
-        rows.push(compute.row("vae/decode", &decoder, Cadence::Once, "").await?);
+        rows.push(compute.row("vae/up_block0", &decoder, &up_block).await?);
+        rows.push(compute.row("vae/decode", &decoder, "").await?);
     }
     let copy = CopyRate::new(gpu, now).await?;
     let mut memory = Meter { rate: async || Ok(copy.burst(now).await?), rates: Vec::new() };
@@ -90,9 +99,9 @@ pub async fn bench(gpu: &Arc<Gpu>, pipeline: Option<&VideoPipeline>) -> Result<B
     for (name, bytes, graph) in plans::moving()? {
         memory_rows.push(memory.memory_row(name, &Executable::new(&device, graph)?, bytes).await?);
     }
-    let batch = match pipeline {
-        Some(pipeline) => Some(batch::measure(pipeline).await?),
-        None => None,
+    let (clip, batch) = match pipeline {
+        Some(pipeline) => (Some(clip::measure(pipeline).await?), Some(batch::measure(pipeline).await?)),
+        None => (None, None),
     };
-    Ok(Bench { peak_flops: Spread::of(compute.rates), rows, copy_bytes: Spread::of(memory.rates), memory_rows, batch })
+    Ok(Bench { peak_flops: Spread::of(compute.rates), rows, copy_bytes: Spread::of(memory.rates), memory_rows, clip, batch })
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use kinora_kernels::{Cadence, Executable};
-use kinora_runtime::Result;
+use kinora_runtime::{Error, Result};
 
 use crate::{MemoryRow, Row};
 
@@ -49,16 +49,21 @@ struct Timing {
 }
 
 impl<R: AsyncFnMut() -> Result<f64>> Meter<R> {
-    pub(crate) async fn row(&mut self, name: impl Into<String>, exec: &Executable, cadence: Cadence, scope: &str) -> Result<Row> {
-        let (dispatches, flops) = exec.run_scope(cadence, scope, 1).await?; // compiles
-        let Timing { seconds, share } = self.compare(flops, async |times| bursts(exec, cadence, scope, times).await).await?;
+    pub(crate) async fn row(&mut self, name: impl Into<String>, exec: &Executable, scope: &str) -> Result<Row> {
+        let (dispatches, flops) = exec.run_scope(Cadence::EveryStep, scope, 1).await?; // compiles
         let name = name.into();
+        if dispatches == 0 {
+            // Nothing takes no time: a row that shines.
+            let expected = format!("kernels whose labels begin with `{scope}`");
+            return Err(Error::InvalidRequest { parameter: name, found: "none".into(), expected });
+        }
+        let Timing { seconds, share } = self.compare(flops, async |times| bursts(exec, scope, times).await).await?;
         Ok(Row { name, dispatches, milliseconds: seconds * 1e3, flops_per_second: flops / seconds, fraction_of_peak: share })
     }
 
     pub(crate) async fn memory_row(&mut self, name: &str, exec: &Executable, bytes: f64) -> Result<MemoryRow> {
         exec.run_scope(Cadence::EveryStep, "", 1).await?; // compiles
-        let Timing { seconds, share } = self.compare(bytes, async |times| bursts(exec, Cadence::EveryStep, "", times).await).await?;
+        let Timing { seconds, share } = self.compare(bytes, async |times| bursts(exec, "", times).await).await?;
         Ok(MemoryRow { name: name.into(), milliseconds: seconds * 1e3, bytes_per_second: bytes / seconds, fraction_of_copy: share })
     }
 
@@ -83,9 +88,9 @@ impl<R: AsyncFnMut() -> Result<f64>> Meter<R> {
 }
 
 /// Seconds of `times` runs.
-async fn bursts(exec: &Executable, cadence: Cadence, scope: &str, times: usize) -> Result<f64> {
+async fn bursts(exec: &Executable, scope: &str, times: usize) -> Result<f64> {
     let begun = Instant::now();
-    exec.run_scope(cadence, scope, times).await?;
+    exec.run_scope(Cadence::EveryStep, scope, times).await?;
     Ok(begun.elapsed().as_secs_f64())
 }
 

@@ -7,14 +7,14 @@ use kinora_kernels::{
 };
 use kinora_runtime::Result;
 
-fn plan(record: impl for<'p> FnOnce(&'p Plan) -> Tensor<'p>) -> Result<Graph> {
+pub(crate) fn plan(record: impl for<'p> FnOnce(&'p Plan) -> Tensor<'p>) -> Result<Graph> {
     let plan = Plan::new();
     let y = record(&plan);
     plan.output("y", y);
     Ok(plan.finish()?)
 }
 
-fn input<'p>(plan: &'p Plan, name: &str, dims: &[usize]) -> Tensor<'p> {
+pub(crate) fn input<'p>(plan: &'p Plan, name: &str, dims: &[usize]) -> Tensor<'p> {
     plan.input(name, dims, Cadence::EveryStep)
 }
 
@@ -101,7 +101,7 @@ fn guide_plan(dims: [usize; 2], rescaled: bool) -> Result<Graph> {
 }
 
 /// Values that no kernel can shortcut.
-fn weight(dims: &[usize], format: WeightFormat) -> Weight {
+pub(crate) fn weight(dims: &[usize], format: WeightFormat) -> Weight {
     let shape = Shape::new(dims);
     let values: Vec<f32> = (0..shape.elements()).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect();
     Weight::from_f32("bench", shape, &values, format)
