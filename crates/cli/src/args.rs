@@ -233,10 +233,10 @@ pub(crate) struct GenerateArgs {
     #[arg(help_heading = "Output", long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) preview_every: Option<u32>,
     /// Show the first frame in the terminal as it becomes clearer; a style, where the terminal's own is not the right one
-    #[arg(help_heading = "Progress", long, value_enum, value_name = "STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    #[arg(help_heading = "Output", long, value_enum, value_name = "STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
     pub(crate) show: Option<ShowStyle>,
     /// Ask before the clip is decoded, which may take longer than what led there
-    #[arg(help_heading = "Progress", long, conflicts_with_all = ["batch", "json", "quiet"])]
+    #[arg(help_heading = "Output", long, conflicts_with_all = ["batch", "json", "quiet"])]
     pub(crate) confirm: bool,
 
     /// Model folder, the name of a model in $KINORA_MODELS, or weight files as they are: one, or a folder of them
