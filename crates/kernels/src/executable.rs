@@ -259,7 +259,7 @@ impl Executable {
         Ok(operand)
     }
 
-    /// Fails if a kernel wrote outside its buffers; needs a device opened [`with_guards`](Gpu::with_guards).
+    /// Fails if a kernel wrote outside its buffers; needs a device opened [`with_guards`](crate::Gpu::with_guards).
     pub async fn check_guards(&self) -> Result<()> {
         match &self.backend {
             Backend::Cpu { .. } => Ok(()),
