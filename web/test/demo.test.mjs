@@ -90,6 +90,7 @@ test('a link becomes a clip, to be kept, shared and made again without network',
   await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
   const copied = async (id) => {
     await page.click('text=Share');
+    await page.waitForFunction(() => document.querySelector('#more').inert);
     if (id === 'share') await assertAccessible(page, 'share');
     await page.click(`#${id}`);
     await page.waitForFunction(() => !document.querySelector('.menu[open]'), null, { timeout: 5000 });

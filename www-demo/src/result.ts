@@ -56,6 +56,8 @@ export function watchResult(shown: () => Video | undefined, clip: () => Clip, sa
     return '';
   });
   for (const menu of document.querySelectorAll<HTMLDetailsElement>('.menu')) {
+    // What an open menu half covers is not to be hit by chance: the first tap beside a menu closes it.
+    menu.addEventListener('toggle', () => (byId('more', HTMLElement).inert = document.querySelector('.menu[open]') !== null));
     menu.addEventListener('keydown', (event) => {
       if (event.key !== 'Escape' || !menu.open) return;
       event.stopPropagation();
