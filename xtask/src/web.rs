@@ -44,7 +44,13 @@ type Module = (&'static str, PathBuf);
 /// Builds a crate as WASM.
 fn wasm(name: &'static str, package: &str, features: &[&str]) -> Outcome<Module> {
     let build = ["build", "--quiet", "--target", TARGET, "--profile", "wasm", "--package", package, "--locked"];
-    run(&mut cargo(&[&build, features].concat()))?;
+    // What is published depends neither on where its builder keeps sources nor on how they like to compile.
+    let mut build = cargo(&[&build, features].concat());
+    build.env("CARGO_INCREMENTAL", "0");
+    if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo"))) {
+        build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", format!("--remap-path-prefix={}=/cargo", home.display()));
+    }
+    run(&mut build)?;
     // Apart from where cargo puts it: the same crate with other features goes to the same place.
     let built = package.replace('-', "_");
     let folder = rules::target_folder()?.join(TARGET).join("wasm");

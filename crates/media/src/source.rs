@@ -20,6 +20,8 @@ use crate::{
     y4m,
 };
 
+/// Whether there are files and other programs: a page has none, and does not download what reads them.
+const FILES: bool = cfg!(not(target_arch = "wasm32"));
 /// Bytes that are read into memory: a file, and a pipe, which may have no end.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 const MAX_PIPE_BYTES: u64 = 256 << 20;
@@ -57,6 +59,9 @@ impl Source {
     }
 
     fn open_unnamed(path: &Path) -> Result<Self> {
+        if !FILES {
+            return Err(Error::UnknownInput { path: path.to_owned() });
+        }
         let unreadable = |source| file_error("read", path, source);
         if path.is_dir() || (has_percent(path) && !path.exists()) {
             return Self::sequence(path);
@@ -104,7 +109,7 @@ impl Source {
 
     /// What our own readers do not know, ffmpeg may; `error` if it is no question of knowing, or there is no ffmpeg.
     fn through_ffmpeg(path: &Path, error: Error) -> Result<Self> {
-        let program = if matches!(error, Error::UnknownInput { .. }) { Ffmpeg::locate() } else { None };
+        let program = if FILES && matches!(error, Error::UnknownInput { .. }) { Ffmpeg::locate() } else { None };
         let demuxed = Demuxed::open(program.ok_or(error)?, path)?;
         Ok(Self { path: path.to_owned(), shape: demuxed.shape, data: Data::Ffmpeg(demuxed) })
     }
@@ -148,7 +153,7 @@ impl Source {
     /// # Errors
     /// Those of reading them.
     pub fn frames_at(&self, rate: FrameRate, most: usize) -> Result<usize> {
-        if let Data::Ffmpeg(_) = &self.data {
+        if FILES && matches!(self.data, Data::Ffmpeg(_)) {
             let need = Need { width: 16, height: 16, rate, part: Part::First(most), background: [0; 3] };
             return Ok(self.take(&need)?.frames.len());
         }
@@ -170,7 +175,7 @@ impl Source {
     pub fn check_image(&self) -> Result<()> {
         let frames = match &self.data {
             Data::Memory(_, Header { kind: decode::Kind::Still, .. }) => 1,
-            Data::Ffmpeg(demuxed) => {
+            Data::Ffmpeg(demuxed) if FILES => {
                 let rate = FrameRate::new(1, 1)?;
                 demuxed.count(&Need { width: 16, height: 16, rate, part: Part::First(1), background: [0; 3] }, MAX_COUNTED)?
             }
@@ -185,13 +190,13 @@ impl Source {
     /// [`Error::Size`] for a side of 0, [`Error::Decode`], [`Error::TooLarge`].
     pub fn take(&self, need: &Need) -> Result<Taken> {
         let taken = match (&self.data, self.shape) {
-            (Data::Ffmpeg(demuxed), _) => demuxed.take(need),
+            (Data::Ffmpeg(demuxed), _) if FILES => demuxed.take(need),
             (_, None) => Err(Error::NoFrames),
             (_, Some(shape)) => self.frames().and_then(|mut frames| sample::take(&mut *frames, shape, need)),
         };
         match (taken, &self.data) {
             // A variant that only decoding finds to be unknown.
-            (Err(Error::UnknownInput { .. }), Data::Memory(..)) if self.path.is_file() => {
+            (Err(Error::UnknownInput { .. }), Data::Memory(..)) if FILES && self.path.is_file() => {
                 Self::through_ffmpeg(&self.path, Error::UnknownInput { path: self.path.clone() })?.take(need)
             }
             (Ok(taken), _) if taken.frames.is_empty() => Err(Error::NoFrames),
@@ -221,7 +226,7 @@ impl Source {
     fn frames(&self) -> Result<Box<Frames<'_>>> {
         match &self.data {
             Data::Memory(bytes, header) => decode::frames(bytes, header),
-            Data::Y4m => {
+            Data::Y4m if FILES => {
                 let file = File::open(&self.path).map_err(|source| file_error("read", &self.path, source))?;
                 Ok(Box::new(y4m::Stream::new(BufReader::new(file))?))
             }
@@ -229,11 +234,11 @@ impl Source {
                 let seconds = Some(clip.frame_rate().as_f64().recip());
                 Ok(Box::new(clip.frames().iter().map(move |frame| Ok(Frame { rgba: frame.clone(), seconds }))))
             }
-            Data::Sequence(files) => Ok(Box::new(files.iter().flat_map(|file| match self.frames_of(file) {
+            Data::Sequence(files) if FILES => Ok(Box::new(files.iter().flat_map(|file| match self.frames_of(file) {
                 Ok(frames) => frames.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             }))),
-            Data::Ffmpeg(_) => Err(Error::UnknownInput { path: self.path.clone() }),
+            Data::Y4m | Data::Sequence(_) | Data::Ffmpeg(_) => Err(Error::UnknownInput { path: self.path.clone() }),
         }
     }
 

@@ -16,6 +16,7 @@ mod refine;
 mod requirements;
 #[cfg(feature = "families")]
 mod rollout;
+mod sink;
 mod text;
 mod windows;
 
@@ -30,6 +31,8 @@ pub use self::outlook::Estimate;
 pub use self::parts::ModelParts;
 use self::refine::Refiners;
 pub use self::requirements::{Requirements, StageMemory};
+pub use self::sink::Made;
+use self::sink::Sink;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -63,20 +66,6 @@ pub struct Generated {
     pub latents: Vec<f32>,
     /// Their extents.
     pub latents_shape: [usize; 5],
-}
-
-/// What comes of several generations, one after another.
-#[derive(Debug)]
-pub enum Made {
-    /// RGBA bytes of the next frame, row-major.
-    Frame(Vec<u8>),
-    /// After the last frame, what there is besides: `frames` are none.
-    End(Result<Generated>),
-}
-
-/// Hands over the end of a generation; a stop ends all.
-async fn end(sink: &mut impl AsyncFnMut(usize, Made) -> Result<()>, at: usize, made: Result<Generated>) -> Result<()> {
-    if let Err(Error::Cancelled) = made { Err(Error::Cancelled) } else { sink(at, Made::End(made)).await }
 }
 
 /// A loaded text-to-video model.
@@ -312,12 +301,22 @@ impl VideoPipeline {
         on_event: &mut dyn FnMut(usize, Event),
         sink: &mut impl AsyncFnMut(usize, Made) -> Result<()>,
     ) -> Result<()> {
+        self.each(requests, cancel, on_event, sink).await
+    }
+
+    async fn each(
+        &self,
+        requests: &[GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         // Whatever else is wrong with one is found when its turn comes.
         let refused = |request| self.check_memory(request).err().filter(|error| matches!(error, Error::Memory { .. }));
         let mut open: Vec<(usize, &GenerateRequest)> = Vec::new();
         for (at, request) in requests.iter().enumerate() {
             match refused(request) {
-                Some(error) => sink(at, Made::End(Err(error))).await?,
+                Some(error) => sink.take(at, Made::End(Err(error))).await?,
                 None => open.push((at, request)),
             }
         }
@@ -329,7 +328,7 @@ impl VideoPipeline {
             match self.prepare(request, None, texts, cancel).await {
                 Ok(job) => jobs.push((at, job)),
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
-                Err(error) => sink(at, Made::End(Err(error))).await?,
+                Err(error) => sink.take(at, Made::End(Err(error))).await?,
             }
         }
         let items: Vec<Item> = jobs.iter().map(|(_, job)| self.job_item(job)).collect();
@@ -338,25 +337,25 @@ impl VideoPipeline {
             let denoised = self.denoise_told(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;
             for ((pack_at, (request, job)), latents) in pack.iter().zip(members).zip(denoised) {
                 let at = jobs[*pack_at].0;
-                let frames = &mut async |frame| sink(at, Made::Frame(frame)).await;
+                let frames = &mut async |frame| sink.take(at, Made::Frame(frame)).await;
                 let made = match latents {
                     Ok(latents) => self.finish(request, job, latents, cancel, &mut |event| on_event(at, event), frames).await,
                     Err(error) => Err(error),
                 };
-                end(sink, at, made).await?;
+                sink.end(at, made).await?;
             }
         }
         for (at, request) in long {
-            let frames = &mut async |frame| sink(at, Made::Frame(frame)).await;
+            let frames = &mut async |frame| sink.take(at, Made::Frame(frame)).await;
             #[cfg(feature = "families")]
             if let Some(causal) = self.causal() {
                 let made = self.generate_blocks(request, causal, cancel, &mut |event| on_event(at, event), frames).await;
-                end(sink, at, made).await?;
+                sink.end(at, made).await?;
                 continue;
             }
             let Some(windows) = &request.long else { continue };
             let made = self.generate_windows(request, windows, cancel, &mut |event| on_event(at, event), frames).await;
-            end(sink, at, made).await?;
+            sink.end(at, made).await?;
         }
         Ok(())
     }
