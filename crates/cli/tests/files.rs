@@ -176,6 +176,33 @@ fn ctrl_c_while_a_program_encodes_is_an_interruption() -> Outcome {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_never_ends_is_gone_with_a_process_that_is_killed() -> Outcome {
+    let folder = Folder::new("killed")?;
+    // It neither reads nor writes, so no closed pipe tells it.
+    let script = "case \"$*\" in *-encoders*) echo libx264; exit;; esac\necho $$ > number.new; mv number.new number\nwhile :; do :; done";
+    let program = folder.program("spin", script)?;
+    let mut child = folder.command(&["-o", "a.mp4", "-q"]).env("KINORA_FFMPEG", &program).spawn()?;
+    let begun = Instant::now();
+    while !folder.0.join("number").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never began to encode");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let number = fs::read_to_string(folder.0.join("number"))?;
+    let process = Path::new("/proc").join(number.trim());
+    assert!(process.exists(), "it encodes");
+    child.kill()?;
+    child.wait()?;
+    let killed = Instant::now();
+    // Nobody may have asked yet how it ended.
+    while fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(killed.elapsed() < Duration::from_secs(5), "{number} still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_second_ctrl_c_leaves_nothing() -> Outcome {
     let folder = Folder::new("second")?;
     for delay_ms in [150, 250, 350, 450] {

@@ -2,9 +2,11 @@
 //!
 //! A program is ended if no byte goes in or comes out for some time: how long it works is its own business.
 
+mod running;
+
 use std::{
     io::{self, Read, Write as _},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel},
@@ -12,6 +14,9 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+pub(crate) use running::end_all;
+use running::{Running, waited};
 
 /// Bytes that are kept of what a program says about itself: the last ones tell why it ended.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -24,9 +29,6 @@ const TICK: Duration = Duration::from_millis(5);
 /// How long to wait for the end of the output of a program that has ended, before and after what it left behind is ended.
 const REST: Duration = Duration::from_millis(300);
 const LAST_REST: Duration = Duration::from_secs(5);
-
-/// Programs that run now, to be ended with this process.
-static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 /// What a program may take.
 #[derive(Debug, Clone, Copy)]
@@ -232,13 +234,6 @@ pub fn run(command: &mut Command, limits: Limits, talk: &mut dyn Talk) -> Result
     Ok(Ended { status, messages })
 }
 
-/// Ends every program that runs now: for a process that ends without unwinding.
-pub(crate) fn end_all() {
-    for process in lock(&RUNNING).drain(..) {
-        end_group(process);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -273,52 +268,6 @@ fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) -> bool {
     kept.drain(..over);
     true
 }
-
-/// A program that is ended with everything it started when this is dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> io::Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own: Ctrl-C on a terminal is for us, who tell it; and what it starts can be ended with it.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(command, 0);
-        let child = command.spawn()?;
-        lock(&RUNNING).push(child.id());
-        Ok(Self(child))
-    }
-
-    fn end(&mut self) {
-        end_group(self.0.id());
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
-        let process = self.0.id();
-        lock(&RUNNING).retain(|running| *running != process);
-    }
-}
-
-/// How long a program waited for a processor, where the system tells: on a busy machine that is no silence of its own.
-fn waited(process: u32) -> Duration {
-    let told = std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
-    Duration::from_nanos(told.split_whitespace().nth(1).and_then(|nanoseconds| nanoseconds.parse().ok()).unwrap_or_default())
-}
-
-#[cfg(unix)]
-fn end_group(process: u32) {
-    if let Ok(group) = i32::try_from(process) {
-        // Nothing is left of most groups by now.
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
-    }
-}
-
-#[cfg(not(unix))]
-fn end_group(_process: u32) {}
 
 #[cfg(all(test, unix))]
 mod tests {
