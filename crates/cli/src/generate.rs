@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    fs,
     hash::{BuildHasher as _, Hasher as _},
     io,
     path::{Path, PathBuf},
@@ -315,7 +314,7 @@ fn read_prompt(args: &GenerateArgs) -> Result<String, Failure> {
             batch::read_text(io::stdin(), MAX_PROMPT_BYTES).map_err(|error| unreadable("standard input", error))?
         }
         (Some(text), _) => text.to_owned(),
-        (None, Some(path)) => fs::File::open(path)
+        (None, Some(path)) => kinora_media::open_input(path)
             .and_then(|file| batch::read_text(file, MAX_PROMPT_BYTES))
             .map_err(|error| unreadable(&format!("`{}`", path.display()), error))?,
         (None, None) => String::new(),

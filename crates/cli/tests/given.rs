@@ -87,6 +87,25 @@ fn every_task_makes_a_clip_of_the_right_length() -> Outcome {
     Ok(())
 }
 
+#[cfg(unix)]
+#[test]
+fn a_picture_may_come_through_a_pipe() -> Outcome {
+    let folder = filled("piped")?;
+    let pipe = folder.0.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status()?.success(), "a pipe");
+    // Whoever writes waits for a reader.
+    let writer = std::thread::spawn({
+        let picture = fs::read(folder.0.join("a.png"))?;
+        move || fs::write(pipe, picture)
+    });
+    let (piped, _) = folder.made(&["-i", "pipe", "-o", "piped.gif"])?;
+    writer.join().map_err(|_| "it panics")??;
+    folder.made(&["-i", "a.png", "-o", "file.gif"])?;
+    assert_eq!(piped["frames"], 5, "{piped}");
+    assert!(fs::read(folder.0.join("piped.gif"))?.len() > 100, "a clip");
+    Ok(())
+}
+
 #[test]
 fn strength_and_mask_decide_what_changes() -> Outcome {
     let folder = filled("mask")?;

@@ -175,6 +175,9 @@ impl Error {
             Self::Limit { remedy, .. } => remedy,
             Self::Exists { kept: Some(_), .. } => "something else wrote the file meanwhile",
             Self::Exists { .. } => "choose another name or give --overwrite",
+            Self::File { action: "read", source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                "start what writes to the pipe beforehand, or give a file"
+            }
             Self::File { action: "read", .. } => "check that the file exists and that you may read it",
             Self::File { .. } => "check that the folder exists, is writable and has space",
             Self::Kept { .. } => "move it to a folder that has space for it",

@@ -52,15 +52,18 @@ pub fn discard_unfinished() {
 }
 
 /// Makes a file that grows beyond what the system allows a process (`ulimit -f`) an error of writing instead of the end of the
-/// process, in this thread and those it begins.
+/// process, in this thread and those it begins; and lets the process open as many files as it may: the frames of a sequence wait for
+/// each other under temporary names.
 pub fn survive_file_limits() {
     #[cfg(unix)]
     {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
         use nix::sys::signal::{SigSet, Signal};
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGXFSZ);
         // Without it the process ends as it always did.
         let _ = signals.thread_block();
+        let _ = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     }
 }
 

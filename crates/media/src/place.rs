@@ -229,7 +229,7 @@ impl Place {
 }
 
 /// A name of the same ending where so many bytes have space: in the folder of `path`, or where files come and go if that has more.
-fn roomy(path: &Path, bytes: u64) -> PathBuf {
+pub(crate) fn roomy(path: &Path, bytes: u64) -> PathBuf {
     let elsewhere = env::temp_dir().join(path.file_name().unwrap_or_default());
     match (room(path), room(&elsewhere)) {
         (Some(here), Some(there)) if here < bytes && there > here => {

@@ -16,6 +16,7 @@ use crate::{
     files::file_error,
     fit::Shape,
     pattern::{Pattern, has_percent},
+    pipe::open_input,
     sample::{self, Clock, Frame, Frames},
     y4m,
 };
@@ -66,15 +67,15 @@ impl Source {
         if path.is_dir() || (has_percent(path) && !path.exists()) {
             return Self::sequence(path);
         }
-        let mut file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
+        let mut file = open_input(path).map_err(unreadable)?;
+        let (is_file, len) = (file.is_file().map_err(unreadable)?, file.len().map_err(unreadable)?);
         let mut bytes = Vec::new();
         file.by_ref().take(64).read_to_end(&mut bytes).map_err(unreadable)?;
         let known = decode::is_known(&bytes);
-        if metadata.is_file() && y4m::is_y4m(&bytes) {
+        if is_file && y4m::is_y4m(&bytes) {
             return match y4m::Stream::new(bytes.chain(BufReader::new(file))) {
                 Ok(stream) => {
-                    check_shape(&stream.shape(), metadata.len())?;
+                    check_shape(&stream.shape(), len)?;
                     Ok(Self { path: path.to_owned(), data: Data::Y4m, shape: Some(stream.shape()) })
                 }
                 Err(error) => Self::through_ffmpeg(path, error),
@@ -83,17 +84,17 @@ impl Source {
         if !known {
             let error = Error::UnknownInput { path: path.to_owned() };
             // A pipe can be read once, and has been.
-            return if metadata.is_file() { Self::through_ffmpeg(path, error) } else { Err(error) };
+            return if is_file { Self::through_ffmpeg(path, error) } else { Err(error) };
         }
-        let most = if metadata.is_file() { MAX_FILE_BYTES } else { MAX_PIPE_BYTES };
+        let most = if is_file { MAX_FILE_BYTES } else { MAX_PIPE_BYTES };
         let left = most.saturating_sub(bytes.len() as u64);
         if file.take(left + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64 > left {
-            let found = if metadata.is_file() { format!("{} MB", metadata.len() >> 20) } else { "no end".to_owned() };
+            let found = if is_file { format!("{} MB", len >> 20) } else { "no end".to_owned() };
             return Err(Error::TooLarge { path: path.to_owned(), found, limit: format!("{} MB", most >> 20) });
         }
         match Self::decode(bytes) {
             Ok(source) => Ok(Self { path: path.to_owned(), ..source }),
-            Err(error) if metadata.is_file() => Self::through_ffmpeg(path, error),
+            Err(error) if is_file => Self::through_ffmpeg(path, error),
             Err(error) => Err(error),
         }
     }
