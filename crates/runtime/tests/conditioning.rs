@@ -59,6 +59,19 @@ fn segments_begin_with_one_frame_or_are_led_by_one() {
 }
 
 #[test]
+fn every_frame_that_is_given_is_known_and_a_still_at_one() {
+    let known = |plan: kinora_runtime::Result<FramePlan>, lengths: &[usize]| {
+        let known = plan.and_then(|plan| plan.known(STEP, lengths)).expect("possible");
+        known.into_iter().enumerate().filter_map(|(at, given)| given.map(|[clip, frame]| (at, clip, frame))).collect::<Vec<_>>()
+    };
+    assert_eq!(known(Ok(images_at(3, &[0, 2])), &[1, 1]), [(0, 0, 0), (8, 1, 0)], "the last frame that a still stands for");
+    let forward: Vec<_> = (0..5).map(|at| (at, 0, 12 + at)).collect();
+    assert_eq!(known(extend(3, 2, Direction::Forward, CLEAN), &[17]), forward, "the end of a clip");
+    let backward: Vec<_> = (0..8).map(|frame| (9 + frame, 0, frame)).collect();
+    assert_eq!(known(extend(5, 2, Direction::Backward, CLEAN), &[17]), backward, "its beginning, without the frame that leads it");
+}
+
+#[test]
 fn results_go_on_with_what_their_sources_have_left() {
     let outside =
         |plan: kinora_runtime::Result<FramePlan>, lengths: &[usize]| plan.and_then(|p| p.outside(STEP, lengths)).expect("possible");

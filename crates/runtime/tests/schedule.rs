@@ -93,6 +93,17 @@ fn the_dynamic_shift_is_a_line() {
 }
 
 #[test]
+fn a_token_at_the_level_of_a_step_takes_the_step_as_it_is() {
+    let levels = Levels::SigmasAndTimesteps(vec![0.75, 0.5], vec![700.0, 400.0]);
+    let schedule = solver(b"{}").unwrap().schedule(&levels, None).unwrap();
+    let steps = |noise| schedule.clamped(noise).1.iter().map(|step| step.timestep).collect::<Vec<_>>();
+    assert_eq!(steps(500), [400.0], "its own level says 500");
+    assert_eq!(steps(499), [499.0], "a little below it");
+    assert_eq!(steps(750), [700.0, 400.0], "the first");
+    assert_eq!(steps(1000), [700.0, 400.0], "noisier than the schedule");
+}
+
+#[test]
 fn impossible_configurations_and_requests_are_refused() {
     let code = |json: &str| solver(json.as_bytes()).map_or_else(|e| e.code(), |_| "ok");
     assert_eq!(code(r#"{"_diffusers_version":"1","unknown":3}"#), "ok", "fields of other versions are ignored");

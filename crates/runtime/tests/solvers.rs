@@ -170,6 +170,30 @@ fn every_solver_of_the_registry_has_a_case() {
 }
 
 #[test]
+fn schedules_begin_and_end_where_their_classes_do() {
+    let of = |config: Value| of_file(&file(&config)).expect("a solver");
+    // As `DPMSolverMultistepScheduler` has them: fewer than asked for where the noisiest levels are left out.
+    let clipped = of(serde_json::json!({
+        "_class_name": "DPMSolverMultistepScheduler", "beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -2.0,
+        "timestep_spacing": "trailing",
+    }));
+    let timesteps = |steps| clipped.schedule(&Levels::Steps(steps), None).expect("a schedule").timesteps;
+    assert_eq!(timesteps(9), [912.0, 801.0, 690.0, 579.0, 468.0, 356.0, 245.0, 134.0, 23.0]);
+    assert_eq!((timesteps(20).len(), timesteps(20)[18]), (19, 12.0));
+    // What unit noise is multiplied with: the first level, but for `leading`.
+    for (spacing, leads) in [("linspace", false), ("trailing", false), ("leading", true)] {
+        let euler = of(serde_json::json!({ "_class_name": "EulerDiscreteScheduler", "timestep_spacing": spacing }));
+        let schedule = euler.schedule(&Levels::Steps(5), None).expect("a schedule");
+        let first = schedule.intervals[0].from.sigma;
+        assert!((schedule.start - if leads { 1.0 } else { first }).abs() < 1e-12, "{spacing}: {} of {first}", schedule.start);
+        let [last, beyond] = [999.0, 999.5].map(|t| euler.schedule(&Levels::Timesteps(vec![t, 1.0]), None));
+        assert!(last.is_ok(), "{spacing}: the last timestep");
+        let error = beyond.expect_err("beyond the last").to_string();
+        assert!(error.contains("numbers from 0 to 999"), "{error}");
+    }
+}
+
+#[test]
 fn names_choose_among_the_solvers_that_suit_a_model() {
     let flow = file(&serde_json::json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0 }));
     let wan = file(&serde_json::json!({

@@ -88,6 +88,17 @@ fn latents_are_those_of_the_reference() {
 }
 
 #[test]
+fn each_denoiser_of_a_run_is_foretold() {
+    let case = &cases()["experts"];
+    let (_folder, pipeline) = load("foretold", case);
+    for (steps, denoisers) in [(1, 1), (2, 2), (5, 2)] {
+        let request = GenerateRequest { steps, ..request("experts", case, &pipeline) };
+        let stages = pipeline.requirements(&request).expect("possible").stages;
+        assert_eq!(stages.iter().filter(|stage| stage.name == "denoiser").count(), denoisers, "{steps} steps: {stages:?}");
+    }
+}
+
+#[test]
 fn what_a_model_needs_and_cannot_be_given_is_said() {
     let cases = cases();
     let refused = |name: &str, change: &dyn Fn(&mut GenerateRequest)| {

@@ -93,13 +93,13 @@ fn banded_gemms(cases: &mut Vec<Case>) {
 fn convolutions(cases: &mut Vec<Case>) {
     let options =
         Conv3dOptions { stride: [1; 3], front: [2, 1, 1], back: [0, 1, 1], time_padding: Padding::Replicate, space_padding: Padding::Zero };
-    let dims = [1, 3, 5, 9, 6];
+    let dims = [2, 3, 4, 6, 6];
     for (format, n) in FORMATS.into_iter().flat_map(|format| [(format, 70), (format, 22)]) {
         for bias in [None, Some(vector(n))] {
             for residual in [false, true] {
                 cases.push(case(6 * 27, |plan| {
                     let y = plan.input("x", &dims, Cadence::Once).conv3d(&weight(&[n, 6, 3, 3, 3], format), bias.as_ref(), &options);
-                    if residual { y + plan.input("r", &[1, 3, 5, 9, n], Cadence::Once) } else { y }
+                    if residual { y + plan.input("r", &[2, 3, 4, 6, n], Cadence::Once) } else { y }
                 }));
             }
         }
@@ -110,15 +110,16 @@ fn attentions(cases: &mut Vec<Case>) {
     // With 160 the columns of the values are cut in two.
     for head in [64, 128, 160] {
         for (mask, bias) in [(false, false), (false, true), (true, false), (true, true)] {
-            cases.push(case(head + 80, |plan| {
+            // The last keys are fewer than one lane takes at once.
+            cases.push(case(head + 86, |plan| {
                 let [q, k, v] = ["q", "k", "v"].map(|name| plan.input(name, &[ROWS, 2 * head], Cadence::Once));
                 let hidden: Vec<f32> = (0..ROWS).map(|i| if i % 5 == 1 { -10_000.0 } else { 0.0 }).collect();
                 let options = AttentionOptions {
                     heads: 2,
                     scale: 0.1,
-                    sequences: vec![[0, 5, 0, 3], [5, 128, 53, 80]],
+                    sequences: vec![[0, 5, 0, 3], [5, 128, 47, 86]],
                     mask: mask.then(|| plan.constant(&[ROWS], &hidden)),
-                    bias: bias.then(|| plan.input("bias", &[2, 128, 80], Cadence::Once)),
+                    bias: bias.then(|| plan.input("bias", &[2, 128, 86], Cadence::Once)),
                 };
                 q.flash_attention(k, v, &options)
             }));
@@ -149,6 +150,11 @@ fn norms(cases: &mut Vec<Case>) {
         }));
         cases.push(case(d, |plan| {
             activation(x(plan, d).rms_norm(Some(&vector(d)), 1e-6).rope(plan.input("angles", &[ROWS, d], Cadence::Once)))
+        }));
+        // Each head by itself, all turned by the same angles.
+        cases.push(case(d / 3, |plan| {
+            let angles = plan.input("angles", &[ROWS, d / 3], Cadence::Once);
+            activation(x(plan, d).grouped_rms_norm(3, Some(&vector(d)), 1e-6).rope(angles))
         }));
         cases.push(case(d, |plan| {
             activation(x(plan, d).layer_norm(None, None, 1e-6).modulate(
