@@ -1,5 +1,5 @@
 // Builds sites from the packed package as strangers do, each with an install of its own, and makes a clip with each in Chromium.
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,7 +32,8 @@ cpSync(dist + '/models/flipbook', 'dist/flipbook', { recursive: true });`;
 
 /** Packages besides kinora, files, how to build, and what is served with which policy. */
 const SITES = {
-  'vite-react': { example: true, build: ['npm', 'run', 'build'], out: 'dist', policy: STRICT },
+  'vite-react': { example: 'vite-react', build: ['npm', 'run', 'build'], out: 'dist', policy: STRICT },
+  'vite dev': { example: 'vite-react', start: (port) => ['npx', 'vite', '--port', port, '--strictPort'] },
   webpack: {
     packages: ['webpack@5', 'webpack-cli@6'],
     files: { 'main.js': SITE, 'webpack.config.mjs': WEBPACK, 'dist/index.html': `${PAGE}<script type="module" src="main.js"></script>` },
@@ -40,7 +41,7 @@ const SITES = {
     out: 'dist',
     policy: STRICT,
   },
-  next: { example: true, build: ['npm', 'run', 'build'], start: (port) => ['npx', 'next', 'start', '-p', port], out: '.next/static' },
+  next: { example: 'next', build: ['npm', 'run', 'build'], start: (port) => ['npx', 'next', 'start', '-p', port], out: '.next/static', policy: 'its own' },
   esbuild: {
     packages: ['esbuild'],
     files: { 'main.js': SITE, 'copy.mjs': COPIED, 'dist/index.html': `${PAGE}<script type="module" src="main.js"></script>` },
@@ -48,7 +49,7 @@ const SITES = {
     out: 'dist',
   },
   'import map': { files: { 'main.js': SITE, 'index.html': `${PAGE}<script type="importmap">${JSON.stringify({ imports: IMPORTS })}</script><script type="module" src="main.js"></script>` }, out: '.' },
-  html: { example: true, cdn: true, out: '.' },
+  html: { example: 'html', cdn: true, out: '.' },
 };
 
 const asked = process.argv.slice(2);
@@ -59,7 +60,11 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 const folder = mkdtempSync(join(tmpdir(), 'kinora-consumers-'));
-const run = ([program, ...arguments_], cwd) => execFileSync(program, arguments_, { cwd, stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, NEXT_TELEMETRY_DISABLED: '1' } });
+/** Says what a program said only if it failed. */
+const run = ([program, ...arguments_], cwd) => {
+  const { status, stdout, stderr } = spawnSync(program, arguments_, { cwd, encoding: 'utf8', env: { ...process.env, NEXT_TELEMETRY_DISABLED: '1' } });
+  if (status !== 0) throw new Error(`${[program, ...arguments_].join(' ')}: ${stdout}${stderr}`);
+};
 const seconds = (work) => {
   const begun = performance.now();
   work();
@@ -89,7 +94,7 @@ process.exit(failed === 0 ? 0 : 1);
 async function consume(name, { example, packages = [], files = {}, build, start, out, policy, cdn }) {
   const root = join(folder, name.replace(' ', '-'));
   mkdirSync(root);
-  if (example) cpSync(join(web, '../examples', name), root, { recursive: true, filter: (path) => !/node_modules|[/\\](dist|\.next)$/.test(path) });
+  if (example) cpSync(join(web, '../examples', example), root, { recursive: true, filter: (path) => !/node_modules|[/\\](dist|\.next)$/.test(path) });
   for (const [path, text] of Object.entries(files)) {
     mkdirSync(join(root, path, '..'), { recursive: true });
     writeFileSync(join(root, path), text);
@@ -130,7 +135,7 @@ async function consume(name, { example, packages = [], files = {}, build, start,
     const problems = page.problems.filter((problem) => !problem.includes('favicon'));
     if (problems.length > 0) throw new Error(problems.join('; '));
     await page.close();
-    return `${name.padEnd(10)} install ${install} s, build ${built} s, ${bytes ? `${bytes} bytes of scripts gzip, ` : ''}first clip ${clip} s${policy || start ? ', strict policy' : ''}`;
+    return `${name.padEnd(10)} install ${install} s, build ${built} s, ${bytes ? `${bytes} bytes of scripts gzip, ` : ''}first clip ${clip} s${policy ? ', strict policy' : ''}`;
   } finally {
     await server.close();
     await other?.close();
