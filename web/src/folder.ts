@@ -19,7 +19,13 @@ const WEIGHTS: Record<string, string[]> = {
 /** What is read of the index. */
 interface Index {
   [component: string]: unknown;
-  kinora?: { vocabulary?: unknown };
+  kinora?: {
+    /** Whatever else is in the folder, by path, with its size. */
+    files?: unknown;
+    vocabulary?: unknown;
+    vocabulary_states?: unknown;
+    cascade?: unknown;
+  };
 }
 
 /**
@@ -57,21 +63,31 @@ async function versionOf(index: string): Promise<string | undefined> {
 async function list(folder: string, text: string, signal: AbortSignal | undefined, by?: typeof fetch): Promise<ModelSource> {
   const index = parse(text, folder + INDEX) as Index;
   const asking: Asking = { signal, by };
-  const known = await hubListing(folder, asking);
-  const entry = (path: string, bytes?: number): FileEntry => ({ path, url: new URL(path, folder).href, ...(bytes === undefined ? {} : { bytes }) });
+  const { files: own, vocabulary, vocabulary_states: states, cascade } = index.kinora ?? {};
+  const known = listed(own, folder) ?? (await hubListing(folder, asking));
+  const entry = (path: string, bytes = known?.get(path)): FileEntry => ({ path, url: new URL(path, folder).href, ...(bytes === undefined ? {} : { bytes }) });
+  const weighted = async (name: string, library: string) => [entry(`${name}/config.json`), ...(await listWeights(name, library, folder, entry, asking, known))];
   const components = Object.entries(index).map(async ([name, component]): Promise<FileEntry[]> => {
     // `[null, null]` is a component that this model does without.
     if (!Array.isArray(component) || typeof component[1] !== 'string') return [];
     if (name === 'scheduler') return [entry('scheduler/scheduler_config.json')];
     if (/^tokenizer(_\d+)?$/.test(name)) return [entry(`${name}/tokenizer.json`)];
-    if (!WEIGHTED.test(name)) return [];
-    return [entry(`${name}/config.json`), ...(await listWeights(name, String(component[0]), folder, entry, asking, known))];
+    return WEIGHTED.test(name) ? weighted(name, String(component[0])) : [];
   });
-  const vocabulary = index.kinora?.vocabulary;
-  const files = [entry(INDEX), ...(typeof vocabulary === 'string' ? [entry(vocabulary)] : []), ...(await Promise.all(components)).flat()];
+  const stages = Array.isArray(cascade) ? cascade.map((name) => weighted(String(name), 'diffusers')) : [];
+  const words = [vocabulary, states].filter((path) => typeof path === 'string').map((path) => entry(path));
+  const files = [entry(INDEX), ...(await Promise.all([...components, ...stages])).flat(), ...words];
   const version = await versionOf(text);
   const { _class_name: pipeline } = index;
   return { name: folder, files, ...(version !== undefined && { version }), ...(typeof pipeline === 'string' && { pipeline }) };
+}
+
+/** The sizes that an index lists itself, so that no server has to be asked for what may not be there. */
+function listed(files: unknown, folder: string): Map<string, number> | undefined {
+  if (files === undefined) return undefined;
+  const sizes = Object.entries(files ?? {});
+  if (sizes.length > 0 && sizes.every(([, bytes]) => Number.isSafeInteger(bytes) && bytes >= 0)) return new Map(sizes);
+  throw new KinoraError('invalid-config', `${shown(folder + INDEX)}: \`kinora.files\` holds no sizes by path`, { hint: 'write the bytes of each file of the folder, or leave it out' });
 }
 
 function parse(text: string, address: string): object {
@@ -95,7 +111,7 @@ async function listWeights(
   const names = WEIGHTS[library] ?? WEIGHTS['diffusers']!;
   for (const name of names) {
     const single = `${component}/${name}.safetensors`;
-    if (known?.has(single)) return [entry(single, known.get(single))];
+    if (known?.has(single)) return [entry(single)];
     const found = known ? undefined : await ask(new URL(single, folder).href, { method: 'HEAD', ...asking });
     // That of a compressed response says nothing about the file.
     const plain = found && !found.headers.get('content-encoding');
@@ -104,7 +120,7 @@ async function listWeights(
     const index = known && !known.has(parts) ? undefined : await ask(new URL(parts, folder).href, asking);
     if (index) {
       const { weight_map } = parse(await index.text(), folder + parts) as { weight_map?: Record<string, string> };
-      return [...new Set(Object.values(weight_map ?? {}))].sort().map((shard) => entry(`${component}/${shard}`, known?.get(`${component}/${shard}`)));
+      return [...new Set(Object.values(weight_map ?? {}))].sort().map((shard) => entry(`${component}/${shard}`));
     }
   }
   const found = names.map((name) => `${name}.safetensors`).join(' or ');

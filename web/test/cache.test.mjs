@@ -29,7 +29,7 @@ before(async () => {
     if (path !== WEIGHTS || breakAfter === undefined) return false;
     const file = join(web, path);
     response.writeHead(200, { 'content-length': statSync(file).size, etag: '"broken"' });
-    createReadStream(file, { end: breakAfter - 1 }).on('data', (data) => response.write(data)).on('end', () => setTimeout(() => response.destroy(), 50));
+    createReadStream(file, { end: breakAfter - 1 }).on('data', (data) => response.write(data)).on('end', () => response.write('', () => setTimeout(() => response.destroy(), 200)));
     return true;
   });
   browser = await launch();

@@ -2,7 +2,7 @@
 // in a service worker.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -147,10 +147,16 @@ test('the service worker', { timeout: 60_000 }, async () => {
 test('the scripts for Node', { timeout: 180_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'kinora-docs-'));
   const { VK_DRIVER_FILES, VK_ICD_FILENAMES, ...env } = process.env;
+  mkdirSync(join(folder, 'transformer'));
+  writeFileSync(join(folder, 'transformer/config.json'), '{}');
   for (const { name, code } of of('js node')) {
+    // Each makes a clip, or lists the files of a folder.
     const out = join(folder, 'clip.gif');
-    execFileSync(process.execPath, ['--input-type=module', '-e', code], { cwd: web, env: { ...env, OUT: out }, stdio: ['ignore', 'ignore', 'inherit'] });
-    assert.ok(statSync(out).size > 500, name);
+    const index = join(folder, 'model_index.json');
+    cpSync(join(web, '../models/flipbook/model_index.json'), index);
+    execFileSync(process.execPath, ['--input-type=module', '-e', code], { cwd: web, env: { ...env, OUT: out, MODEL: folder }, stdio: ['ignore', 'ignore', 'inherit'] });
+    if (code.includes('OUT')) assert.ok(statSync(out).size > 500, name);
+    else assert.deepEqual(JSON.parse(readFileSync(index, 'utf8')).kinora.files, { 'transformer/config.json': 2 }, name);
   }
   rmSync(folder, { recursive: true });
 });

@@ -77,7 +77,7 @@ test('models on the hub are listed, and no file is asked for that is not there',
       const url = String(address);
       if (!url.startsWith(hub)) return fetch(url, init);
       urls.push(url.slice(hub.length));
-      if (url === `${hub}api/models/someone/some-model/tree/main/tiny/?recursive=true`) return Response.json(listed.map((path) => ({ type: 'file', path: `tiny/${path}`, size: sizes.get(path) ?? 7 })));
+      if (url === `${hub}api/models/someone/some-model/tree/main/tiny/?recursive=true`) return Response.json(listed.map((path) => ({ type: 'file', path: `tiny/${path}`, size: sizes.get(path) ?? 'no model'.length })));
       const path = url.slice(folder.length);
       if (!listed.includes(path)) missing.push(path);
       if (path === `${weights}.index.json`) return Response.json({ weight_map: { a: parts[0].slice('text_encoder/'.length), b: parts[1].slice('text_encoder/'.length) } });
@@ -89,6 +89,30 @@ test('models on the hub are listed, and no file is asked for that is not there',
   }, ADDRESS);
   assert.deepEqual(seen, { code: 'corrupt-download', missing: [], parts: 2, heads: 1 });
   assert.deepEqual(page.problems, []);
+});
+
+test('a plain server is asked for nothing that is not there, if the index lists the files', { timeout: 60_000 }, async () => {
+  const { files: whole } = await page.evaluate(() => kinora.models.plan(address));
+  assert.deepEqual(whole.map(({ path }) => path).filter((path) => /^(interpolate|upscale|vocabulary)/.test(path)).length, 6, 'what refines clips, and the words');
+  const single = 'transformer/diffusion_pytorch_model.safetensors';
+  const parts = [1, 2].map((part) => `transformer/diffusion_pytorch_model-0000${part}-of-00002.safetensors`);
+  const sizes = Object.fromEntries([...whole.map(({ path, bytes }) => [path, bytes ?? 100]).filter(([path]) => path !== single), [`${single}.index.json`, 90], ...parts.map((path) => [path, 4_000_000])]);
+  const index = JSON.parse(readFileSync(join(web, ADDRESS, 'model_index.json'), 'utf8'));
+  let files = sizes;
+  wrong = (path) => {
+    const name = path.slice(ADDRESS.length);
+    if (name === 'model_index.json') return { type: 'application/json', body: JSON.stringify({ ...index, kinora: { ...index.kinora, files } }) };
+    if (name === `${single}.index.json`) return { type: 'application/json', body: JSON.stringify({ weight_map: { a: parts[0].split('/')[1], b: parts[1].split('/')[1] } }) };
+    return name === single ? { status: 404 } : undefined;
+  };
+  asked = [];
+  const plan = await page.evaluate(() => kinora.models.plan(address));
+  assert.deepEqual(asked.map(({ path }) => path.slice(ADDRESS.length)), ['model_index.json', `${single}.index.json`]);
+  assert.deepEqual(plan.files.filter(({ path }) => parts.includes(path)).map(({ path, bytes }) => [path, bytes]), parts.map((path) => [path, 4_000_000]));
+  assert.ok(plan.files.every(({ bytes }) => bytes > 0), 'all sizes are known');
+  assert.deepEqual(page.problems, []);
+  files = ['transformer/config.json'];
+  assert.deepEqual((await page.evaluate(() => failure(kinora.models.plan(address)))).slice(0, 1), ['invalid-config']);
 });
 
 test('an own cache keeps the files, without network too, and forgets what cannot be loaded', { timeout: 180_000 }, async () => {

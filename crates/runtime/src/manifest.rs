@@ -129,7 +129,8 @@ impl Manifest {
     pub fn of(index: &Index) -> Result<Self> {
         let class = index.pipeline()?;
         let (defaults, own) = (&class.defaults, index.kinora::<Overrides>()?);
-        if let Some(key) = own.rest.keys().find(|key| !class.extensions.contains(&key.as_str())) {
+        // What else is in the folder is for those who cannot look.
+        if let Some(key) = own.rest.keys().find(|key| *key != "files" && !class.extensions.contains(&key.as_str())) {
             let expected = if class.extensions.is_empty() { "none of its own".into() } else { class.extensions.join(", ") };
             return Err(index.invalid(format!("`kinora.{key}` is no key of a {}, which has {expected}", class.name)));
         }
@@ -175,7 +176,8 @@ mod tests {
 
     #[test]
     fn the_kinora_object_replaces_what_it_names() {
-        let found = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"name": "tiny", "default_steps": 2}}"#).expect("valid");
+        let json = r#"{"_class_name": "LTXPipeline", "kinora": {"name": "tiny", "default_steps": 2, "files": {"vae/config.json": 7}}}"#;
+        let found = manifest(json).expect("valid");
         assert_eq!((found.name.as_str(), found.default_steps, found.default_width), ("tiny", 2, 704));
     }
 
