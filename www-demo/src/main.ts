@@ -10,12 +10,13 @@ import { addToGallery } from './gallery.js';
 import { givenParts, watchFiles } from './given.js';
 import { DEFAULT_FRAMES, lengthOf, piecesOf, showLengths } from './lengths.js';
 import { isFast, machineRow, showMachine, timeStep } from './machine.js';
-import { DEFAULTS, fillForm, hashOf, readForm, recipeOf, type Recipe } from './recipe.js';
+import { captionOf, DEFAULTS, fillForm, hashOf, readForm, recipeOf, scenesOf, type Recipe } from './recipe.js';
 import { closeRegion, openRegion, regionMask } from './region.js';
 import { onClick, watchResult } from './result.js';
-import { announceServer, hasServer, makeOnServer } from './server.js';
-import { play, playFile, showClips, shows, type Show } from './shows.js';
+import { announceServer, generateOnServer, hasServer } from './server.js';
+import { showClips } from './shows.js';
 import { showSnippets, type Clip } from './snippets.js';
+import { caption, left, presentSample, say, showDrawn, showWork } from './stage.js';
 import { closeVariations, showVariations } from './variations.js';
 import { any, colors, sentence, showVocabulary } from './vocabulary.js';
 import { lookAtWords } from './words.js';
@@ -29,7 +30,6 @@ const form = byId('form', HTMLFormElement);
 const prompt = byId('prompt', HTMLTextAreaElement);
 const button = byId('generate', HTMLButtonElement);
 const wording = form.elements.namedItem('expand') as RadioNodeList;
-const notice = byId('notice', HTMLElement);
 const actions = byId('actions', HTMLElement);
 
 /** What this machine makes unless asked for something else. */
@@ -44,7 +44,6 @@ let onServer = false;
 /** The clip on show, to be made again elsewhere. */
 let onShow: Clip | undefined;
 const isBusy = () => varying !== undefined || clip.state === 'loading' || clip.state === 'generating';
-const say = (text: string) => void (notice.textContent = text);
 /** Clips whose prompt the browser's language model wrote. */
 const worded = new WeakSet<Video>();
 let wordedNext = false;
@@ -66,7 +65,7 @@ async function generate(given: PromptParts, own: Partial<Recipe> = given.video ?
   closeVariations();
   showDrawn();
   clip.removeAttribute('alt');
-  notice.textContent = '';
+  say('');
   closeRegion();
   caption(captionOf([first, ...then]));
   // Whatever is on show was made from something else.
@@ -112,31 +111,9 @@ async function vary(): Promise<void> {
 }
 
 /** Has the server make a clip of what the form says. */
-async function generateOnServer(): Promise<void> {
-  const recipe = readForm(form);
-  const { image, ...others } = givenParts();
-  const [first = '', ...then] = scenesOf(recipe.prompt);
-  if (then.length > 0 || Object.keys(others).length > 0) return say('The server makes one scene, from words and a first frame.');
-  const sample = byId('sample', HTMLVideoElement);
-  const { signal } = (varying = new AbortController());
-  const started = performance.now();
-  say('');
-  caption(first);
-  showWork('waiting for the server');
-  try {
-    const file = await makeOnServer(recipe, image as File | undefined, {
-      progress: (fraction) => showWork(`${Math.round(fraction * 100)} %`, fraction),
-      preview: (picture) => playFile(sample, picture),
-    }, signal);
-    const href = playFile(sample, file);
-    clip.setAttribute('alt', first);
-    caption(first, `Made by the server in ${((performance.now() - started) / 1e3).toFixed(1)} s`);
-    byId('file-made', HTMLElement).replaceChildren(make('a', 'Download', { href, download: 'kinora.mp4', class: 'main' }));
-    byId('file-made', HTMLElement).hidden = false;
-  } catch (error) {
-    presentSample();
-    if (!signal.aborted) say(error instanceof Error ? error.message : String(error));
-  }
+async function makeOnServer(): Promise<void> {
+  varying = new AbortController();
+  await generateOnServer(readForm(form), givenParts(), varying.signal);
   varying = undefined;
   showWork();
 }
@@ -151,16 +128,6 @@ function take(video: Video): void {
   clip.scrollIntoView({ block: 'nearest' });
 }
 
-/** A prompt has a line for each scene. */
-function scenesOf(prompt: string): string[] {
-  return prompt.split('\n').map((line) => line.trim()).filter(Boolean);
-}
-
-/** For example “an owl blinking, then an owl turning its head”. */
-function captionOf(scenes: string[]): string {
-  return scenes.join(', then ');
-}
-
 /** Works on with the clip on show. */
 function workOn(parts: (video: Video) => PromptParts, frames = ''): void {
   const { video } = clip;
@@ -168,36 +135,6 @@ function workOn(parts: (video: Video) => PromptParts, frames = ''): void {
   const prompt = scenesOf(readForm(form).prompt).at(-1) ?? '';
   // The element shows what went wrong.
   if (video) generate({ video, ...parts(video) }, { prompt, frames, shape: shapeOf(video) }).catch(() => undefined);
-}
-
-function caption(prompt: string, details = ''): void {
-  byId('caption', HTMLElement).textContent = prompt;
-  byId('details', HTMLElement).textContent = details;
-}
-
-/** The button stops what runs and says how far it is; without `doing` it begins. */
-function showWork(doing?: string, fraction = 0): void {
-  button.textContent = doing === undefined ? 'Generate' : `Stop · ${doing}`;
-  button.classList.toggle('working', doing !== undefined);
-  button.style.setProperty('--done', `${Math.round(fraction * 100)}%`);
-  if (doing === undefined) clip.removeAttribute('data-waiting');
-  // What it costs was said before.
-  else byId('cost', HTMLElement).textContent = '';
-}
-
-function presentSample(show: Show = shows[0]): void {
-  play(byId('sample', HTMLVideoElement), show);
-  clip.setAttribute('alt', `Sample: ${show.prompt}`);
-  caption(show.prompt, 'A sample, made by this model');
-}
-
-/** For example “12 s left”. */
-const left = (etaMs: number) => `${Math.max(1, Math.round(etaMs / 1e3))} s left`;
-
-/** What a prompt was taken for, where it can be edited. */
-function showDrawn(used = ''): void {
-  byId('drawn', HTMLElement).hidden = used === '';
-  byId('drawn-as', HTMLInputElement).value = used;
 }
 
 /** As it was written, so that a link says what was asked for; except by the browser's language model, which may not say it again. */
@@ -275,11 +212,11 @@ clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }
   prompt.value = scenes.join('\n');
   wording.value = 'words';
   wordedNext = true;
-  notice.textContent = `“${originalPrompt}” became “${expanded}”. Edit it and generate again.`;
+  say(`“${originalPrompt}” became “${expanded}”. Edit it and generate again.`);
 });
 clip.addEventListener('prompt', ({ detail: { used, unknown } }) => {
   showDrawn(used);
-  notice.textContent += unknown.map(({ word, nearest }) => ` The model does not know “${word}”; the nearest is ${nearest}.`).join('');
+  say(unknown.map(({ word, nearest }) => ` The model does not know “${word}”; the nearest is ${nearest}.`).join(''), true);
 });
 byId('draw', HTMLButtonElement).addEventListener('click', () => {
   prompt.value = byId('drawn-as', HTMLInputElement).value.split('; then ').join('\n');
@@ -289,7 +226,7 @@ byId('draw', HTMLButtonElement).addEventListener('click', () => {
 byId('drawn-as', HTMLInputElement).addEventListener('keydown', (event) => {
   if (event.key === 'Enter') byId('draw', HTMLButtonElement).click();
 });
-clip.addEventListener('note', ({ detail }) => (notice.textContent = detail.text));
+clip.addEventListener('note', ({ detail }) => say(detail.text));
 watchFailure(() => form.requestSubmit());
 clip.addEventListener('error', ({ detail }) => {
   showFailure(detail);
@@ -326,7 +263,7 @@ form.addEventListener('submit', (event) => {
   event.preventDefault();
   if (event.submitter === button && isBusy()) return stop();
   varying?.abort();
-  if (onServer) return void generateOnServer();
+  if (onServer) return void makeOnServer();
   // The element shows what went wrong.
   generate(givenParts()).catch(() => undefined);
 });
@@ -360,7 +297,7 @@ byId('region-open', HTMLButtonElement).addEventListener('click', () => {
 });
 byId('repaint', HTMLButtonElement).addEventListener('click', () => {
   const mask = regionMask();
-  if (!mask) notice.textContent = 'Paint over a part of the clip first.';
+  if (!mask) say('Paint over a part of the clip first.');
   else workOn(() => ({ mask }), String(framesOf(clip.video)));
 });
 watchFiles(say);

@@ -60,3 +60,13 @@ export function recipeOf(hash: string): Partial<Recipe> | undefined {
   if (!/^\d{0,15}$/.test(recipe.seed ?? '')) recipe.seed = '';
   return recipe;
 }
+
+/** A prompt has a line for each scene. */
+export function scenesOf(prompt: string): string[] {
+  return prompt.split('\n').map((line) => line.trim()).filter(Boolean);
+}
+
+/** For example “an owl blinking, then an owl turning its head”. */
+export function captionOf(scenes: string[]): string {
+  return scenes.join(', then ');
+}

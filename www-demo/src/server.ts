@@ -1,7 +1,10 @@
 /** Clips made by the server that the page comes from (`kinora serve --page`), where the browser has no WebGPU to make them itself. */
 
+import type { PromptParts } from 'kinora';
 import { byId, make } from './dom.js';
-import type { Recipe } from './recipe.js';
+import { scenesOf, type Recipe } from './recipe.js';
+import { playFile } from './shows.js';
+import { caption, presentSample, say, showWork } from './stage.js';
 
 /** A job as the server tells of it. */
 interface Job {
@@ -10,14 +13,6 @@ interface Job {
   progress: number;
   preview?: string;
   error?: { message: string };
-}
-
-/** What there is to see of a clip that is being made. */
-export interface Watcher {
-  /** The share that is done, from 0 to 1. */
-  progress(fraction: number): void;
-  /** The first frame as it is now. */
-  preview(picture: Blob): void;
 }
 
 /** Says that a `kinora serve` sent the page, and with `token` that it wants one. It writes this into the page, so that nothing is probed. */
@@ -38,8 +33,29 @@ export function announceServer(): void {
   byId('lede', HTMLElement).after(label, field);
 }
 
-/** Has a clip made and resolves with its MP4. A cancelled one is forgotten by the server too. */
-export async function makeOnServer(recipe: Recipe, image: Blob | undefined, watcher: Watcher, signal: AbortSignal): Promise<Blob> {
+/** Has a clip made and shows it, with a way to keep it; says what went wrong. */
+export async function generateOnServer(recipe: Recipe, { image, ...others }: PromptParts, signal: AbortSignal): Promise<void> {
+  const [first = '', ...then] = scenesOf(recipe.prompt);
+  if (then.length > 0 || Object.keys(others).length > 0) return say('The server makes one scene, from words and a first frame.');
+  const started = performance.now();
+  say('');
+  caption(first);
+  showWork('waiting for the server');
+  try {
+    const file = await makeClip(recipe, image as File | undefined, signal);
+    const href = playFile(byId('sample', HTMLVideoElement), file);
+    byId('clip', HTMLElement).setAttribute('alt', first);
+    caption(first, `Made by the server in ${((performance.now() - started) / 1e3).toFixed(1)} s`);
+    byId('file-made', HTMLElement).replaceChildren(make('a', 'Download', { href, download: 'kinora.mp4', class: 'main' }));
+    byId('file-made', HTMLElement).hidden = false;
+  } catch (error) {
+    presentSample();
+    if (!signal.aborted) say(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** Resolves with the MP4. A cancelled clip is forgotten by the server too. */
+async function makeClip(recipe: Recipe, image: Blob | undefined, signal: AbortSignal): Promise<Blob> {
   const form = new FormData();
   const { prompt, shape: size, frames, steps, seed } = recipe;
   for (const [name, value] of Object.entries({ prompt, size, frames, steps, seed })) if (value) form.set(name, value);
@@ -48,8 +64,8 @@ export async function makeOnServer(recipe: Recipe, image: Blob | undefined, watc
   const address = `v1/videos/${id}`;
   try {
     for await (const job of changes(await ask(`${address}/events`, { signal }))) {
-      watcher.progress(job.progress / 100);
-      if (job.preview) watcher.preview(pictureOf(job.preview));
+      showWork(`${job.progress} %`, job.progress / 100);
+      if (job.preview) playFile(byId('sample', HTMLVideoElement), pictureOf(job.preview));
       if (job.status === 'failed') throw new Error(job.error?.message ?? 'The server could not make this clip.');
     }
     return await (await ask(`${address}/content`, { signal })).blob();
