@@ -4,6 +4,7 @@
  * not complete and is continued from there.
  */
 
+import { KinoraError } from './errors.js';
 import { CHUNK_BYTES, type FileEntry, type ModelSource } from './options.js';
 
 /** What is known of a stored file. */
@@ -91,18 +92,18 @@ export class KeptModel {
   }
 }
 
-/** A file on its way into the cache, or out of it. */
+/** A file on its way into the cache, or out of it; one that a model works with stays open. */
 export class KeptFile {
   readonly record: FileRecord;
   readonly #folder: FileSystemDirectoryHandle;
-  readonly #name: string;
-  readonly #data: SyncAccess;
+  readonly #handle: FileSystemFileHandle;
+  #data: SyncAccess;
   #at = 0;
 
-  private constructor(record: FileRecord, folder: FileSystemDirectoryHandle, name: string, data: SyncAccess) {
+  private constructor(record: FileRecord, folder: FileSystemDirectoryHandle, handle: FileSystemFileHandle, data: SyncAccess) {
     this.record = record;
     this.#folder = folder;
-    this.#name = name;
+    this.#handle = handle;
     this.#data = data;
   }
 
@@ -111,10 +112,11 @@ export class KeptFile {
     const name = encodeURIComponent(file.path);
     const old = await readJson<FileRecord>(folder, `${name}.record`);
     const record = old?.url === file.url ? old : { path: file.path, url: file.url, etag: null, complete: false, bytes: 0, sha256: [] };
-    const data = await openSync(await folder.getFileHandle(name, { create: true }));
-    const kept = new KeptFile(record, folder, name, data);
-    const usable = record.complete ? data.getSize() === record.bytes : record.etag !== null;
-    if (!usable) kept.restart(null);
+    const handle = await folder.getFileHandle(name, { create: true });
+    // What is whole may be read by several tabs at once, where the browser knows this mode.
+    const kept = new KeptFile(record, folder, handle, await openSync(handle, record.complete ? 'read-only' : 'readwrite'));
+    const usable = record.complete ? kept.#data.getSize() === record.bytes : record.etag !== null;
+    if (!usable) await kept.restart(null);
     return kept;
   }
 
@@ -128,8 +130,27 @@ export class KeptFile {
     return chunk;
   }
 
+  /** Fills `into` with what is stored at `at`; returns how many bytes there were. */
+  read(into: Uint8Array, at: number): number {
+    return this.#data.read(into, { at });
+  }
+
+  /** Puts the right bytes in the place of damaged ones. */
+  async mend(chunk: Uint8Array<ArrayBuffer>, at: number): Promise<void> {
+    await this.#writable();
+    this.#data.write(chunk, { at });
+    this.#data.flush();
+  }
+
+  async #writable(): Promise<void> {
+    if (!this.record.complete) return;
+    this.#data.close();
+    this.#data = await openSync(this.#handle, 'readwrite');
+  }
+
   /** Forgets what is stored: the server has another version, or it was damaged. */
-  restart(etag: string | null): void {
+  async restart(etag: string | null): Promise<void> {
+    await this.#writable();
     Object.assign(this.record, { etag, complete: false, bytes: 0, sha256: [] });
     this.#data.truncate(0);
     this.#at = 0;
@@ -162,12 +183,12 @@ export class KeptFile {
   /** Removes the file: there is no room for all of it. */
   async discard(): Promise<void> {
     this.close();
-    await this.#folder.removeEntry(this.#name).catch(() => undefined);
-    await this.#folder.removeEntry(`${this.#name}.record`).catch(() => undefined);
+    const { name } = this.#handle;
+    for (const entry of [name, `${name}.record`]) await this.#folder.removeEntry(entry).catch(() => undefined);
   }
 
   #save(): Promise<void> {
-    return writeJson(this.#folder, `${this.#name}.record`, this.record);
+    return writeJson(this.#folder, `${this.#handle.name}.record`, this.record);
   }
 }
 
@@ -217,7 +238,10 @@ export async function keptBytes(source: ModelSource): Promise<number> {
 export async function deleteModel(id: string): Promise<void> {
   for (const folder of await modelFolders()) {
     const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
-    if (model?.id === id) await held(await root(false), (folders) => folders.removeEntry(folder.name, { recursive: true }));
+    if (model?.id !== id) continue;
+    await held(await root(false), (folders) => folders.removeEntry(folder.name, { recursive: true })).catch((cause: unknown) => {
+      throw new KinoraError('busy', 'the model cannot be deleted while it is in use', { cause, hint: 'dispose of it first, in other tabs too' });
+    });
   }
 }
 
@@ -275,7 +299,7 @@ async function readJson<T>(folder: FileSystemDirectoryHandle, name: string): Pro
 }
 
 async function writeJson(folder: FileSystemDirectoryHandle, name: string, value: unknown): Promise<void> {
-  const data = await openSync(await folder.getFileHandle(name, { create: true }));
+  const data = await openSync(await folder.getFileHandle(name, { create: true }), 'readwrite');
   try {
     data.truncate(0);
     data.write(new TextEncoder().encode(JSON.stringify(value)));
@@ -285,8 +309,9 @@ async function writeJson(folder: FileSystemDirectoryHandle, name: string, value:
   }
 }
 
-function openSync(handle: FileSystemFileHandle): Promise<SyncAccess> {
-  return held(handle as unknown as { createSyncAccessHandle(): Promise<SyncAccess> }, (handle) => handle.createSyncAccessHandle());
+function openSync(handle: FileSystemFileHandle, mode: 'read-only' | 'readwrite'): Promise<SyncAccess> {
+  const file = handle as unknown as { createSyncAccessHandle(options: { mode: string }): Promise<SyncAccess> };
+  return held(file, (file) => file.createSyncAccessHandle({ mode }));
 }
 
 const HELD = new Set<unknown>();

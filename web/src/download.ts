@@ -1,4 +1,7 @@
-/** Model files from the network or the cache into the engine, chunk by chunk: verified, never a whole file in JavaScript. */
+/**
+ * Model files from the network or the cache into the engine, chunk by chunk: verified, never a whole file in JavaScript. Large files of
+ * weights stay in the cache, from where the engine reads what it needs.
+ */
 
 import { sleep } from './abort.js';
 import type { KeptFile, KeptModel } from './cache.js';
@@ -13,6 +16,8 @@ export interface Sink {
   append(file: number, chunk: Uint8Array): void;
   /** Forgets what was appended. */
   restart(file: number): void;
+  /** Takes a whole file that stays where it is. */
+  keep(path: string, bytes: number, file: KeptFile): void;
 }
 
 /** Where to keep what is fetched, and whom to tell. */
@@ -32,6 +37,9 @@ const LANES = 4;
 /** A connection may break off this often in one file before loading fails. */
 const RETRIES = 3;
 const RETRY_MS = 500;
+/** Files of weights from so many bytes on stay in the cache; smaller ones are read at once, and other tabs may have them. */
+const LARGE_BYTES = 32 * 1024 * 1024;
+const WEIGHTS = /\.(safetensors|gguf)$/;
 /** One of several files that together are one. */
 const PART = /-\d+-of-\d+\./;
 
@@ -58,7 +66,8 @@ class Transfer {
   readonly #sums: string[] = [];
   #cached: KeptFile | undefined;
   #bytes = 0;
-  #number = 0;
+  /** That the engine knows it by, if it is to have the bytes themselves. */
+  #number: number | undefined;
 
   constructor(
     readonly file: FileEntry,
@@ -69,42 +78,67 @@ class Transfer {
 
   async run(): Promise<void> {
     const { file, sink, options } = this;
-    this.#number = sink.begin(file.path, file.bytes ?? 0);
-    this.#cached = await options.kept?.file(file);
+    const cached = (this.#cached = await options.kept?.file(file));
+    const large = WEIGHTS.test(file.path) && (file.bytes ?? cached?.record.bytes ?? 0) >= LARGE_BYTES;
+    if (!cached || !large) this.#number = sink.begin(file.path, file.bytes ?? 0);
     try {
-      if (await this.#fromCache()) return;
-      for (let tries = 0; ; tries++) {
-        try {
-          await this.#fromNetwork();
-          break;
-        } catch (error) {
-          const worthIt = error instanceof KinoraError && error.code === 'download' && tries < RETRIES;
-          if (options.signal.aborted || !worthIt) throw error;
-          await sleep(RETRY_MS * 2 ** tries, options.signal);
-        }
+      if (!(await this.#fromCache())) await this.#again();
+      if (this.#number === undefined && this.#cached) {
+        sink.keep(file.path, this.#bytes, this.#cached);
+        this.#cached = undefined;
       }
-      await this.#keep((cached) => cached.finish(this.#sums));
     } finally {
       this.#cached?.close();
     }
   }
 
-  /** Takes what is stored; true if that is the whole file. Damaged storage is forgotten. */
+  /** From the network, over and over while that may help. */
+  async #again(): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      try {
+        await this.#fromNetwork();
+        break;
+      } catch (error) {
+        const worthIt = error instanceof KinoraError && error.code === 'download' && tries < RETRIES;
+        if (this.options.signal.aborted || !worthIt) throw error;
+        await sleep(RETRY_MS * 2 ** tries, this.options.signal);
+      }
+    }
+    await this.#keep((cached) => cached.finish(this.#sums));
+  }
+
+  /** Takes what is stored; true if that is the whole file. Damaged chunks are fetched again; what cannot be mended is forgotten. */
   async #fromCache(): Promise<boolean> {
     const cached = this.#cached;
     if (!cached) return false;
     for (let chunk = cached.next(); chunk; chunk = cached.next()) {
       const index = this.#sums.length;
-      const sum = await sha256(chunk);
+      let sum = await sha256(chunk);
       const expected = this.file.sha256?.[index] ?? (cached.record.complete ? cached.record.sha256[index] : undefined);
       if (expected !== undefined && sum !== expected) {
-        cached.restart(null);
-        this.#restart();
-        return false;
+        const right = await this.#chunk(chunk.byteLength, expected).catch(() => undefined);
+        this.options.signal.throwIfAborted();
+        if (!right) {
+          await this.#keep((cached) => cached.restart(null));
+          this.#restart();
+          return false;
+        }
+        await this.#keep((cached) => cached.mend(right, this.#bytes));
+        [chunk, sum] = [right, expected];
       }
       this.#take(chunk, sum, true);
     }
     return cached.record.complete;
+  }
+
+  /** The next chunk alone, if the server has the one that should be here. */
+  async #chunk(bytes: number, sum: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const { signal, fetch } = this.options;
+    const headers = { range: `bytes=${this.#bytes}-${this.#bytes + bytes - 1}` };
+    const response = await fetchAddress(this.file.url, { signal, headers, cache: 'no-store' }, fetch);
+    if (response.status !== 206) return void response.body?.cancel();
+    const chunk = new Uint8Array(await response.arrayBuffer());
+    return (await sha256(chunk)) === sum ? chunk : undefined;
   }
 
   async #fromNetwork(): Promise<void> {
@@ -120,8 +154,8 @@ class Transfer {
     refusePages(response, file.url, 'not-found');
     if (!response.ok || !response.body) this.#failed(`the server answered ${response.status}`);
     if (response.status !== 206 && this.#bytes > 0) this.#restart();
-    await this.#keep((cached) => {
-      if (this.#bytes === 0) cached.restart(response.headers.get('etag'));
+    await this.#keep(async (cached) => {
+      if (this.#bytes === 0) await cached.restart(response.headers.get('etag'));
       return cached.begun();
     });
     // Compressed responses say their compressed length, which says nothing about the file.
@@ -172,20 +206,33 @@ class Transfer {
       if (cached) await work(cached);
     } catch {
       this.#cached = undefined;
+      if (cached) this.#spill(cached);
       await cached?.discard();
       this.meter.note('there is no room to keep the model in this browser; it is downloaded again next time');
     }
   }
 
+  /** Moves what is stored into the engine after all. */
+  #spill(cached: KeptFile): void {
+    if (this.#number !== undefined) return;
+    const { file, sink } = this;
+    this.#number = sink.begin(file.path, file.bytes ?? 0);
+    for (let at = 0; at < this.#bytes; at += CHUNK_BYTES) {
+      const chunk = new Uint8Array(Math.min(CHUNK_BYTES, this.#bytes - at));
+      cached.read(chunk, at);
+      sink.append(this.#number, chunk);
+    }
+  }
+
   #take(chunk: Uint8Array, sum: string | undefined, fromCache: boolean): void {
-    this.sink.append(this.#number, chunk);
+    if (this.#number !== undefined) this.sink.append(this.#number, chunk);
     this.#sums.push(sum ?? '');
     this.#bytes += chunk.byteLength;
     this.meter.add(this.file.path, chunk.byteLength, fromCache);
   }
 
   #restart(): void {
-    this.sink.restart(this.#number);
+    if (this.#number !== undefined) this.sink.restart(this.#number);
     this.meter.add(this.file.path, -this.#bytes, false);
     this.#sums.length = 0;
     this.#bytes = 0;
@@ -198,7 +245,7 @@ class Transfer {
   }
 
   #corrupt(problem: string): never {
-    this.#cached?.restart(null);
+    void this.#cached?.restart(null);
     const message = `${this.file.path} arrived changed or cut off: ${problem}`;
     throw new KinoraError('corrupt-download', message, { hint: 'load again; if it stays, the file on the server is not the one expected' });
   }

@@ -32,6 +32,8 @@ export type ErrorCode =
   | 'unsupported-kernels'
   /** No model of this name. */
   | 'unknown-model'
+  /** The model is in use, so that its files cannot be deleted. */
+  | 'busy'
   /** A file of the model is missing. */
   | 'not-found'
   /** A file could not be downloaded. */

@@ -11,11 +11,12 @@ use crate::flight::Signal;
 use crate::generated::pack::Params;
 use crate::gpu::{Gpu, Pipeline};
 use crate::kernel::Kernel;
+use crate::place;
 use crate::raw::{ALIGNMENT, Layout};
 use crate::weight::{PANEL, Weight};
 
 /// Bytes of a window, if no panel is larger and memory allows.
-pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
+pub(crate) const WINDOW_BYTES: u64 = place::WINDOW_BYTES as u64;
 
 /// Windows that may wait to be packed, each with its copy in staging memory.
 const MOST_WAITING: usize = 2;

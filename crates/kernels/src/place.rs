@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use crate::encoding::Encoding;
 
+/// As much of a file as is looked at or moved at once: files may be larger than memory.
+pub(crate) const WINDOW_BYTES: usize = 16 << 20;
+
 /// A file that is read by ranges: on disk, in memory, or somewhere that is slow.
 pub trait ByteSource: Send + Sync {
     /// Its length in bytes.
@@ -73,6 +76,18 @@ impl Place {
         let at = |value: usize| self.encoding.bytes(value as u64).ok_or(io::ErrorKind::InvalidInput);
         let start = self.range.start + at(first)?;
         self.file.read(start..start + at(count)?)
+    }
+
+    /// Whether all values are below `limit`, seen from the bytes, a window at a time; `false` may be too strict for blocks.
+    fn below(&self, limit: f32) -> io::Result<bool> {
+        let [values, bytes] = self.encoding.block();
+        let window = WINDOW_BYTES / bytes * values;
+        for first in (0..self.len()).step_by(window) {
+            if !self.encoding.below(&self.read(first, window.min(self.len() - first))?, limit) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Appends `count` values from number `first` on in f32; both are whole blocks.
@@ -192,7 +207,7 @@ impl Stored {
             return Ok(false);
         }
         let Some(scales) = &self.scales else {
-            return Ok(self.place.encoding.below(&self.place.read(0, self.len())?, limit));
+            return self.place.below(limit);
         };
         let most = match self.place.encoding {
             Encoding::I8 => 128.0,
@@ -201,7 +216,7 @@ impl Stored {
         };
         let mut factors = Vec::new();
         scales.place.extend(&mut factors, 0, scales.place.len())?;
-        let plain = self.place.encoding == Encoding::I8 || self.place.encoding.below(&self.place.read(0, self.len())?, f32::INFINITY);
+        let plain = self.place.encoding == Encoding::I8 || self.place.below(f32::INFINITY)?;
         Ok(plain && factors.iter().fold(true, |all, factor| all & (factor.abs() * most < limit)))
     }
 

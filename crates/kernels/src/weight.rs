@@ -11,7 +11,7 @@ use half::f16;
 
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
-use crate::place::{Place, Scales, Stored};
+use crate::place::{Place, Scales, Stored, WINDOW_BYTES};
 use crate::raw::{Q8_BLOCK, RawRows};
 use crate::shape::Shape;
 
@@ -221,11 +221,15 @@ impl Weight {
                 return Ok(());
             }
             let stored = |v: f32| if self.is_f16() { f16::from_f32(v).to_f32() } else { v };
-            let values = self.file_values().map_err(|error| self.unreadable(&error))?;
-            match values.iter().copied().enumerate().find(|(_, v)| !stored(*v).is_finite()) {
-                Some((index, value)) => Err(Error::Weight { name: self.name().into(), index, value }),
-                None => Ok(()),
+            let (rows, row) = (self.shape().dims()[0], self.row_len().max(1));
+            let window = (WINDOW_BYTES / 4 / row).max(1);
+            for first in (0..rows).step_by(window) {
+                let values = self.row_values(first..rows.min(first + window))?;
+                if let Some((index, value)) = values.iter().copied().enumerate().find(|(_, v)| !stored(*v).is_finite()) {
+                    return Err(Error::Weight { name: self.name().into(), index: first * row + index, value });
+                }
             }
+            Ok(())
         };
         self.0.checked.get_or_init(look).clone()
     }
@@ -390,6 +394,16 @@ mod tests {
         assert!(check(&[2, 4], 65_504.0, WeightFormat::F16).is_ok(), "the largest f16");
         assert!(check(&[2, 4], -70_000.0, WeightFormat::F32).is_ok(), "f32 holds it");
         assert!(check(&[8], -70_000.0, WeightFormat::F16).is_ok(), "vectors stay f32");
+    }
+
+    #[test]
+    fn large_weights_are_looked_at_in_windows() {
+        let shape = Shape::new(&[3, WINDOW_BYTES / 8 + 1]);
+        let mut values = vec![1.0; shape.elements()];
+        let last = values.len() - 1;
+        values[last] = f32::NAN;
+        let error = Weight::from_f32("w", shape, &values, WeightFormat::F32).check().expect_err("not finite");
+        assert!(error.to_string().contains(&format!("holds NaN at {last}")), "{error}");
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use events::Event;
-pub use kinora_kernels::{Access, AdapterInfo, AdapterSelect, CancelToken, Device, Kernel, Preset, WeightFormat, adapters};
+pub use kinora_kernels::{
+    Access, AdapterInfo, AdapterSelect, ByteSource, CancelToken, Device, Kernel, Preset, SharedBytes, WeightFormat, adapters,
+};
 pub use layout::Budget;
 pub use metadata::Metadata;
 pub use pipeline::{Estimate, Generated, Made, ModelParts, Requirements, StageMemory, VideoPipeline};

@@ -9,6 +9,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod convert;
+mod files;
 mod request;
 
 use std::cell::RefCell;
@@ -19,13 +20,13 @@ use std::slice;
 
 use js_sys::{Array, Function, Promise, Uint8Array};
 use kinora_runtime::models::FAMILIES;
-use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Options, Preset, VideoPipeline, WeightFormat};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 
 use convert::{ClipSettings, DeviceKind, Failure, Info, PlainKernel, Settings, Words, clip, event, from_json, to_js};
+use files::Files;
 use request::{Resolved, resolve};
 
 // A handler must be `Send` for some that keep it, which a JavaScript function is not; there is one thread, so a thread-local is the same.
@@ -80,55 +81,6 @@ impl Cancel {
     }
 }
 
-/// The files of a model while they arrive, in pieces and side by side.
-#[wasm_bindgen]
-#[derive(Default)]
-pub struct Files(Vec<(String, Vec<u8>)>);
-
-#[wasm_bindgen]
-impl Files {
-    /// No files.
-    #[wasm_bindgen(constructor)]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Starts another file and returns its number; `bytes` is its size if known, else 0.
-    ///
-    /// # Errors
-    /// `out-of-memory` if there is no room for it.
-    pub fn begin(&mut self, path: String, bytes: usize) -> Result<usize, JsValue> {
-        let mut file = Vec::new();
-        file.try_reserve_exact(bytes).map_err(|_| no_room(&path))?;
-        self.0.push((path, file));
-        Ok(self.0.len() - 1)
-    }
-
-    /// Continues a file.
-    ///
-    /// # Errors
-    /// `out-of-memory` if there is no room for it.
-    pub fn append(&mut self, file: usize, piece: &Uint8Array) -> Result<(), JsValue> {
-        let (path, file) = self.0.get_mut(file).ok_or_else(|| Failure::new("internal", "a piece of no file"))?;
-        let (start, length) = (file.len(), piece.length() as usize);
-        file.try_reserve(length).map_err(|_| no_room(path))?;
-        file.resize(start + length, 0);
-        piece.copy_to(&mut file[start..]);
-        Ok(())
-    }
-
-    /// Empties a file.
-    pub fn restart(&mut self, file: usize) {
-        if let Some((_, file)) = self.0.get_mut(file) {
-            file.clear();
-        }
-    }
-}
-
-fn no_room(path: &str) -> Failure {
-    Failure::new("out-of-memory", format!("this tab has no memory left for {path}"))
-}
-
 /// A loaded model on a device.
 #[wasm_bindgen]
 pub struct Model {
@@ -147,8 +99,7 @@ impl Model {
     pub async fn load(files: Files, settings: String) -> Result<Self, JsValue> {
         let settings: Settings = from_json("settings", &settings)?;
         let device = open(settings.device).await?;
-        let mut model = ModelFiles::new(settings.label.clone());
-        files.0.into_iter().for_each(|(path, bytes)| model.insert(path, bytes));
+        let mut model = files.into_model(settings.label.clone());
         for lora in settings.loras {
             model.adapt(&lora.path, lora.strength, lora.alpha).map_err(Failure::from)?;
         }

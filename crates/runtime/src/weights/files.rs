@@ -1,6 +1,9 @@
-//! A model folder whose files are in memory, as a browser has it.
+//! A model folder as a browser has it: files in memory, and large ones wherever they are kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kinora_kernels::SharedBytes;
 
 use crate::error::{Error, Result};
 use crate::pipeline::ModelParts;
@@ -12,11 +15,34 @@ pub const WEIGHT_FILES: [&str; 2] = [".safetensors", ".gguf"];
 pub(super) const NO_WEIGHTS: &str = "weight file (*.safetensors or *.gguf)";
 
 /// The files of one model folder by their path below it, with `/` between folders.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct ModelFiles {
     label: String,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Contents>,
     loras: Vec<Lora>,
+}
+
+/// Where the bytes of a file are.
+pub enum Contents {
+    /// In memory.
+    Here(Vec<u8>),
+    /// Elsewhere: read by ranges, when they are needed.
+    Kept(SharedBytes),
+}
+
+impl From<Vec<u8>> for Contents {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Here(bytes)
+    }
+}
+
+impl Contents {
+    fn shared(self) -> SharedBytes {
+        match self {
+            Self::Here(bytes) => Arc::new(bytes),
+            Self::Kept(file) => file,
+        }
+    }
 }
 
 impl ModelFiles {
@@ -26,8 +52,8 @@ impl ModelFiles {
     }
 
     /// Adds a file.
-    pub fn insert(&mut self, path: impl Into<String>, bytes: Vec<u8>) {
-        self.files.insert(path.into(), bytes);
+    pub fn insert(&mut self, path: impl Into<String>, contents: impl Into<Contents>) {
+        self.files.insert(path.into(), contents.into());
     }
 
     /// Takes a file for an adaptation of the model.
@@ -35,8 +61,7 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::NotFound`], and those of a file that is none of weights.
     pub fn adapt(&mut self, name: &str, strength: f32, alpha: Option<f32>) -> Result<()> {
-        let (path, bytes) = (self.path(name), self.take(name)?);
-        let file = Checkpoint::from_files(path.clone(), vec![(path, bytes)])?;
+        let file = self.take_file(name)?;
         self.loras.push(Lora { file, strength, alpha });
         Ok(())
     }
@@ -56,8 +81,24 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn take(&mut self, name: &str) -> Result<Vec<u8>> {
+        match self.contents(name)? {
+            Contents::Here(bytes) => Ok(bytes),
+            Contents::Kept(file) => {
+                let corrupt = |e: std::io::Error| Error::CorruptWeights { file: self.path(name), problem: e.to_string() };
+                Ok(file.read(0..file.size()).map_err(corrupt)?.into_owned())
+            }
+        }
+    }
+
+    fn contents(&mut self, name: &str) -> Result<Contents> {
         let file = self.files.remove(name);
         file.ok_or_else(|| Error::NotFound { what: "model file".into(), path: self.path(name).into() })
+    }
+
+    /// A weight file of its own.
+    fn take_file(&mut self, name: &str) -> Result<Checkpoint> {
+        let (path, file) = (self.path(name), self.contents(name)?.shared());
+        Checkpoint::from_sources(path.clone(), [(path, file)])
     }
 
     /// Whether there is such a file.
@@ -78,12 +119,11 @@ impl ModelFiles {
     /// [`Error::CorruptWeights`], [`Error::Pickle`].
     pub fn take_parts(&mut self) -> Result<ModelParts> {
         let mut parts = ModelParts::default();
-        for (name, bytes) in std::mem::take(&mut self.files) {
-            let path = self.path(&name);
+        for name in self.files.keys().cloned().collect::<Vec<_>>() {
             if WEIGHT_FILES.iter().any(|ending| name.ends_with(ending)) {
-                parts.weights.push(Checkpoint::from_files(path.clone(), vec![(path, bytes)])?);
+                parts.weights.push(self.take_file(&name)?);
             } else if name.rsplit('/').next() == Some("tokenizer.json") {
-                parts.tokenizer = Some(bytes);
+                parts.tokenizer = Some(self.take(&name)?);
             }
         }
         Ok(parts)
@@ -100,14 +140,15 @@ impl ModelFiles {
         if names.is_empty() {
             return Err(Error::NotFound { what: NO_WEIGHTS.into(), path: self.path(component).into() });
         }
-        let files = names.into_iter().map(|name| Ok((self.path(&name), self.take(&name)?))).collect::<Result<_>>()?;
-        Checkpoint::from_files(self.path(component), files)
+        let files = names.into_iter().map(|name| Ok((self.path(&name), self.contents(&name)?.shared()))).collect::<Result<Vec<_>>>()?;
+        Checkpoint::from_sources(self.path(component), files)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::{NewTensor, Values, to_bytes};
 
     #[test]
     fn absent_files_are_named_with_their_folder() {
@@ -117,5 +158,29 @@ mod tests {
         let again = files.take("vae/config.json").expect_err("taken");
         assert!(again.to_string().contains("demo/vae/config.json"), "{again}");
         assert_eq!(files.take_checkpoint("vae").expect_err("no weights").code(), "not-found");
+    }
+
+    #[test]
+    fn kept_weights_are_read_by_ranges_only() {
+        /// A file that nobody may read as a whole.
+        struct Large(Vec<u8>);
+        impl kinora_kernels::ByteSource for Large {
+            fn size(&self) -> u64 {
+                self.0.size()
+            }
+
+            fn read(&self, range: std::ops::Range<u64>) -> std::io::Result<std::borrow::Cow<'_, [u8]>> {
+                assert!(range != (0..self.size()), "all of it at once");
+                self.0.read(range)
+            }
+        }
+        let tensors = [("a", &[1.0, 1.0]), ("b", &[2.0, 2.0])];
+        let tensors = tensors.map(|(name, values)| NewTensor { name, shape: &[2], values: Values::F32(values) });
+        let bytes = to_bytes(&tensors).expect("plain");
+        let mut files = ModelFiles::new("demo");
+        files.insert("vae/model.safetensors", Contents::Kept(Arc::new(Large(bytes))));
+        assert!(files.has_weights(), "kept files count");
+        let weights = files.take_checkpoint("vae").expect("opens");
+        assert_eq!(weights.f32("b", &[2]).expect("there"), [2.0; 2]);
     }
 }

@@ -13,7 +13,7 @@ mod tokenizer;
 mod write;
 
 pub use checkpoint::Checkpoint;
-pub use files::{ModelFiles, WEIGHT_FILES};
+pub use files::{Contents, ModelFiles, WEIGHT_FILES};
 pub use lora::{Lora, LoraReport};
 pub use safetensors::Header;
 pub use tensor::{DType, Entry, TensorView};
