@@ -12,7 +12,7 @@ use crate::{Clip, Error, Head, KeepGoing, Metadata, Result, gif, mp4, pattern::h
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// H.264 in MP4: small through ffmpeg, or nearly uncompressed by the built-in encoder.
+    /// MP4: H.264 through ffmpeg; by the built-in encoders AV1, or for small frames H.264 that is nearly uncompressed.
     Mp4,
     /// Looping GIF with one palette for all frames.
     Gif,
@@ -116,7 +116,7 @@ pub(crate) fn encoder<'a>(
         Format::Gif => Box::new(gif::Gif::new(head, metadata, out, spool()?)?),
         Format::Apng => Box::new(png::Animation::new(head, metadata, out)?),
         Format::Y4m => Box::new(y4m::Y4m::new(head, out)?),
-        Format::Mp4 => Box::new(mp4::Mp4::new(head, metadata, out, spool()?)),
+        Format::Mp4 => Box::new(mp4::Mp4::new(head, metadata, out, spool()?)?),
         Format::PngSequence => return Err(Error::NeedsFile { format: format.name() }),
     })
 }

@@ -7,7 +7,7 @@
 //!
 //! | format | by name | colour | metadata | limits |
 //! |---|---|---|---|---|
-//! | [`Format::Mp4`] | `.mp4` | H.264 4:2:0, BT.709 limited | description, comment | odd sides grow by one pixel; large without ffmpeg |
+//! | [`Format::Mp4`] | `.mp4` | H.264 or, without ffmpeg and above 256×256 pixels, AV1; 4:2:0, BT.709 limited | description, comment | odd sides grow by one pixel |
 //! | [`Format::Gif`] | `.gif` | 255 colours, ordered dithering | comment block | 65,535 px, 50 frames/s |
 //! | [`Format::Apng`] | `.apng`, `.png` | lossless sRGB | iTXt | — |
 //! | [`Format::PngSequence`] | `name-%04d.png`, a folder | lossless sRGB | iTXt | — |
@@ -27,6 +27,8 @@
 //! ```
 
 mod apng;
+#[cfg(feature = "av1")]
+mod av1;
 mod avif;
 pub mod child;
 mod clip;

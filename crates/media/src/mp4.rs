@@ -1,7 +1,9 @@
-//! MP4 with the built-in H.264 encoder: one video track, the index in front (ISO/IEC 14496-12).
+//! MP4 with the built-in encoders: one video track, the index in front (ISO/IEC 14496-12).
 
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
 
+#[cfg(feature = "av1")]
+use crate::av1;
 use crate::{
     Error, FrameRate, Head, KeepGoing, Metadata, Result,
     encode::{Encoder, Out, Spool},
@@ -13,47 +15,110 @@ const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Identity transform in 16.16 and 2.30 fixed point.
 const MATRIX: [u32; 9] = [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000];
 
+/// A coded frame.
+pub(crate) struct Sample {
+    pub(crate) data: Vec<u8>,
+    /// Whether it needs no other.
+    pub(crate) is_key: bool,
+}
+
+/// What codes the frames.
+enum Track {
+    H264(Box<h264::Encoder>),
+    #[cfg(feature = "av1")]
+    Av1(Box<av1::Encoder>),
+}
+
+impl Track {
+    fn new(head: &Head) -> Result<Self> {
+        #[cfg(feature = "av1")]
+        if av1::Encoder::takes(head) {
+            return Ok(Self::Av1(Box::new(av1::Encoder::new(head)?)));
+        }
+        Ok(Self::H264(Box::new(h264::Encoder::new(head))))
+    }
+
+    fn encode(&mut self, rgba: &[u8], is_first: bool) -> Result<Vec<Sample>> {
+        match self {
+            Self::H264(encoder) => Ok(vec![Sample { data: encoder.encode(rgba), is_key: is_first }]),
+            #[cfg(feature = "av1")]
+            Self::Av1(encoder) => encoder.encode(rgba),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Vec<Sample>> {
+        match self {
+            Self::H264(_) => Ok(Vec::new()),
+            #[cfg(feature = "av1")]
+            Self::Av1(encoder) => encoder.finish(),
+        }
+    }
+
+    /// Kinds of the sample entry and of the box in it, and the content of that.
+    fn configuration(&self) -> (&'static [u8; 4], &'static [u8; 4], Vec<u8>) {
+        match self {
+            Self::H264(encoder) => (b"avc1", b"avcC", encoder.configuration()),
+            #[cfg(feature = "av1")]
+            Self::Av1(encoder) => (b"av01", b"av1C", encoder.configuration()),
+        }
+    }
+}
+
 /// Frames wait in the spool until the index in front of them is known.
 pub(crate) struct Mp4<'a> {
     head: Head,
     metadata: Metadata,
     out: Out<'a>,
     waiting: Spool,
-    encoder: h264::Encoder,
+    track: Track,
     sizes: Vec<u32>,
+    /// Frames that need no others, counted from 1.
+    keys: Vec<u32>,
     total: u64,
 }
 
 impl<'a> Mp4<'a> {
-    pub(crate) fn new(head: &Head, metadata: &Metadata, out: Out<'a>, waiting: Spool) -> Self {
-        let encoder = h264::Encoder::new(head);
-        Self { head: *head, metadata: metadata.clone(), out, waiting, encoder, sizes: Vec::new(), total: 0 }
+    pub(crate) fn new(head: &Head, metadata: &Metadata, out: Out<'a>, waiting: Spool) -> Result<Self> {
+        let (track, metadata) = (Track::new(head)?, metadata.clone());
+        Ok(Self { head: *head, metadata, out, waiting, track, sizes: Vec::new(), keys: Vec::new(), total: 0 })
+    }
+
+    fn keep(&mut self, samples: Vec<Sample>) -> Result<()> {
+        for Sample { data, is_key } in samples {
+            self.sizes.push(data.len() as u32);
+            self.keys.extend(is_key.then_some(self.sizes.len() as u32));
+            self.total += data.len() as u64;
+            self.offset(self.total)?;
+            self.waiting.write_all(&data)?;
+        }
+        Ok(())
     }
 
     /// The place of a frame as the index holds it.
     fn offset(&self, at: u64) -> Result<u32> {
         u32::try_from(at).map_err(|_| Error::Limit {
             format: "mp4",
-            what: "the uncompressed size",
+            what: "the size",
             found: format!("{} MB", self.total / 1_000_000),
             limit: "4294 MB".to_owned(),
-            remedy: "install ffmpeg, which compresses, or write .gif",
+            remedy: "install ffmpeg, which compresses more, or write .gif",
         })
     }
 }
 
 impl Encoder for Mp4<'_> {
     fn frame(&mut self, rgba: &[u8]) -> Result<()> {
-        let sample = self.encoder.encode(rgba);
-        self.sizes.push(sample.len() as u32);
-        self.total += sample.len() as u64;
-        self.offset(self.total)?;
-        Ok(self.waiting.write_all(&sample)?)
+        let samples = self.track.encode(rgba, self.sizes.is_empty())?;
+        self.keep(samples)
     }
 
     fn finish(mut self: Box<Self>, _: &mut KeepGoing<'_>) -> Result<()> {
-        let head = atom(b"ftyp", &[b"isom", &0x200u32.to_be_bytes(), b"isomiso2avc1mp41"]);
-        let index = |offset| movie(&self.head, &self.metadata, &self.encoder.configuration(), &self.sizes, offset);
+        let rest = self.track.finish()?;
+        self.keep(rest)?;
+        let (kind, inner, configuration) = self.track.configuration();
+        let head = atom(b"ftyp", &[b"isom", &0x200u32.to_be_bytes(), b"isomiso2", kind, b"mp41"]);
+        let entry = Entry { kind, inner, configuration: &configuration };
+        let index = |offset| movie(&self.head, &self.metadata, &entry, (&self.sizes, &self.keys), offset);
         // The index holds the place of the data, and its own length does not depend on it.
         let offset = self.offset(head.len() as u64 + index(0).len() as u64 + 8)?;
         let (length, index) = (self.offset(self.total + 8)?, index(offset));
@@ -67,8 +132,15 @@ impl Encoder for Mp4<'_> {
     }
 }
 
-/// The `moov` box of a file whose frames lie one after another from `offset` on.
-fn movie(head: &Head, metadata: &Metadata, configuration: &[u8], sizes: &[u32], offset: u32) -> Vec<u8> {
+/// How the frames are coded.
+struct Entry<'a> {
+    kind: &'a [u8; 4],
+    inner: &'a [u8; 4],
+    configuration: &'a [u8],
+}
+
+/// The `moov` box of a file whose frames, of these sizes and with these keys, lie one after another from `offset` on.
+fn movie(head: &Head, metadata: &Metadata, entry: &Entry<'_>, (sizes, keys): (&[u32], &[u32]), offset: u32) -> Vec<u8> {
     let (timescale, frame_ticks) = (u32::from(head.frame_rate.num()), u32::from(head.frame_rate.den()));
     let num_frames = sizes.len() as u32;
     let duration = num_frames.saturating_mul(frame_ticks);
@@ -86,9 +158,9 @@ fn movie(head: &Head, metadata: &Metadata, configuration: &[u8], sizes: &[u32], 
     let samples = atom(
         b"stbl",
         &[
-            &atom(b"stsd", &[&words(&[0, 1]), &sample_entry(width as u16, height as u16, configuration)]),
+            &atom(b"stsd", &[&words(&[0, 1]), &sample_entry(width as u16, height as u16, entry)]),
             &atom(b"stts", &[&words(&[0, 1, num_frames, frame_ticks])]),
-            &atom(b"stss", &[&words(&[0, 1, 1])]),
+            &atom(b"stss", &[&words(&[0, keys.len() as u32]), &words(keys)]),
             &atom(b"stsc", &[&words(&[0, 1, 1, num_frames, 1])]),
             &atom(b"stsz", &[&words(&[0, 0, num_frames]), &words(sizes)]),
             &atom(b"stco", &[&words(&[0, 1, offset])]),
@@ -99,7 +171,7 @@ fn movie(head: &Head, metadata: &Metadata, configuration: &[u8], sizes: &[u32], 
     atom(b"moov", &[&header, &atom(b"trak", &[&track_header, &media]), &user_data(metadata)])
 }
 
-fn sample_entry(width: u16, height: u16, configuration: &[u8]) -> Vec<u8> {
+fn sample_entry(width: u16, height: u16, coded: &Entry<'_>) -> Vec<u8> {
     let mut entry = words(&[0, 1, 0, 0, 0, 0]);
     entry.extend(width.to_be_bytes());
     entry.extend(height.to_be_bytes());
@@ -109,7 +181,7 @@ fn sample_entry(width: u16, height: u16, configuration: &[u8]) -> Vec<u8> {
     entry.extend([0; 32]);
     entry.extend([0, 24, 0xff, 0xff]);
     let codes: Vec<u8> = yuv::COLOUR_CODES.iter().flat_map(|&code| [0, code]).collect();
-    atom(b"avc1", &[&entry, &atom(b"avcC", &[configuration]), &atom(b"colr", &[b"nclx", &codes, &[0]])])
+    atom(coded.kind, &[&entry, &atom(coded.inner, &[coded.configuration]), &atom(b"colr", &[b"nclx", &codes, &[0]])])
 }
 
 /// Text where players and ffmpeg look for it: the item list iTunes introduced.
@@ -285,5 +357,21 @@ mod tests {
         file[at + 16..at + 20].copy_from_slice(&24u32.to_be_bytes());
         assert!(checked(&file, 5).is_err_and(|wrong| wrong.contains("lasts")), "twice as fast");
         assert!(checked(b"", 5).is_err_and(|wrong| wrong.contains("moov")), "empty");
+    }
+
+    #[test]
+    #[cfg(feature = "av1")]
+    fn large_frames_are_compressed() {
+        let frame = |t: usize| (0..300 * 260).flat_map(|at| [(at % 300 + 4 * t) as u8, (at / 300) as u8, 40, 255]).collect::<Vec<u8>>();
+        let clip = Clip::new(300, 260, rate(), (0..4).map(frame).collect()).unwrap_or_else(|e| panic!("{e}"));
+        let metadata = Metadata { comment: "of four frames".to_owned(), ..Metadata::default() };
+        let mut file = Vec::new();
+        encode(&clip, Format::Mp4, &metadata, &mut file, &mut |_| true).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(checked(&file, 4), Ok(()), "whole");
+        assert_eq!(comment(&file), (Some("of four frames".to_owned()), true));
+        for kind in [b"av01", b"av1C"] {
+            assert!(file.windows(4).any(|found| found == kind), "no {}", String::from_utf8_lossy(kind));
+        }
+        assert!(10 * file.len() < 4 * 300 * 260 * 3 / 2, "{} bytes", file.len());
     }
 }
