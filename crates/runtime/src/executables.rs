@@ -35,6 +35,9 @@ pub enum Key {
     Stream(LatentShape),
     /// So many frames, rows and columns to more of them.
     Refine(Doubles, [usize; 3]),
+    /// These latents to more of them.
+    #[cfg(feature = "families")]
+    Enlarge(Doubles, LatentShape),
 }
 
 impl Key {
@@ -51,6 +54,8 @@ impl Key {
             #[cfg(feature = "families")]
             Self::Stream(_) => "decoder",
             Self::Refine(..) => "refiner",
+            #[cfg(feature = "families")]
+            Self::Enlarge(..) => "upsampler",
         }
     }
 }

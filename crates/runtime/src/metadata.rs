@@ -115,7 +115,7 @@ impl<S> Draft<S> {
             Curve::Linear => (Some(CurveName::Linear), None),
             Curve::PowerCosine { power } => (Some(CurveName::PowerCosine), Some(power)),
         };
-        let refined = |factor: usize, doubles| (Some(factor).filter(|n| *n > 1), (factor > 1).then(|| pipeline.refiner(doubles)));
+        let refined = |factor: usize, doubles| (Some(factor).filter(|n| *n > 1), (factor > 1).then(|| pipeline.refiner(request, doubles)));
         let (upscale, upscaled_by) = refined(request.upscale, Doubles::Pixels);
         let (interpolate, interpolated_by) = refined(request.interpolate, Doubles::Frames);
         let frames = windows.map_or(Some(request.frames), |windows| windows.clip_frames);

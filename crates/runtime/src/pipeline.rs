@@ -10,6 +10,7 @@ mod load;
 mod outlook;
 mod packs;
 pub mod parts;
+mod passes;
 mod prompts;
 mod recover;
 mod refine;
@@ -17,6 +18,7 @@ mod requirements;
 #[cfg(feature = "families")]
 mod rollout;
 mod sink;
+mod sources;
 mod text;
 mod windows;
 
@@ -239,7 +241,9 @@ impl VideoPipeline {
                 Some(tokens) => Some(self.preview(&tokens, jobs[0].shape, cancel).await?),
                 None => None,
             };
-            (0..jobs.len()).for_each(|at| on_event(at, Event::Step { step, steps, preview: preview.take() }));
+            for (at, (request, _)) in pack.iter().enumerate() {
+                on_event(at, Event::Step { step, steps: steps + self.later_steps(request), preview: preview.take() });
+            }
             Ok(())
         };
         self.denoise(&jobs, preview_every, cancel, on_step).await

@@ -6,7 +6,7 @@ use kinora_kernels::{CancelToken, Plan, Tensor};
 use kinora_runtime::Result;
 use kinora_runtime::eval::{Evaluation, Inputs};
 use kinora_runtime::executables::Executables;
-use kinora_runtime::models::family::{Call, Denoiser, DenoiserInputs, Evaluate, NoiseLevels, Table};
+use kinora_runtime::models::family::{Call, Denoiser, DenoiserInputs, Evaluate, NoiseLevels, Spacing, Table};
 use kinora_runtime::sampling::denoise::{Denoise, Expert, Sequence};
 use kinora_runtime::sampling::guidance::Guidance;
 use kinora_runtime::sampling::noise::normal;
@@ -169,7 +169,8 @@ fn every_token_goes_its_own_way() {
         let expected: Vec<f64> = tokens.chunks_exact(C).enumerate().flat_map(own).collect();
         let scale = expected.iter().chain([&1.0]).fold(0.0_f64, |most, v| most.max(v.abs()));
         let experts = [Expert { denoiser: Box::new(Synthetic), lowest_timestep: f32::NEG_INFINITY }];
-        let denoise = Denoise { experts: &experts, sequences: &sequences, spacing: [1.0; 3], guided_channels: C, predict_every: 0 };
+        let spacing = Spacing { latent: [1.0; 3], frames: 1 };
+        let denoise = Denoise { experts: &experts, sequences: &sequences, spacing, guided_channels: C, predict_every: 0 };
         for (device_name, device, _) in devices() {
             let runner = (device, &Executables::default());
             let found = pollster::block_on(denoise.run(runner, &tokens, &CancelToken::default(), &mut async |_| Ok(()))).expect("runs");

@@ -1,9 +1,12 @@
-//! LTX-Video from prompt to latents against `LTXPipeline` and `LTXImageToVideoPipeline` of diffusers.
+//! LTX-Video from prompt to latents against `LTXPipeline`, `LTXImageToVideoPipeline` and, in two passes, `LTXConditionPipeline` with
+//! `LTXLatentUpsamplePipeline` of diffusers.
 
 mod support;
 
 use kinora_kernels::{Device, WeightFormat};
 use kinora_runtime::conditioning::Conditioning;
+use kinora_runtime::events::Event;
+use kinora_runtime::models::family::Doubles;
 use kinora_runtime::weights::Checkpoint;
 use kinora_runtime::{CancelToken, GenerateRequest, VideoPipeline};
 use serde_json::{Value, json};
@@ -11,20 +14,28 @@ use support::{ModelFolder, golden, images_at, nmse};
 
 const LATENTS: [usize; 5] = [1, 6, 3, 4, 8];
 
-fn load(cases: &Value) -> VideoPipeline {
-    let index = json!({ "_class_name": "LTXPipeline", "transformer": ["diffusers", "LTXVideoTransformer3DModel"] });
-    let folder = ModelFolder::with("ltx-pipeline", &index, &cases["scheduler"]);
+fn cases(folder: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(golden().join(folder).join("cases.json")).expect("a fixture")).expect("JSON")
+}
+
+/// The model of the fixtures, with this upsampler if there is one.
+fn load(name: &str, class: &str, cases: &Value, upsampler: Option<&str>, kinora: &Value) -> kinora_runtime::Result<VideoPipeline> {
+    let index = json!({ "_class_name": class, "transformer": ["diffusers", "LTXVideoTransformer3DModel"], "kinora": kinora });
+    let folder = ModelFolder::with(name, &index, &cases["scheduler"]);
     for part in ["transformer", "text_encoder"] {
         folder.copy(&format!("ltx_pipeline/{part}"), part);
     }
     folder.copy("ltx_vae/v090", "vae");
-    VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).expect("loads")
+    if let Some(upsampler) = upsampler {
+        folder.copy(&format!("ltx_upsampler/{upsampler}"), "latent_upsampler");
+    }
+    VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32)
 }
 
 #[test]
 fn latents_are_those_of_the_reference() {
-    let cases: Value = serde_json::from_slice(&std::fs::read(golden().join("ltx_pipeline/cases.json")).expect("a fixture")).expect("JSON");
-    let pipeline = load(&cases);
+    let cases = cases("ltx_pipeline");
+    let pipeline = load("ltx-pipeline", "LTXPipeline", &cases, None, &json!({})).expect("loads");
     for (name, case) in cases["cases"].as_object().expect("an object") {
         let open = |kind: &str| Checkpoint::open(golden().join(format!("ltx_pipeline/{kind}_{name}.safetensors"))).expect("a fixture");
         let (inputs, expected) = (open("inputs"), open("expected"));
@@ -48,4 +59,61 @@ fn latents_are_those_of_the_reference() {
         // The reference runs in f32.
         assert!(error <= 1e-9, "{name}: NMSE {error:.2e}");
     }
+}
+
+#[test]
+fn two_passes_are_those_of_the_reference() {
+    let cases = cases("ltx_two_pass");
+    for (name, case) in cases["cases"].as_object().expect("an object") {
+        let text = |key: &str| case[key].as_str().expect("a text").to_owned();
+        let kinora = json!({ "cascade": ["latent_upsampler"], "second_pass": case["second_pass"] });
+        let upsampler = text("upsampler");
+        let pipeline = load(&format!("ltx-{name}"), "LTXConditionPipeline", &cases, Some(&upsampler), &kinora).expect("loads");
+        let sigmas = case["sigmas"].as_array().map(|list| list.iter().map(|v| v.as_f64().expect("a level") as f32).collect::<Vec<_>>());
+        let (upscale, interpolate) = if upsampler == "time" { (1, 2) } else { (2, 1) };
+        let request = GenerateRequest {
+            negative: text("negative"),
+            seed: case["seed"].as_u64().expect("a seed"),
+            width: 64,
+            height: 32,
+            frames: 9,
+            steps: sigmas.as_ref().map_or_else(|| case["steps"].as_u64().expect("a count") as usize, Vec::len),
+            sigmas,
+            guidance: (case["guidance"].as_f64().expect("a number") as f32).into(),
+            upscale,
+            interpolate,
+            ..pipeline.request(text("prompt"))
+        };
+        let mut steps = Vec::new();
+        let made = pollster::block_on(pipeline.generate(&request, &CancelToken::default(), &mut |event| {
+            if let Event::Step { step, steps: all, .. } = event {
+                steps.push([step, all]);
+            }
+        }));
+        let made = made.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let expected = Checkpoint::open(golden().join(format!("ltx_two_pass/expected_{name}.safetensors"))).expect("a fixture");
+        let error = nmse(&made.latents, &expected.f32("latents", &made.latents_shape).expect("latents of this shape"));
+        println!("{name}: NMSE {error:.2e}");
+        // The reference runs in f32.
+        assert!(error <= 1e-9, "{name}: NMSE {error:.2e}");
+        let all = request.steps + case["second_pass"]["sigmas"].as_array().expect("levels").len();
+        assert_eq!(steps, (1..=all).map(|step| [step, all]).collect::<Vec<_>>(), "{name}: one count over both passes");
+        let found = (made.width, made.height, made.frames.len(), made.fps);
+        assert_eq!(found, (64 * upscale, 32 * upscale, 8 * interpolate + 1, 25.0 * interpolate as f32), "{name}");
+        let pixels = made.frames.iter().map(Vec::len).sum::<usize>();
+        assert_eq!(pixels, 4 * made.width * made.height * made.frames.len(), "{name}: frames of that size");
+        assert_eq!(pipeline.refiner(&request, if upscale > 1 { Doubles::Pixels } else { Doubles::Frames }), "model", "{name}");
+        let foreseen: Vec<&str> = pipeline.requirements(&request).expect("possible").stages.iter().map(|stage| stage.name).collect();
+        assert_eq!(foreseen, ["text encoder", "denoiser", "upsampler", "denoiser", "decoder"], "{name}");
+        let given = Conditioning::new(vec![vec![vec![90; 64 * 32 * 4]]], images_at(3, &[0]));
+        let given = GenerateRequest { conditioning: given, ..request };
+        assert_ne!(pipeline.refiner(&given, Doubles::Pixels), "model", "{name}: what is given has the size of the first pass");
+    }
+}
+
+#[test]
+fn stages_for_other_latents_are_refused() {
+    let kinora = json!({ "cascade": ["latent_upsampler"], "second_pass": { "sigmas": [] } });
+    let error = load("ltx-none", "LTXConditionPipeline", &cases("ltx_two_pass"), Some("space"), &kinora).err().expect("no levels");
+    assert!(error.to_string().contains("`kinora.second_pass.sigmas`: expected levels that fall"), "{error}");
 }

@@ -5,6 +5,7 @@ mod support;
 use kinora_kernels::{CancelToken, WeightFormat};
 use kinora_runtime::executables::Executables;
 use kinora_runtime::models::component::Component;
+use kinora_runtime::models::family::Spacing;
 use kinora_runtime::sampling::denoise::{Denoise, Expert, Sequence};
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
 use kinora_runtime::sampling::noise::add_sources;
@@ -90,7 +91,7 @@ fn denoising_runs_match_the_reference() {
             })
             .collect();
         let guided_channels = guidance.channels.unwrap_or(c);
-        let spacing = [scale[0], scale[1], scale[2]];
+        let spacing = Spacing { latent: [scale[0], scale[1], scale[2]], frames: 1 };
         let denoise = Denoise { experts: &experts, sequences: &sequences, spacing, guided_channels, predict_every: 0 };
         let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");

@@ -6,7 +6,7 @@ use super::{Inputs, Output, wrong_shape};
 use crate::error::Result;
 use crate::executables::Executables;
 use crate::models::causal::Causal;
-use crate::models::family::Denoiser;
+use crate::models::family::{Denoiser, Spacing};
 use crate::sampling::denoise::rollout::Rollout;
 use crate::sampling::schedule::Levels;
 use crate::sampling::solvers::{SchedulerFile, of_file};
@@ -17,7 +17,7 @@ const STEPS: usize = 4;
 const SHIFT: f64 = 5.0;
 
 /// Seconds and pixels from one latent to the next: nothing causal reads them.
-const SPACING: [f32; 3] = [1.0; 3];
+const SPACING: Spacing = Spacing { latent: [1.0; 3], frames: 4 };
 
 /// `latents [B, C, F, H, W]`, the noise of all blocks, and `encoder_hidden_states [B, T, Ct]` → `sample` of the same extents, clean.
 ///

@@ -7,7 +7,8 @@
 //! 1. *Which classes are mine?* [`Family::components`] lists those a `config.json` may name, each with its loader;
 //!    [`Family::pipelines`] lists those a `model_index.json` may name, each with the components, defaults and text rules
 //!    that the reference implementation gives it.
-//! 2. *What does a component compute?* [`Denoiser`], [`Autoencoder`], [`TextEncoder`] and [`SecondStage`] record it on a plan. They are called
+//! 2. *What does a component compute?* [`Denoiser`], [`Autoencoder`], [`TextEncoder`], [`SecondStage`] and
+//!    [`LatentStage`] record it on a plan. They are called
 //!    while recording only; a replay runs no code of a family.
 //! 3. *How is it compared with its reference?* [`Evaluate`] maps the keyword arguments of the reference's methods to such a
 //!    recording: that is `kinora eval`, which the golden tests run.
@@ -35,10 +36,12 @@
 
 use kinora_kernels::{Plan, Tensor};
 
-use super::causal::{Causal, Context};
+pub use super::call::{Call, DenoiserInputs, Spacing, Table};
+use super::causal::Causal;
 use super::component::Component;
 use super::latents::LatentStats;
 use super::layout::Layout;
+pub use super::stages::{Doubles, LatentStage, SecondStage};
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs};
 use crate::manifest::Index;
@@ -267,78 +270,6 @@ pub trait Denoiser: Evaluable + Send + Sync {
     fn first_block(&self) -> &'static str;
 }
 
-/// What one recording of a denoiser is for: the sizes, and what is known before the first step.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// Tokens of each sequence in time, height and width.
-    pub grids: &'a [[usize; 3]],
-    /// Rows of text of each sequence.
-    pub text_rows: &'a [usize],
-    /// Rows of pictures of each sequence, for a denoiser that looks at [`Pictures`](Denoiser::pictures).
-    pub picture_rows: &'a [usize],
-    /// The distinct timesteps of the run.
-    pub timesteps: &'a [f32],
-    /// The timesteps where the steps of these end, for a denoiser that [is told](Denoiser::is_told_ends).
-    pub ends: &'a [f32],
-    /// Tokens in time before the first, for a denoiser that goes on with a clip.
-    pub first_frame: usize,
-    /// Seconds, and rows and columns of pixels, from one *latent* to the next.
-    pub spacing: [f32; 3],
-}
-
-impl Call<'_> {
-    /// Tokens of each sequence.
-    pub fn token_rows(&self) -> Vec<usize> {
-        self.grids.iter().map(|grid| grid.iter().product()).collect()
-    }
-}
-
-/// Values that a denoiser computes on the host for a [`Call`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Table {
-    /// Name, unique within the denoiser.
-    pub name: &'static str,
-    /// Extents.
-    pub shape: Vec<usize>,
-    /// Values, row-major.
-    pub values: Vec<f32>,
-}
-
-/// What a denoiser records over.
-#[derive(Clone, Debug)]
-pub struct DenoiserInputs<'p> {
-    /// Noisy tokens of all sequences `[R, C·pt·ph·pw]`.
-    pub tokens: Tensor<'p>,
-    /// Text states of all sequences `[Rt, Ct]`.
-    pub text: Tensor<'p>,
-    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given [`Channels`](Given::Channels) or
-    /// [`Control`](Given::Control); features in the order of those of tokens.
-    pub features: Option<Tensor<'p>>,
-    /// States of the pictures of all sequences `[Rp, Cp]`, for a denoiser that looks at some.
-    pub pictures: Option<Tensor<'p>>,
-    /// What the frames before left, for a [causal](Denoiser::causal) denoiser.
-    pub context: Option<Context<'p>>,
-    /// Which of [`Call::timesteps`] each token is at `[R]`.
-    pub timestep_index: Tensor<'p>,
-    /// Its [`tables`](Denoiser::tables) by name.
-    pub tables: Vec<(&'static str, Tensor<'p>)>,
-}
-
-impl<'p> DenoiserInputs<'p> {
-    /// The table of this name, if the denoiser made one.
-    pub fn optional_table(&self, name: &str) -> Option<Tensor<'p>> {
-        self.tables.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
-    }
-
-    /// The table of this name.
-    ///
-    /// # Panics
-    /// If [`Denoiser::tables`] makes no such table, which is a mistake in the family.
-    pub fn table(&self, name: &str) -> Tensor<'p> {
-        self.optional_table(name).expect("`tables` makes every table that `record` reads")
-    }
-}
-
 /// Which way an autoencoder runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -426,48 +357,4 @@ pub trait TextEncoder: Evaluable + Send + Sync {
     /// Embeddings `[T, D]` → states `[T, D]`; tokens attend within their sequence. `mask [T]`, if there is one, is added to the
     /// scores of each token.
     fn record<'p>(&self, plan: &'p Plan, embeddings: Tensor<'p>, lengths: &[usize], mask: Option<Tensor<'p>>) -> Tensor<'p>;
-}
-
-/// What a second stage makes twice as many of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubles {
-    /// `n` frames become `2n − 1`: one between each two.
-    Frames,
-    /// Height and width.
-    Pixels,
-}
-
-impl Doubles {
-    /// The option that asks for it, and its name in events.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Frames => "interpolate",
-            Self::Pixels => "upscale",
-        }
-    }
-}
-
-/// A model that refines finished frames in one step: a stage of a cascade behind the first.
-pub trait SecondStage: Evaluable + Send + Sync {
-    /// What there is more of afterwards.
-    fn doubles(&self) -> Doubles;
-
-    /// Height and width must be multiples of it.
-    fn multiple(&self) -> usize;
-
-    /// Results so near to an end of a window of frames are not what they are in the whole clip, unless it ends there too.
-    fn reach(&self) -> usize;
-
-    /// How noisy it is told that decoded frames are.
-    fn level(&self) -> f32;
-
-    /// Frames `[1, F, H, W, 3]` in −1..1 and their level of noise `[1, 1]` → all frames, larger `[1, F, 2H, 2W, 3]`, or those
-    /// between, `[1, F − 1, H, W, 3]`, by a [guess](crate::matching) of them that is given for them alone.
-    fn record<'p>(&self, plan: &'p Plan, frames: Tensor<'p>, guess: Option<Tensor<'p>>, level: Tensor<'p>) -> Tensor<'p>;
-}
-
-/// A model that makes more of latents, between two passes of denoising.
-pub trait LatentStage: Evaluable + Send + Sync {
-    /// Latents of the autoencoder, no longer normalised, `[1, F, H, W, C]` → larger ones.
-    fn record<'p>(&self, plan: &'p Plan, latents: Tensor<'p>) -> Tensor<'p>;
 }

@@ -2,6 +2,7 @@
 //! `README.md` beside this file.
 
 pub mod bert;
+mod call;
 pub mod cascade;
 pub mod causal;
 #[cfg(feature = "families")]
@@ -15,6 +16,7 @@ mod latents;
 pub mod latte;
 pub mod layout;
 pub mod ltx;
+mod stages;
 pub mod t5;
 #[cfg(feature = "families")]
 pub mod taehv;

@@ -6,13 +6,13 @@ use std::cell::Cell;
 use kinora_kernels::{CancelToken, Device};
 
 use super::decode::each;
-use super::refine::is_refined;
-use super::text::{Text, encode_ids, encoded_negative, encoded_text, padded, tokenize};
+use super::sources::{GivenSegment, planned_latents};
+use super::text::Texts;
 use super::{Generated, VideoPipeline};
-use crate::conditioning::{CLEAN, Conditioning, PURE_NOISE, Segment, Timeline, join};
+use crate::conditioning::{Conditioning, PURE_NOISE, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::family::{Direction, Given, NoiseLevels, TextPadding};
+use crate::models::family::{Direction, Given, NoiseLevels, Spacing};
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, Standing, StepDone};
 use crate::sampling::guidance::Guidance;
@@ -21,17 +21,17 @@ use crate::sampling::schedule::{Levels, Schedule};
 use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
+#[cfg(feature = "families")]
+use crate::{
+    models::family::{Doubles, LatentStage},
+    sampling::solvers::table::Point,
+};
 
 /// The stream of the noise that latents are decoded under; those of steps and windows are lower.
 const DECODE_STREAM: u64 = u64::MAX;
-
-/// What a generation follows, and what it is guided away from.
-#[derive(Default)]
-pub(super) struct Texts {
-    /// Text states `[T, Ct]`.
-    pub(super) prompt: Vec<f32>,
-    pub(super) negative: Option<Vec<f32>>,
-}
+/// What the seed of a pass differs by from that of the one before: the golden ratio as a 64-bit fraction.
+#[cfg(feature = "families")]
+const NEXT_PASS: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A generation before denoising.
 pub(super) struct Job {
@@ -41,25 +41,19 @@ pub(super) struct Job {
     seed: u64,
     texts: Texts,
     guidance: Guidance,
+    /// Frames per second.
+    fps: f32,
     /// Tokens in time, height and width.
     grid: [usize; 3],
     /// Thousandths of noise on each token.
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
     pub(super) tokens: Vec<f32>,
-    given: Vec<GivenSegment>,
+    pub(super) given: Vec<GivenSegment>,
     /// What is given beside each token `[L, G]`.
     features: Vec<f32>,
     /// States of the pictures that are looked at.
     pictures: Vec<f32>,
-}
-
-/// A segment of the sources as the autoencoder sees it.
-struct GivenSegment {
-    segment: Segment,
-    /// `[1, C, F, H, W]`, the lead included.
-    latents: Vec<f32>,
-    shape: LatentShape,
 }
 
 impl Job {
@@ -85,19 +79,6 @@ impl Job {
     }
 }
 
-impl GivenSegment {
-    /// Replaces what was encoded by the last of the latents it was decoded from, `[1, C, F, H, W]` of `shape`: decoding and
-    /// encoding again loses detail, and would lose more with each window. The first latent frame, which stands for a single
-    /// frame here, has no counterpart among them.
-    fn take_over(&mut self, latents: &[f32], shape: LatentShape) {
-        let area = shape.grid[1] * shape.grid[2];
-        let [own, all] = [self.shape.grid[0] * area, shape.grid[0] * area];
-        for (to, from) in self.latents.chunks_exact_mut(own).zip(latents.chunks_exact(all)) {
-            to[area..].copy_from_slice(&from[all - own + area..]);
-        }
-    }
-}
-
 impl VideoPipeline {
     /// Everything between the text and denoising. `before` is the window whose last frames the request is given, if there is one.
     pub(super) async fn prepare(
@@ -109,7 +90,7 @@ impl VideoPipeline {
     ) -> Result<Job> {
         let shape = self.check(request)?;
         // The decoder needs the largest buffers, and comes last.
-        self.coder(Direction::Decode, &self.device()).check_decode(shape)?;
+        self.coder(Direction::Decode, &self.device()).check_decode(self.decoded_shape(request, shape))?;
         let mut job = self.job(request, shape, texts)?;
         if self.given() != Given::Tokens {
             self.check_given(request)?;
@@ -139,6 +120,7 @@ impl VideoPipeline {
             seed: request.seed,
             texts,
             guidance: request.guidance,
+            fps: self.manifest.fps,
             grid: shape.tokens(self.compression.packing),
             noise: self.token_noise(request, shape)?,
             tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
@@ -146,40 +128,6 @@ impl VideoPipeline {
             features: self.no_features(shape),
             pictures: self.no_pictures(),
         })
-    }
-
-    /// What the plan gives, encoded segment by segment.
-    async fn encode_sources(&self, request: &GenerateRequest, shape: LatentShape, cancel: &CancelToken) -> Result<Vec<GivenSegment>> {
-        let conditioning = &request.conditioning;
-        let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
-        let mut given = Vec::new();
-        for segment in plan.segments(self.compression.latent[0], &conditioning.lengths())? {
-            let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
-            let frames = segment.lead + segment.latent_frames.len();
-            let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
-            let encode = async |device: &Device| self.coder(Direction::Encode, device).encode(&source, own, cancel).await;
-            let latents = self.on_device(encode).await?;
-            given.push(GivenSegment { segment, latents, shape: own });
-        }
-        Ok(given)
-    }
-
-    /// Puts frames that are kept in the place of what was decoded for them. A decoder that is not causal draws every frame
-    /// with its neighbours in view, so that generated ones would change those that are given; these are decoded alone.
-    async fn restore(&self, request: &GenerateRequest, job: &Job, decoded: &mut [Vec<u8>], cancel: &CancelToken) -> Result<()> {
-        let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
-        let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
-        for GivenSegment { segment, latents, shape } in &job.given {
-            if plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN) {
-                let own = self.decode(latents, *shape, cancel).await?;
-                let first = timeline.span(segment.latent_frames.start).start;
-                // The lead is one latent frame, hence one frame.
-                for (place, frame) in decoded[first..].iter_mut().zip(own.into_iter().skip(segment.lead)) {
-                    *place = frame;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Denoises jobs of equal steps side by side to latents `[1, C, F, H, W]`; `predict_every` as in [`Denoise`].
@@ -192,7 +140,8 @@ impl VideoPipeline {
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
-        let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing: self.spacing(), guided_channels, predict_every };
+        let spacing = jobs.first().map_or_else(|| self.spacing(), |job| self.job_spacing(job));
+        let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing, guided_channels, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let (done, mut standing) = (Cell::new(0), Standing::default());
         let go_on = async |device: &Device| {
@@ -235,8 +184,13 @@ impl VideoPipeline {
         on_event: &mut dyn FnMut(Event),
         sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
     ) -> Result<Generated> {
-        on_event(Event::Decode { frames: request.frames });
-        if request.conditioning.plan.is_none() && !is_refined(request) {
+        #[cfg(feature = "families")]
+        let (last, latents) = self.later_passes(request, job, latents, cancel, on_event).await?;
+        #[cfg(feature = "families")]
+        let job = last.as_ref().unwrap_or(job);
+        let frames = 1 + (job.shape.grid[0] - 1) * self.compression.latent[0];
+        on_event(Event::Decode { frames });
+        if request.conditioning.plan.is_none() && !self.is_refined(request) {
             let decoded = self.decoded_latents(request, &latents, job.shape);
             let taken = Cell::new(0);
             let decode = async |device: &Device| {
@@ -253,7 +207,7 @@ impl VideoPipeline {
                 self.coder(Direction::Decode, device).decode(&decoded, job.shape, cancel, rest).await
             };
             self.going_on(&taken, decode).await?;
-            return Ok(self.made(request, job, Vec::new(), 0..request.frames, latents));
+            return Ok(self.made(job, Vec::new(), 0..frames, latents));
         }
         let whole = self.whole(request, job, latents, cancel).await?;
         let mut refined = self.refined(request, whole, cancel, on_event).await?;
@@ -266,7 +220,7 @@ impl VideoPipeline {
         let mut decoded = self.decode(&self.decoded_latents(request, &latents, job.shape), job.shape, cancel).await?;
         self.restore(request, job, &mut decoded, cancel).await?;
         let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
-        Ok(self.made(request, job, frames, decoded, latents))
+        Ok(self.made(job, frames, decoded, latents))
     }
 
     /// The latents as they are decoded: under noise, where the decoder is told of it.
@@ -282,16 +236,38 @@ impl VideoPipeline {
     }
 
     /// A finished clip of these frames and latents.
-    pub(super) fn made(
-        &self,
-        request: &GenerateRequest,
-        job: &Job,
-        frames: Vec<Vec<u8>>,
-        decoded: std::ops::Range<usize>,
-        latents: Vec<f32>,
-    ) -> Generated {
+    pub(super) fn made(&self, job: &Job, frames: Vec<Vec<u8>>, decoded: std::ops::Range<usize>, latents: Vec<f32>) -> Generated {
+        let ([_, rows, columns], [_, row, column]) = (job.shape.grid, self.compression.latent);
         let latents_shape = job.shape.dims();
-        Generated { width: request.width, height: request.height, fps: self.manifest.fps, frames, decoded, latents, latents_shape }
+        Generated { width: columns * column, height: rows * row, fps: job.fps, frames, decoded, latents, latents_shape }
+    }
+
+    /// The job of another pass, over more of the latents that the one before left: from the first of its levels down.
+    #[cfg(feature = "families")]
+    pub(super) fn next_pass(&self, request: &GenerateRequest, stage: &dyn LatentStage, before: &Job, larger: &[f32]) -> Result<Job> {
+        let shape = stage.doubles().of(before.shape);
+        let (solver, schedule) = self.schedule(&GenerateRequest { sigmas: Some(stage.sigmas().to_vec()), ..request.clone() }, &shape)?;
+        // Noise of its own: equal values would lie where they were in the smaller latents.
+        let seed = before.seed ^ NEXT_PASS;
+        let from = schedule.intervals.first().map_or(Point::CLEAN, |first| first.from);
+        let noisy = |(noise, x): (f32, &f32)| from.sigma as f32 * noise + from.alpha as f32 * x;
+        let latents: Vec<f32> = noise::normal(seed, 0, shape.elements()).into_iter().zip(larger).map(noisy).collect();
+        let grid = shape.tokens(self.compression.packing);
+        Ok(Job {
+            shape,
+            schedule,
+            solver,
+            seed,
+            texts: before.texts.clone(),
+            guidance: before.guidance,
+            fps: if stage.doubles() == Doubles::Frames { 2.0 * before.fps } else { before.fps },
+            grid,
+            noise: vec![PURE_NOISE; grid.iter().product()],
+            tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
+            given: Vec::new(),
+            features: self.no_features(shape),
+            pictures: before.pictures.clone(),
+        })
     }
 
     /// The extents of the latents, if everything in the request is possible.
@@ -309,7 +285,8 @@ impl VideoPipeline {
             self.check_blocks(request)?;
         }
         // The decoded clip, three floats for each pixel: less than what anything else needs, and known at once.
-        self.device().check_bytes("the clip", 12 * (request.width * request.height * request.frames) as u64)?;
+        let decoded = self.decoded_extents(request, request.frames).iter().product::<usize>();
+        self.device().check_bytes("the clip", 12 * decoded as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
             let expected = format!("{:?}", shape.dims());
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
@@ -356,55 +333,16 @@ impl VideoPipeline {
         Ok((solver, schedule))
     }
 
-    /// Seconds and pixels from one latent to the next.
-    pub(super) fn spacing(&self) -> [f32; 3] {
+    /// [`spacing`](Self::spacing) of a job, which may have more frames per second.
+    pub(super) fn job_spacing(&self, job: &Job) -> Spacing {
+        let Spacing { latent: [_, height, width], frames } = self.spacing();
+        Spacing { latent: [frames as f32 / job.fps, height, width], frames }
+    }
+
+    /// How far apart latents are.
+    pub(super) fn spacing(&self) -> Spacing {
         let [t, h, w] = self.compression.latent.map(|n| n as f32);
-        [t / self.manifest.fps, h, w]
-    }
-
-    /// Hidden states of each text.
-    pub(super) async fn text_states(&self, texts: &[Text], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
-        let encoder = self.text_encoder.as_ref();
-        self.on_device(async |device: &Device| encode_ids(encoder, (device, &self.executables), texts, cancel).await).await
-    }
-
-    /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
-    pub(super) async fn encode_texts(
-        &self,
-        requests: &[&GenerateRequest],
-        cancel: &CancelToken,
-        on_event: &mut dyn FnMut(usize, Event),
-    ) -> Result<Vec<Texts>> {
-        let (rules, max_tokens, width) = (&self.class.text, self.manifest.max_text_tokens, self.text_encoder.width());
-        let mut distinct: Vec<Text> = Vec::new();
-        let mut index = |text: Text| match distinct.iter().position(|known| *known == text) {
-            Some(at) => at,
-            None => {
-                distinct.push(text);
-                distinct.len() - 1
-            }
-        };
-        let mut places = Vec::with_capacity(requests.len());
-        for (i, request) in requests.iter().enumerate() {
-            let prompt = tokenize(&self.tokenizer, rules, max_tokens, &request.prompt);
-            let tokens = prompt.ids.len();
-            on_event(i, Event::Text { tokens, truncated: prompt.truncated });
-            let negative = (!request.guidance.is_off()).then(|| {
-                let ids = tokenize(&self.tokenizer, rules, max_tokens, &request.negative).ids;
-                index(encoded_negative(ids, rules, max_tokens, tokens))
-            });
-            places.push((index(encoded_text(prompt.ids, rules, max_tokens)), negative));
-        }
-        let states = self.text_states(&distinct, cancel).await?;
-        let text = |at: usize| padded(states[at].clone(), rules, max_tokens, width);
-        let texts = places.into_iter().map(|(prompt, negative)| {
-            let (prompt, mut negative) = (text(prompt), negative.map(text));
-            if let (TextPadding::Paired(_), Some(negative)) = (rules.padding, &mut negative) {
-                negative.truncate(prompt.len());
-            }
-            Texts { prompt, negative }
-        });
-        Ok(texts.collect())
+        Spacing { latent: [t / self.manifest.fps, h, w], frames: self.compression.latent[0] }
     }
 }
 
@@ -421,40 +359,9 @@ fn check_levels(noise: &[u16], levels: NoiseLevels) -> Result<()> {
     })
 }
 
-/// Latents `[1, C, F, H, W]` of a plan with what is given in its place, 0 elsewhere.
-fn planned_latents(given: &[GivenSegment], shape: LatentShape) -> Vec<f32> {
-    let [frames, height, width] = shape.grid;
-    let area = height * width;
-    let mut latents = vec![0.0; shape.elements()];
-    for GivenSegment { segment, latents: own, shape: own_shape } in given {
-        let count = segment.latent_frames.len() * area;
-        for channel in 0..shape.channels {
-            let from = (channel * own_shape.grid[0] + segment.lead) * area;
-            let to = (channel * frames + segment.latent_frames.start) * area;
-            latents[to..to + count].copy_from_slice(&own[from..from + count]);
-        }
-    }
-    latents
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Latents of two channels, numbered by channel, frame and pixel.
-    fn latents(frames: usize, sign: f32) -> Vec<f32> {
-        let value = |c: usize, t: usize, at: usize| sign * (100 * c + 10 * t + at) as f32;
-        (0..2).flat_map(|c| (0..frames).flat_map(move |t| (0..2).map(move |at| value(c, t, at)))).collect()
-    }
-
-    fn shape(frames: usize) -> LatentShape {
-        LatentShape { channels: 2, grid: [frames, 1, 2] }
-    }
-
-    fn given(frames: usize, lead: usize, latent_frames: std::ops::Range<usize>) -> GivenSegment {
-        let segment = Segment { clip: 0, clip_frames: Vec::new(), lead, latent_frames };
-        GivenSegment { segment, latents: latents(frames, -1.0), shape: shape(frames) }
-    }
 
     #[test]
     fn models_of_one_level_take_whole_clips_alone() {
@@ -463,20 +370,5 @@ mod tests {
         assert!(check_levels(&[600; 4], NoiseLevels::Uniform).is_ok(), "a clip under some noise");
         let error = check_levels(&image, NoiseLevels::Uniform).expect_err("a frame of its own");
         assert_eq!((error.code(), error.hint().is_some()), ("invalid-conditioning", true), "{error}");
-    }
-
-    #[test]
-    fn windows_take_over_all_latents_but_the_first() {
-        let mut given = given(3, 0, 0..3);
-        given.take_over(&latents(5, 1.0), shape(5));
-        let expected = [0.0, -1.0, 30.0, 31.0, 40.0, 41.0, -100.0, -101.0, 130.0, 131.0, 140.0, 141.0];
-        assert_eq!(given.latents, expected, "frames 3 and 4 of both channels");
-    }
-
-    #[test]
-    fn given_latents_stand_where_the_plan_says() {
-        let found = planned_latents(&[given(1, 0, 0..1), given(2, 1, 3..4)], shape(4));
-        let expected = [0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -10.0, -11.0, -100.0, -101.0, 0.0, 0.0, 0.0, 0.0, -110.0, -111.0];
-        assert_eq!(found, expected, "the first frame, and the last without its lead");
     }
 }

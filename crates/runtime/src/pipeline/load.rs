@@ -206,6 +206,7 @@ impl VideoPipeline {
             }
         }
         let refiners = Refiners::load(&manifest.cascade, &|folder| files.any_component(folder, format, &index), format, &index)?;
+        refiners.check_latents(vae.latent_channels(), &index)?;
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
         let tokenizer = Tokenizer::from_json(&files.bytes(TOKENIZER)?)?;
         let empty = text::tokenize(&tokenizer, &class.text, manifest.max_text_tokens, "").ids;

@@ -3,8 +3,8 @@
 use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
 
 use super::VideoPipeline;
-use super::job::{Job, Texts};
-use super::text::{encoded_tokens, padded_rows, text_plan};
+use super::job::Job;
+use super::text::{Texts, encoded_tokens, padded_rows, text_plan};
 use crate::conditioning::Conditioning;
 use crate::error::Result;
 use crate::models::family::Direction;
@@ -77,13 +77,18 @@ impl VideoPipeline {
     pub async fn estimate(&self, request: &GenerateRequest, clock: &dyn Fn() -> f64, cancel: &CancelToken) -> Result<Estimate> {
         let device = self.device();
         let job = self.typical_job(request)?;
-        let decode = self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape)?;
+        let shape = self.decoded_shape(request, job.shape);
+        let decode = self.coder(Direction::Decode, &device).choose(Direction::Decode, shape)?;
         let sequences = [job.sequence()];
         let denoise = self.typical_denoise(&job, &sequences);
         let step_seconds = denoise.time_step((&device, &self.executables), &job.tokens, clock, cancel).await?;
         let denoise = denoise.plan()?.cost();
         // What runs besides the steps, and how often.
         let mut stages = vec![(1, self.typical_text_plan()?.cost()), (1, decode.cost())];
+        #[cfg(feature = "families")]
+        for (times, _, graph) in self.later_plans(request, &job)? {
+            stages.push((times, graph.cost()));
+        }
         let mut count = 1;
         if let Some(long) = &request.long {
             let windows = self.windows(request, long)?;
@@ -131,6 +136,6 @@ impl VideoPipeline {
 
     fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
         let guided_channels = self.guided_channels(job);
-        Denoise { experts: &self.experts, sequences, spacing: self.spacing(), guided_channels, predict_every: 0 }
+        Denoise { experts: &self.experts, sequences, spacing: self.job_spacing(job), guided_channels, predict_every: 0 }
     }
 }

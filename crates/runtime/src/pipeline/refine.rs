@@ -11,6 +11,8 @@ use crate::executables::{Executables, Key};
 use crate::manifest::Index;
 use crate::matching::between;
 use crate::models::component::Component;
+#[cfg(feature = "families")]
+use crate::models::family::LatentStage;
 use crate::models::family::{Doubles, SecondStage};
 use crate::nn::CatmullRom;
 use crate::request::GenerateRequest;
@@ -21,6 +23,8 @@ const WINDOW_PIXELS: usize = 1 << 20;
 /// What doubles the frames and the pixels of a clip.
 pub(super) struct Refiners {
     stages: Vec<Box<dyn SecondStage>>,
+    #[cfg(feature = "families")]
+    pub(super) latent_stages: Vec<Box<dyn LatentStage>>,
     larger: CatmullRom,
     window_pixels: usize,
 }
@@ -34,13 +38,35 @@ impl Refiners {
         index: &Index,
     ) -> Result<Self> {
         let mut stages: Vec<Box<dyn SecondStage>> = Vec::new();
+        #[cfg(feature = "families")]
+        let mut latent_stages = Vec::new();
         for folder in folders {
             match component(folder) {
                 Err(Error::NotFound { .. }) => {}
+                #[cfg(feature = "families")]
+                Ok(Component::LatentStage(stage)) => latent_stages.push(stage),
                 found => stages.push(second_stage(found?, index)?),
             }
         }
-        Ok(Self { stages, larger: CatmullRom::new(format), window_pixels: WINDOW_PIXELS })
+        Ok(Self {
+            stages,
+            #[cfg(feature = "families")]
+            latent_stages,
+            larger: CatmullRom::new(format),
+            window_pixels: WINDOW_PIXELS,
+        })
+    }
+
+    /// Refuses a stage for latents of other channels than there are.
+    pub(super) fn check_latents(&self, channels: usize, index: &Index) -> Result<()> {
+        #[cfg(feature = "families")]
+        if let Some(found) = self.latent_stages.iter().map(|stage| stage.latent_channels()).find(|found| *found != channels) {
+            let problem = format!("`kinora.cascade`: expected a stage for the {channels} latent channels of vae, found one for {found}");
+            return Err(index.invalid(problem));
+        }
+        #[cfg(not(feature = "families"))]
+        let _ = (channels, index);
+        Ok(())
     }
 
     /// The model's own stage.
@@ -108,8 +134,11 @@ impl Refiners {
 }
 
 impl VideoPipeline {
-    /// What doubles a clip's frames or pixels: `model`, or the name of what stands in for it.
-    pub fn refiner(&self, doubles: Doubles) -> &'static str {
+    /// What doubles the frames or pixels of the clip of `request`: `model`, or the name of what stands in for it.
+    pub fn refiner(&self, request: &GenerateRequest, doubles: Doubles) -> &'static str {
+        if self.is_in_latents(request, doubles) {
+            return "model";
+        }
         match (self.refiners.stage(doubles), doubles) {
             (Some(_), _) => "model",
             (None, Doubles::Frames) => "matching",
@@ -117,9 +146,19 @@ impl VideoPipeline {
         }
     }
 
+    /// What is asked for that is done to finished frames.
+    fn wanted(&self, request: &GenerateRequest) -> impl Iterator<Item = Doubles> {
+        asked(request).filter(|doubles| !self.is_in_latents(request, *doubles))
+    }
+
+    /// Whether anything is asked for that needs all finished frames.
+    pub(super) fn is_refined(&self, request: &GenerateRequest) -> bool {
+        self.wanted(request).next().is_some()
+    }
+
     /// Refuses a size that a stage which is asked for cannot take.
     pub(super) fn check_refined(&self, request: &GenerateRequest) -> Result<()> {
-        for doubles in wanted(request) {
+        for doubles in self.wanted(request) {
             let multiple = self.refiners.stage(doubles).map_or(1, SecondStage::multiple);
             if ![request.width, request.height].iter().all(|side| side.is_multiple_of(multiple)) {
                 let (found, expected) = (format!("{}x{}", request.width, request.height), format!("a size of multiples of {multiple}"));
@@ -137,9 +176,9 @@ impl VideoPipeline {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Generated> {
-        for doubles in wanted(request) {
+        for doubles in self.wanted(request) {
             let frames = if doubles == Doubles::Frames { 2 * clip.frames.len() - 1 } else { clip.frames.len() };
-            on_event(Event::Refine { stage: doubles.name(), by: self.refiner(doubles), frames });
+            on_event(Event::Refine { stage: doubles.name(), by: self.refiner(request, doubles), frames });
             let size = [clip.height, clip.width];
             let double =
                 async |device: &Device| self.refiners.double(doubles, &clip.frames, size, (device, &self.executables), cancel).await;
@@ -162,11 +201,11 @@ impl VideoPipeline {
 
     /// The plans that refine a clip of so many frames.
     pub(super) fn refine_stages(&self, request: &GenerateRequest, frames: usize) -> Result<Vec<(Key, Graph)>> {
-        let mut frames = frames;
+        let [mut frames, height, width] = self.decoded_extents(request, frames);
         let mut plans = Vec::new();
-        for doubles in wanted(request) {
-            let length = self.refiners.window(doubles, [frames, request.height, request.width]);
-            let extents = [length, request.height, request.width];
+        for doubles in self.wanted(request) {
+            let length = self.refiners.window(doubles, [frames, height, width]);
+            let extents = [length, height, width];
             // What matching finds is found on the host.
             if doubles == Doubles::Pixels || (frames > 1 && self.refiners.stage(doubles).is_some()) {
                 plans.push((Key::Refine(doubles, extents), self.refiners.plan(doubles, extents)?));
@@ -178,14 +217,9 @@ impl VideoPipeline {
 }
 
 /// What is asked for, in the order of the least work: new frames are made while they are small.
-fn wanted(request: &GenerateRequest) -> impl Iterator<Item = Doubles> {
+pub(super) fn asked(request: &GenerateRequest) -> impl Iterator<Item = Doubles> {
     let interpolate = (request.interpolate > 1).then_some(Doubles::Frames);
     interpolate.into_iter().chain((request.upscale > 1).then_some(Doubles::Pixels))
-}
-
-/// Whether anything is asked for that needs the whole clip.
-pub(super) fn is_refined(request: &GenerateRequest) -> bool {
-    wanted(request).next().is_some()
 }
 
 /// RGBA bytes to colours in −1..1.

@@ -1,9 +1,8 @@
 //! What a generation takes in memory, stage by stage, found by recording its plans: nothing of it runs and no weight is read.
 
 use super::VideoPipeline;
-use super::job::{Job, Texts};
-use super::refine::is_refined;
-use super::text::{Text, encoded_negative, encoded_text, padded_rows, text_plan, tokenize};
+use super::job::Job;
+use super::text::{Text, Texts, encoded_negative, encoded_text, padded_rows, text_plan, tokenize};
 use crate::conditioning::CLEAN;
 use crate::error::{Error, Result};
 use crate::executables::Key;
@@ -163,7 +162,7 @@ impl VideoPipeline {
         }
         let pixels = (request.width * request.upscale * request.height * request.upscale) as u64;
         // Frames leave as they come, unless something concerns all of them.
-        let kept = if is_refined(request) {
+        let kept = if self.is_refined(request) {
             frames * request.interpolate
         } else if request.conditioning.plan.is_some() || (request.long.is_some() && !self.goes_on_alone()) {
             frames.min(request.frames)
@@ -212,7 +211,8 @@ impl VideoPipeline {
         let sequences = [job.sequence()];
         let guided_channels = self.guided_channels(&job);
         let predict_every = request.preview_every;
-        let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing: self.spacing(), guided_channels, predict_every };
+        let denoise =
+            Denoise { experts: &self.experts, sequences: &sequences, spacing: self.job_spacing(&job), guided_channels, predict_every };
         for (key, graph) in denoise.stages()? {
             let kept = all.prepare(key, || Ok(Chosen::of(graph)))?;
             if predict_every > 0 {
@@ -220,7 +220,11 @@ impl VideoPipeline {
             }
             all.account.keep(kept);
         }
-        all.code(Direction::Decode, shape)?;
+        #[cfg(feature = "families")]
+        for (_, key, graph) in self.later_plans(request, &job)? {
+            all.stage(key, || Ok(Chosen::of(graph)))?;
+        }
+        all.code(Direction::Decode, self.decoded_shape(request, shape))?;
         alone.into_iter().try_for_each(|shape| all.code(Direction::Decode, shape))
     }
 

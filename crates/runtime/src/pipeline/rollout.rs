@@ -4,7 +4,6 @@
 use kinora_kernels::CancelToken;
 
 use super::decode::Stream;
-use super::refine::is_refined;
 use super::{Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Joints, PURE_NOISE, Windows};
 use crate::error::{Error, Result};
@@ -97,7 +96,7 @@ impl VideoPipeline {
     pub(super) fn is_streamed(&self, request: &GenerateRequest) -> bool {
         let decoder = self.decoder.as_ref().unwrap_or(&self.vae);
         let joins = request.conditioning.plan.as_ref().is_some_and(|plan| plan.joints != Joints::default());
-        !joins && !is_refined(request) && decoder.split(Direction::Decode, 2) == Split::Chunks(vec![1, 1])
+        !joins && !self.is_refined(request) && decoder.split(Direction::Decode, 2) == Split::Chunks(vec![1, 1])
     }
 
     /// [`generate_frames`](Self::generate_frames) block by block.
@@ -204,7 +203,7 @@ impl VideoPipeline {
         let made_shape = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };
         let latents = joined(&made, own, frames);
         if is_streamed {
-            return Ok(Generated { latents_shape: made_shape.dims(), ..self.made(request, &job, Vec::new(), 0..handed, latents) });
+            return Ok(Generated { latents_shape: made_shape.dims(), ..self.made(&job, Vec::new(), 0..handed, latents) });
         }
         self.finish(request, &job, latents, cancel, on_event, sink).await
     }

@@ -2,10 +2,13 @@
 
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
+use super::VideoPipeline;
 use crate::error::Result;
 use crate::eval::text::MASKED;
+use crate::events::Event;
 use crate::executables::{Executables, Key};
 use crate::models::family::{TextEncoder, TextPadding, TextRules};
+use crate::request::GenerateRequest;
 use crate::text::{Encoding, Tokenizer};
 
 /// A prompt as ids.
@@ -112,6 +115,61 @@ pub(super) async fn encode_ids(
         own.to_vec()
     });
     Ok(split.collect())
+}
+
+/// What a generation follows, and what it is guided away from.
+#[derive(Clone, Default)]
+pub(super) struct Texts {
+    /// Text states `[T, Ct]`.
+    pub(super) prompt: Vec<f32>,
+    pub(super) negative: Option<Vec<f32>>,
+}
+
+impl VideoPipeline {
+    /// Hidden states of each text.
+    pub(super) async fn text_states(&self, texts: &[Text], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
+        let encoder = self.text_encoder.as_ref();
+        self.on_device(async |device: &Device| encode_ids(encoder, (device, &self.executables), texts, cancel).await).await
+    }
+
+    /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
+    pub(super) async fn encode_texts(
+        &self,
+        requests: &[&GenerateRequest],
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<Texts>> {
+        let (rules, max_tokens, width) = (&self.class.text, self.manifest.max_text_tokens, self.text_encoder.width());
+        let mut distinct: Vec<Text> = Vec::new();
+        let mut index = |text: Text| match distinct.iter().position(|known| *known == text) {
+            Some(at) => at,
+            None => {
+                distinct.push(text);
+                distinct.len() - 1
+            }
+        };
+        let mut places = Vec::with_capacity(requests.len());
+        for (i, request) in requests.iter().enumerate() {
+            let prompt = tokenize(&self.tokenizer, rules, max_tokens, &request.prompt);
+            let tokens = prompt.ids.len();
+            on_event(i, Event::Text { tokens, truncated: prompt.truncated });
+            let negative = (!request.guidance.is_off()).then(|| {
+                let ids = tokenize(&self.tokenizer, rules, max_tokens, &request.negative).ids;
+                index(encoded_negative(ids, rules, max_tokens, tokens))
+            });
+            places.push((index(encoded_text(prompt.ids, rules, max_tokens)), negative));
+        }
+        let states = self.text_states(&distinct, cancel).await?;
+        let text = |at: usize| padded(states[at].clone(), rules, max_tokens, width);
+        let texts = places.into_iter().map(|(prompt, negative)| {
+            let (prompt, mut negative) = (text(prompt), negative.map(text));
+            if let (TextPadding::Paired(_), Some(negative)) = (rules.padding, &mut negative) {
+                negative.truncate(prompt.len());
+            }
+            Texts { prompt, negative }
+        });
+        Ok(texts.collect())
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use kinora_kernels::CancelToken;
 
 use super::decode::each;
-use super::refine::is_refined;
 use super::{Generated, VideoPipeline};
 use crate::conditioning::{Conditioning, Long, Windows};
 use crate::error::{Error, Result};
@@ -22,7 +21,7 @@ impl VideoPipeline {
             let found = format!("{} frames for a clip of {frames}", request.frames);
             return invalid("window", found, "no more than the clip has", "make a longer clip, or shorter windows");
         }
-        if clip_frames.is_none() && is_refined(request) {
+        if clip_frames.is_none() && self.is_refined(request) {
             let found = "a clip without an end that is refined once it is whole".into();
             return invalid("frames", found, "a number of frames", "leave out upscale and interpolate, or say how many frames");
         }
@@ -57,7 +56,7 @@ impl VideoPipeline {
         on_event: &mut dyn FnMut(Event),
         sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
     ) -> Result<Generated> {
-        if !is_refined(request) {
+        if !self.is_refined(request) {
             return self.each_window(request, long, cancel, on_event, sink).await;
         }
         let mut frames = Vec::new();

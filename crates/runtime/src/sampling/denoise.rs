@@ -14,7 +14,7 @@ use super::schedule::Schedule;
 use super::solvers::Solver;
 use crate::error::{Error, Result};
 use crate::executables::{Executables, Key, Lease};
-use crate::models::family::Denoiser;
+use crate::models::family::{Denoiser, Spacing};
 
 /// A denoiser and the part of a run that is its own.
 pub struct Expert {
@@ -63,8 +63,8 @@ pub struct Denoise<'a> {
     pub experts: &'a [Expert],
     /// The generations.
     pub sequences: &'a [Sequence<'a>],
-    /// Seconds, and rows and columns of pixels, from one latent to the next.
-    pub spacing: [f32; 3],
+    /// How far apart latents are.
+    pub spacing: Spacing,
     /// Features of a token that guidance acts on, counted from the first.
     pub guided_channels: usize,
     /// Predict the clean tokens after every so many steps; 0 for never. Costs a small readback each time.

@@ -3,6 +3,8 @@
 use kinora_kernels::{Cadence, Plan, Tensor};
 use serde::Deserialize;
 
+#[cfg(feature = "families")]
+use super::condition;
 use super::coordinates::{COORDINATE_CHANNELS, coordinates};
 use super::rope::BASE_EXTENTS;
 use super::{TokenLayout, Transformer, TransformerInputs};
@@ -26,12 +28,6 @@ pub struct Extensions {
     pub rope_interpolation_scale: Option<[f32; 3]>,
 }
 
-impl Extensions {
-    /// Their names in the file: of the transformer, then of the autoencoder.
-    pub const KEYS: &'static [&'static str] =
-        &["token_packing", "coordinate_channels", "rope_interpolation_scale", "decode_timestep", "decode_noise_scale"];
-}
-
 impl Default for Extensions {
     fn default() -> Self {
         Self { token_packing: [1; 3], coordinate_channels: 0, rope_interpolation_scale: None }
@@ -45,6 +41,9 @@ const MOST_PACKED: usize = 64;
 pub struct LtxDenoiser {
     transformer: Transformer,
     extensions: Extensions,
+    /// Whether it has the positions of `LTXConditionPipeline`.
+    #[cfg(feature = "families")]
+    is_conditional: bool,
 }
 
 impl LtxDenoiser {
@@ -71,7 +70,24 @@ impl LtxDenoiser {
             let expected = format!("{}, out_channels and coordinate features", outputs + coordinate_channels);
             require(source.file, "in_channels", &inputs, inputs == outputs + coordinate_channels, &expected)?;
         }
-        Ok(Self { transformer, extensions })
+        #[cfg(feature = "families")]
+        let is_conditional = source.index.get("_class_name").is_some_and(|class| class == condition::PIPELINE);
+        Ok(Self {
+            transformer,
+            extensions,
+            #[cfg(feature = "families")]
+            is_conditional,
+        })
+    }
+
+    /// The rotary table of a grid.
+    fn rope(&self, grid: [usize; 3], call: &Call<'_>) -> Vec<f32> {
+        let scale = self.extensions.rope_interpolation_scale.unwrap_or(call.spacing.latent);
+        #[cfg(feature = "families")]
+        if self.is_conditional {
+            return self.transformer.rope_at(&condition::coordinates(grid, scale, call.spacing.frames));
+        }
+        self.transformer.rope(grid, Some(scale))
     }
 }
 
@@ -98,10 +114,9 @@ impl Denoiser for LtxDenoiser {
 
     fn tables(&self, call: &Call<'_>) -> Vec<Table> {
         let width = self.transformer.config().width();
-        let scale = self.extensions.rope_interpolation_scale.unwrap_or(call.spacing);
         // Sequences of one size, the two branches of guidance among them, share a table.
         let grids = if call.grids.windows(2).all(|pair| pair[0] == pair[1]) { &call.grids[..1] } else { call.grids };
-        let rope: Vec<f32> = grids.iter().flat_map(|grid| self.transformer.rope(*grid, Some(scale))).collect();
+        let rope: Vec<f32> = grids.iter().flat_map(|grid| self.rope(*grid, call)).collect();
         let features = timestep_features(call.timesteps);
         let mut tables = vec![
             Table { name: "rope", shape: vec![rope.len() / width, width], values: rope },

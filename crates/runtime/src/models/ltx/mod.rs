@@ -1,6 +1,8 @@
 //! LTX-Video (arXiv 2501.00103): the diffusion transformer and its video autoencoder, in the layout of diffusers.
 
 mod autoencoder;
+#[cfg(feature = "families")]
+mod condition;
 pub mod config;
 pub mod coordinates;
 mod denoiser;
@@ -18,7 +20,7 @@ pub use config::{TransformerConfig, VaeConfig};
 pub use denoiser::{Extensions, LtxDenoiser};
 pub use transformer::{TokenLayout, Transformer, TransformerInputs};
 #[cfg(feature = "families")]
-pub use upsampler::{LatentUpsampler, UpsamplerConfig};
+pub use upsampler::{LatentUpsampler, SecondPass, UpsamplerConfig};
 pub use vae::{Decoding, Vae};
 pub use vae_decoder::VaeDecoder;
 pub use vae_encoder::VaeEncoder;
@@ -28,11 +30,17 @@ use super::family::{ComponentClass, Defaults, Family, NoiseRange, PipelineClass,
 use super::layout::known;
 use crate::sampling::schedule::Levels;
 
-/// The three pipelines of diffusers differ in what they are given besides text, which any model of the family can be.
+/// The pipelines of diffusers differ in what they are given besides text, which any model of the family can be; one of them has other
+/// positions and levels, too.
 pub const FAMILY: Family = Family {
     name: "ltx",
     layouts: known(layouts::LAYOUTS),
-    pipelines: &[pipeline("LTXPipeline"), pipeline("LTXImageToVideoPipeline"), pipeline("LTXConditionPipeline")],
+    pipelines: &[
+        pipeline("LTXPipeline"),
+        pipeline("LTXImageToVideoPipeline"),
+        #[cfg(feature = "families")]
+        PipelineClass { levels: condition::levels, ..pipeline(condition::PIPELINE) },
+    ],
     components: &[
         ComponentClass {
             name: "LTXVideoTransformer3DModel",
@@ -55,11 +63,24 @@ pub const FAMILY: Family = Family {
             name: "LTXLatentUpsamplerModel",
             load: |source| {
                 let config = UpsamplerConfig::parse(source.config, source.file)?;
-                Ok(Component::LatentStage(Box::new(LatentUpsampler::load(&source.weights, &config)?)))
+                let second_pass = SecondPass::of(source.index)?;
+                let model = LatentUpsampler::load(&source.weights, &config)?;
+                Ok(Component::LatentStage(Box::new(model.followed_by(second_pass))))
             },
         },
     ],
 };
+
+/// Keys of the `kinora` object: of the transformer, the autoencoder and the upsampler.
+const KEYS: &[&str] = &[
+    "token_packing",
+    "coordinate_channels",
+    "rope_interpolation_scale",
+    "decode_timestep",
+    "decode_noise_scale",
+    #[cfg(feature = "families")]
+    "second_pass",
+];
 
 const fn pipeline(name: &'static str) -> PipelineClass {
     PipelineClass {
@@ -74,6 +95,6 @@ const fn pipeline(name: &'static str) -> PipelineClass {
         // The reference pads to 128 tokens and masks them everywhere.
         text: TextRules { max_tokens: 128, clean: str::to_owned, padding: TextPadding::None },
         levels: Levels::ramp,
-        extensions: Extensions::KEYS,
+        extensions: KEYS,
     }
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs, Output, Run};
-use crate::models::family::{Evaluate, LatentStage};
+use crate::manifest::Index;
+use crate::models::family::{Doubles, Evaluate, LatentStage};
 use crate::models::{parse_config, require};
 use crate::nn::{Conv3d, GroupNorm, Weights};
 use crate::sampling::tokens::{batched, channels_first, channels_last};
@@ -62,6 +63,7 @@ impl UpsamplerConfig {
 /// The model.
 pub struct LatentUpsampler {
     config: UpsamplerConfig,
+    second_pass: SecondPass,
     initial_conv: Conv3d,
     initial_norm: GroupNorm,
     res_blocks: Vec<ResBlock>,
@@ -127,7 +129,14 @@ impl LatentUpsampler {
             post_upsample_res_blocks: blocks("post_upsample_res_blocks")?,
             final_conv: conv(w, "final_conv", [width, channels], dims)?,
             config: config.clone(),
+            second_pass: SecondPass::default(),
         })
+    }
+
+    /// With this pass after it.
+    #[must_use]
+    pub fn followed_by(self, second_pass: SecondPass) -> Self {
+        Self { second_pass, ..self }
     }
 
     /// By how much time, height and width grow.
@@ -158,7 +167,103 @@ impl LatentUpsampler {
     }
 }
 
+/// `kinora.second_pass` of `model_index.json`: what follows the upsampler, with the values of the 0.9.8 distilled models.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecondPass {
+    /// Levels of noise, falling.
+    pub sigmas: Vec<f32>,
+    /// How far each channel takes over mean and deviation that it had before (`adain_factor` of the reference).
+    pub adain_factor: f32,
+    /// How far large values are compressed, from 0 to 1.
+    pub tone_map_compression_ratio: f32,
+}
+
+impl Default for SecondPass {
+    fn default() -> Self {
+        Self { sigmas: vec![0.9094, 0.7250, 0.4219], adain_factor: 1.0, tone_map_compression_ratio: 0.0 }
+    }
+}
+
+/// The `kinora` object, as far as it is about the upsampler.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Extensions {
+    second_pass: SecondPass,
+}
+
+impl SecondPass {
+    /// What `index` says.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig).
+    pub fn of(index: &Index) -> Result<Self> {
+        let Extensions { second_pass } = index.kinora()?;
+        let falls = second_pass.sigmas.windows(2).all(|pair| pair[0] > pair[1]);
+        if second_pass.sigmas.is_empty() || !falls || !second_pass.sigmas.iter().all(|sigma| *sigma > 0.0 && *sigma <= 1.0) {
+            let problem = format!("`kinora.second_pass.sigmas`: expected levels that fall from at most 1, found {:?}", second_pass.sigmas);
+            return Err(index.invalid(problem));
+        }
+        let found = [second_pass.adain_factor, second_pass.tone_map_compression_ratio];
+        if !found.iter().all(|share| (0.0..=1.0).contains(share)) {
+            let names = "`kinora.second_pass.adain_factor` and `tone_map_compression_ratio`";
+            return Err(index.invalid(format!("{names}: expected 0 to 1, found {found:?}")));
+        }
+        Ok(second_pass)
+    }
+
+    /// `adain_filter_latent` of the reference, which compares all frames of a channel.
+    fn adapt(&self, larger: &mut [f32], smaller: &[f32], channels: usize) {
+        for channel in 0..channels {
+            let of = |values: &[f32]| moments(values.iter().skip(channel).step_by(channels));
+            let ([mean, deviation], [wanted_mean, wanted_deviation]) = (of(larger), of(smaller));
+            for x in larger.iter_mut().skip(channel).step_by(channels) {
+                let adapted = (f64::from(*x) - mean) / deviation * wanted_deviation + wanted_mean;
+                *x += self.adain_factor * (adapted as f32 - *x);
+            }
+        }
+    }
+
+    /// `tone_map_latents` of the reference.
+    fn compress(&self, latents: &mut [f32]) {
+        let scale = 0.75 * self.tone_map_compression_ratio;
+        for x in latents {
+            let large = 1.0 / (1.0 + (-4.0 * scale * (x.abs() - 1.0)).exp());
+            *x *= 1.0 - 0.8 * scale * large;
+        }
+    }
+}
+
+/// Mean and deviation of a sample.
+fn moments<'a>(values: impl Iterator<Item = &'a f32> + Clone) -> [f64; 2] {
+    let count = values.clone().count() as f64;
+    let mean = values.clone().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let squares = values.map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+    [mean, (squares / (count - 1.0)).sqrt()]
+}
+
 impl LatentStage for LatentUpsampler {
+    fn doubles(&self) -> Doubles {
+        if self.config.temporal_upsample { Doubles::Frames } else { Doubles::Pixels }
+    }
+
+    fn latent_channels(&self) -> usize {
+        self.config.in_channels
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        &self.second_pass.sigmas
+    }
+
+    fn settle(&self, larger: &mut [f32], smaller: &[f32]) {
+        if self.second_pass.adain_factor > 0.0 {
+            self.second_pass.adapt(larger, smaller, self.config.in_channels);
+        }
+        if self.second_pass.tone_map_compression_ratio > 0.0 {
+            self.second_pass.compress(larger);
+        }
+    }
+
     fn record<'p>(&self, plan: &'p Plan, latents: Tensor<'p>) -> Tensor<'p> {
         self.forward(plan, latents)
     }
@@ -185,5 +290,30 @@ impl Evaluate for LatentUpsampler {
         let finish =
             move |values: Vec<f32>| vec![Output { name: "sample", shape: made.to_vec(), values: batched(&values, made, channels_first) }];
         Ok(run.output_with("sample", finish).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second_pass(json: &str) -> Result<SecondPass> {
+        SecondPass::of(&Index::parse(&format!(r#"{{"kinora": {{"second_pass": {json}}}}}"#), "model_index.json")?)
+    }
+
+    #[test]
+    fn levels_that_do_not_fall_are_refused() {
+        assert_eq!(SecondPass::of(&Index::default()).expect("nothing said"), SecondPass::default(), "by default");
+        assert_eq!(second_pass(r#"{"sigmas": [0.5]}"#).expect("valid").adain_factor, 1.0, "what is left out");
+        for (json, expected) in [
+            (r#"{"sigmas": []}"#, "found []"),
+            (r#"{"sigmas": [0.5, 0.5]}"#, "found [0.5, 0.5]"),
+            (r#"{"sigmas": [1.5]}"#, "from at most 1"),
+            (r#"{"adain_factor": 2}"#, "expected 0 to 1, found [2.0, 0.0]"),
+            (r#"{"sigma": [1]}"#, "unknown field `sigma`"),
+        ] {
+            let error = second_pass(json).expect_err(json).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -185,7 +185,7 @@ impl Denoise<'_> {
             text_rows: fixed.text_rows.clone(),
             picture_rows: fixed.picture_rows.clone(),
             timesteps: course.timesteps.starts.len(),
-            spacing: self.spacing.map(f32::to_bits),
+            spacing: self.spacing.latent.map(f32::to_bits),
             guided_channels: self.guided_channels,
             is_rescaled: fixed.rescale.is_some(),
             levels: course.levels(),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::executables::{Executables, Key, Lease};
 use crate::layout::Chosen;
 use crate::models::causal::{Cached, Causal, Context};
-use crate::models::family::{Call, Denoiser, DenoiserInputs, Table};
+use crate::models::family::{Call, Denoiser, DenoiserInputs, Spacing, Table};
 use crate::sampling::schedule::Schedule;
 use crate::sampling::solvers::Solver;
 use crate::sampling::track::Track;
@@ -27,7 +27,7 @@ pub struct Rollout<'a> {
     /// Tokens of a block in time, height and width.
     grid: [usize; 3],
     text_rows: usize,
-    spacing: [f32; 3],
+    spacing: Spacing,
     timesteps: Timesteps,
     /// Of the first block, and of those that follow.
     steps: [Vec<BlockStep>; 2],
@@ -71,7 +71,7 @@ impl<'a> Rollout<'a> {
         [first, later]: [&Schedule; 2],
         [height, width]: [usize; 2],
         text_rows: usize,
-        spacing: [f32; 3],
+        spacing: Spacing,
     ) -> Option<Self> {
         let causal = denoiser.causal()?;
         let mut timesteps = Timesteps::of(denoiser.is_told_ends());
@@ -122,7 +122,7 @@ impl<'a> Rollout<'a> {
             grid: self.grid,
             text_rows: self.text_rows,
             timesteps: self.timesteps.starts.len(),
-            spacing: self.spacing.map(f32::to_bits),
+            spacing: self.spacing.latent.map(f32::to_bits),
             history: self.solver.history(),
             noise: self.noise,
         }))

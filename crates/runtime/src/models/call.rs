@@ -1,0 +1,86 @@
+//! What a denoiser is recorded for and over: sizes, tables and inputs of one plan.
+
+use kinora_kernels::Tensor;
+
+use super::causal::Context;
+
+/// What one recording of a denoiser is for: the sizes, and what is known before the first step.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Tokens of each sequence in time, height and width.
+    pub grids: &'a [[usize; 3]],
+    /// Rows of text of each sequence.
+    pub text_rows: &'a [usize],
+    /// Rows of pictures of each sequence, for a denoiser that looks at [`Pictures`](super::family::Denoiser::pictures).
+    pub picture_rows: &'a [usize],
+    /// The distinct timesteps of the run.
+    pub timesteps: &'a [f32],
+    /// The timesteps where the steps of these end, for a denoiser that [is told](super::family::Denoiser::is_told_ends).
+    pub ends: &'a [f32],
+    /// Tokens in time before the first, for a denoiser that goes on with a clip.
+    pub first_frame: usize,
+    /// How far apart latents are.
+    pub spacing: Spacing,
+}
+
+/// How far apart latents are in time and space.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spacing {
+    /// Seconds, and rows and columns of pixels, from one *latent* to the next.
+    pub latent: [f32; 3],
+    /// Frames of the clip that a latent frame stands for, but for the first.
+    pub frames: usize,
+}
+
+impl Call<'_> {
+    /// Tokens of each sequence.
+    pub fn token_rows(&self) -> Vec<usize> {
+        self.grids.iter().map(|grid| grid.iter().product()).collect()
+    }
+}
+
+/// Values that a denoiser computes on the host for a [`Call`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Name, unique within the denoiser.
+    pub name: &'static str,
+    /// Extents.
+    pub shape: Vec<usize>,
+    /// Values, row-major.
+    pub values: Vec<f32>,
+}
+
+/// What a denoiser records over.
+#[derive(Clone, Debug)]
+pub struct DenoiserInputs<'p> {
+    /// Noisy tokens of all sequences `[R, C·pt·ph·pw]`.
+    pub tokens: Tensor<'p>,
+    /// Text states of all sequences `[Rt, Ct]`.
+    pub text: Tensor<'p>,
+    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given [`Channels`](Given::Channels) or
+    /// [`Control`](Given::Control); features in the order of those of tokens.
+    pub features: Option<Tensor<'p>>,
+    /// States of the pictures of all sequences `[Rp, Cp]`, for a denoiser that looks at some.
+    pub pictures: Option<Tensor<'p>>,
+    /// What the frames before left, for a [causal](super::family::Denoiser::causal) denoiser.
+    pub context: Option<Context<'p>>,
+    /// Which of [`Call::timesteps`] each token is at `[R]`.
+    pub timestep_index: Tensor<'p>,
+    /// Its [`tables`](super::family::Denoiser::tables) by name.
+    pub tables: Vec<(&'static str, Tensor<'p>)>,
+}
+
+impl<'p> DenoiserInputs<'p> {
+    /// The table of this name, if the denoiser made one.
+    pub fn optional_table(&self, name: &str) -> Option<Tensor<'p>> {
+        self.tables.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
+    }
+
+    /// The table of this name.
+    ///
+    /// # Panics
+    /// If [`super::family::Denoiser::tables`] makes no such table, which is a mistake in the family.
+    pub fn table(&self, name: &str) -> Tensor<'p> {
+        self.optional_table(name).expect("`tables` makes every table that `record` reads")
+    }
+}
