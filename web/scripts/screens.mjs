@@ -17,9 +17,11 @@ const stateIs = (page, state) => page.waitForFunction((state) => document.queryS
 async function visit(colorScheme) {
   const context = await browser.newContext({ colorScheme, viewport: { width: SIZES[0][0], height: SIZES[0][1] } });
   const page = await context.newPage();
-  const shoot = async (state, { fullPage = false } = {}) => {
+  const shoot = async (state, { fullPage = false, show } = {}) => {
     for (const [width, height] of SIZES) {
       await page.setViewportSize({ width, height });
+      // What is looked at, where a visitor of this size would have scrolled to.
+      await page.evaluate((show) => show && document.querySelector(show).scrollIntoView({ block: 'center' }), show);
       await page.waitForTimeout(150);
       await page.screenshot({ path: join(folder, `${state}-${colorScheme}-${width}.png`), fullPage });
     }
@@ -33,40 +35,42 @@ async function visit(colorScheme) {
   await page.waitForTimeout(100);
   await shoot('words');
   await page.click('#options summary');
-  await shoot('options');
+  await shoot('options', { show: '#options' });
   await page.click('#options summary');
   await page.click('#count');
   await page.waitForSelector('.thing');
-  await shoot('vocabulary');
+  await shoot('vocabulary', { show: '.thing' });
   await page.goto(`${server.origin}/${HASH}`);
   await page.reload();
   await page.evaluate(() => (document.querySelector('#options').open = false));
   await page.click('#generate');
   await stateIs(page, 'loading');
-  await shoot('loading');
+  await shoot('loading', { show: '#clip' });
   await page.waitForFunction(() => document.querySelector('#generate').textContent.includes('left'), null, { timeout: 120_000 });
-  await shoot('generating');
+  await shoot('generating', { show: '#clip' });
   await stateIs(page, 'ready');
   await shoot('ready', { fullPage: true });
   await page.click('text=Share');
-  await shoot('share');
+  await shoot('share', { show: '#share' });
   await page.keyboard.press('Escape');
   await page.click('#region-open');
-  await shoot('painting');
+  await shoot('painting', { show: '#repaint' });
   await page.click('#region-close');
   await page.click('#vary');
   await page.waitForFunction(() => document.querySelectorAll('#variations canvas').length === 4, null, { timeout: 240_000 });
-  await shoot('variations');
+  await shoot('variations', { show: '#variations' });
   await context.close();
 
   missing = '.safetensors';
   const other = await browser.newContext({ colorScheme, viewport: { width: 1280, height: 800 } });
   const failed = await other.newPage();
   await failed.goto(server.origin);
+  await failed.fill('#prompt', 'an owl blinking');
   await failed.click('#generate');
   await stateIs(failed, 'error');
   for (const [width, height] of SIZES) {
     await failed.setViewportSize({ width, height });
+    await failed.evaluate(() => document.querySelector('#again').scrollIntoView({ block: 'center' }));
     await failed.screenshot({ path: join(folder, `error-${colorScheme}-${width}.png`) });
   }
   missing = '';

@@ -377,8 +377,11 @@ test('a clip is chosen by keyboard and leads the way', { timeout: 300_000 }, asy
 test('what goes wrong is said, and can be tried again', { timeout: 300_000 }, async () => {
   missing = '.safetensors';
   const page = await visit({ colorScheme: 'dark' });
+  await page.fill('#prompt', 'a fox');
   await page.click('#generate');
   await stateIs(page, 'error');
+  await page.waitForFunction(() => document.querySelector('#details').textContent.startsWith('A sample'), null, { timeout: 5000 });
+  assert.match(await page.textContent('#caption'), /rocket/, 'what is on the stage is called what it is');
   assert.match(await page.innerText('.failure'), /^The model on this server is incomplete[\s\S]*not found/);
   await assertAccessible(page, 'error, dark');
   missing = '';

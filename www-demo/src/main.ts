@@ -185,6 +185,12 @@ function present(video: Video, ms?: number): void {
   clip.parentElement?.style.setProperty('--glow', `rgb(${red} ${green} ${blue})`);
 }
 
+/** What is on the stage when nothing came of a prompt is no picture of it. */
+function presentLast(): void {
+  if (clip.video) present(clip.video);
+  else presentSample();
+}
+
 clip.addEventListener('load-progress', ({ detail: { fraction } }) => {
   document.title = `${Math.round(fraction * 100)} % loaded – Kinora`;
   showWork(`loading ${Math.round(fraction * 100)} %`, fraction);
@@ -199,10 +205,9 @@ clip.addEventListener('cancel', () => {
   document.title = TITLE;
   showWork();
   void showMachine();
-  if (clip.video) return present(clip.video);
-  presentSample();
+  presentLast();
   // The button that has the focus goes away, and without a clip there is none to take its place.
-  if (clip.matches(':focus-within')) button.focus();
+  if (!clip.video && clip.matches(':focus-within')) button.focus();
 });
 clip.addEventListener('start', ({ detail: { prompt: expanded, originalPrompt } }) => {
   if (originalPrompt === undefined || wording.value !== 'browser') return;
@@ -232,6 +237,7 @@ clip.addEventListener('error', ({ detail }) => {
   showFailure(detail);
   document.title = `Failed – Kinora`;
   showWork();
+  presentLast();
   void showMachine();
 });
 clip.addEventListener('done', ({ detail: video }) => {
