@@ -86,6 +86,13 @@ test('arguments are checked before anything is loaded, in words without types of
   assert.match(seen.answers[1][1], /invalid width: found the text "64", expected a whole number of pixels from 1/);
 });
 
+test('messages name an address without the file that is in it', { timeout: 60_000 }, async () => {
+  const seen = await page.evaluate(() => said(kinora.loadModel({ model: { name: 'x', files: [{ path: 'model_index.json', url: `data:text/html,${'x'.repeat(5000)}` }] }, device: 'cpu', cache: 'none' })));
+  assert.equal(seen[0], 'not-found');
+  assert.match(seen[1], /^data:text\/html,… \(5015 characters\) is a web page/);
+  assert.ok(seen.join().length < 400, seen.join());
+});
+
 test('classes are called what they are called in the documentation', async () => {
   const names = await page.evaluate(() => ['Generation', 'KinoraError', 'Video', 'VideoModel'].map((name) => kinora[name].name));
   assert.deepEqual(names, ['Generation', 'KinoraError', 'Video', 'VideoModel']);

@@ -153,6 +153,13 @@ test('a model that was replaced is fetched again, and one whose server is away i
   const { cached } = await page.evaluate(() => load());
   assert.equal(cached, 0);
   assert.equal((await page.evaluate(() => load())).cached, loaded + 1, 'and kept');
+  // A list of files says by its version that there are others.
+  const kept = await page.evaluate(async (address) => {
+    const { files } = await kinora.models.plan(address);
+    await load({ model: { name: 'listed', version: '1', files } });
+    return Promise.all(['1', '2'].map(async (version) => (await kinora.models.plan({ name: 'listed', version, files })).cachedBytes));
+  }, ADDRESS);
+  assert.deepEqual(kept, [loaded + 1, 0]);
 });
 
 test('files come side by side, also from servers that answer no HEAD', { timeout: 120_000 }, async () => {
