@@ -1,5 +1,7 @@
 /** Kernels compiled ahead of time, so that loading shows their progress and the first clip starts at once. */
 
+import { KinoraError } from './errors.js';
+
 /** A kernel as the WASM describes it. */
 export interface KernelSource {
   label: string;
@@ -23,7 +25,10 @@ export async function compile(
     const entries = bindings.map((type, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type, hasDynamicOffset: type === 'uniform' } }));
     const layout = device.createPipelineLayout({ label, bindGroupLayouts: [device.createBindGroupLayout({ label, entries })] });
     const compute = { module: device.createShaderModule({ label, code }), entryPoint: 'main' };
-    const pipeline = await device.createComputePipelineAsync({ label, layout, compute });
+    const pipeline = await device.createComputePipelineAsync({ label, layout, compute }).catch((cause: unknown) => {
+      const hint = 'update the GPU driver, or choose another device';
+      throw new KinoraError('device', `the device does not compile ${label}: ${String(cause)}`, { hint, cause });
+    });
     onCompiled(++done);
     return pipeline;
   });

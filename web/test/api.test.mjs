@@ -1,23 +1,13 @@
 // Habits of promises and options: what callers may expect without reading the documentation, and words where they slipped.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launch, open, serve } from './harness.mjs';
+import { test } from 'node:test';
+import { ownPage } from './harness.mjs';
 
-let server, browser, page;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-  page = await open(browser, server.origin);
-  await page.evaluate(async () => {
-    globalThis.kinora = await import('kinora');
-    globalThis.model = await kinora.loadModel();
-    globalThis.small = { width: 64, height: 64, frames: 5, steps: 1, seed: 3 };
-    globalThis.said = (promise) => promise.then(() => ['nothing'], ({ code, message, hint }) => [code, message, hint]);
-  });
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
+const page = ownPage(async () => {
+  globalThis.kinora = await import('kinora');
+  globalThis.model = await kinora.loadModel();
+  globalThis.small = { width: 64, height: 64, frames: 5, steps: 1, seed: 3 };
+  globalThis.said = (promise) => promise.then(() => ['nothing'], ({ code, message, hint }) => [code, message, hint]);
 });
 
 test('a generation is a promise in every respect', { timeout: 120_000 }, async () => {

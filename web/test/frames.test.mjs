@@ -1,34 +1,24 @@
 // Frames as they are decoded: each by itself, no faster than they are read, and the same as those of the clip.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launch, open, serve } from './harness.mjs';
+import { test } from 'node:test';
+import { ownPage } from './harness.mjs';
 
-let server, browser, page;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-  page = await open(browser, server.origin);
-  await page.evaluate(async () => {
-    const { loadModel } = await import('kinora');
-    globalThis.sent = 0;
-    const worker = () => {
-      const worker = new Worker('/dist/worker.js', { type: 'module' });
-      worker.addEventListener('message', ({ data }) => (sent += data.type === 'frame' ? 1 : 0));
-      return worker;
-    };
-    globalThis.model = await loadModel({ worker });
-    globalThis.small = { width: 64, height: 64, frames: 9, steps: 1, seed: 3, preview: false };
-    globalThis.pixels = async (frame) => {
-      const bytes = new Uint8Array(64 * 64 * 4);
-      await frame.copyTo(bytes, { format: 'RGBA' });
-      return bytes;
-    };
-    globalThis.code = (work) => work().then(() => 'none', (error) => (typeof error.code === 'string' ? error.code : error.name));
-  });
-}, { timeout: 120_000 });
-after(async () => {
-  await browser?.close();
-  await server?.close();
+const page = ownPage(async () => {
+  const { loadModel } = await import('kinora');
+  globalThis.sent = 0;
+  const worker = () => {
+    const worker = new Worker('/dist/worker.js', { type: 'module' });
+    worker.addEventListener('message', ({ data }) => (sent += data.type === 'frame' ? 1 : 0));
+    return worker;
+  };
+  globalThis.model = await loadModel({ worker });
+  globalThis.small = { width: 64, height: 64, frames: 9, steps: 1, seed: 3, preview: false };
+  globalThis.pixels = async (frame) => {
+    const bytes = new Uint8Array(64 * 64 * 4);
+    await frame.copyTo(bytes, { format: 'RGBA' });
+    return bytes;
+  };
+  globalThis.code = (work) => work().then(() => 'none', (error) => (typeof error.code === 'string' ? error.code : error.name));
 });
 
 test('frames come one by one, as many as are read', { timeout: 120_000 }, async () => {

@@ -2,6 +2,7 @@
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { dirname, extname, join, normalize } from 'node:path';
+import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
@@ -55,4 +56,20 @@ export async function open(browser, address) {
   page.on('console', (message) => message.type() === 'error' && page.problems.push(`${message.text()} ${message.location().url}`));
   await page.goto(address);
   return page;
+}
+
+/** A page in a browser of its own for all tests of a file; `prepare` runs in it first. */
+export function ownPage(prepare, { timeout = 120_000 } = {}) {
+  let server, browser, page;
+  before(async () => {
+    server = await serve();
+    browser = await launch();
+    page = await open(browser, server.origin);
+    await page.evaluate(prepare);
+  }, { timeout });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+  return { evaluate: (...given) => page.evaluate(...given), get problems() { return page.problems; } };
 }

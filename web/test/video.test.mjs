@@ -1,40 +1,30 @@
 // A finished clip: pictures, playback and files that play again.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { launch, open, serve } from './harness.mjs';
+import { test } from 'node:test';
+import { ownPage } from './harness.mjs';
 
-let server, browser, page;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-  page = await open(browser, server.origin);
-  await page.evaluate(async () => {
-    globalThis.kinora = await import('kinora');
-    const { video } = await kinora.generateVideo({ prompt: 'a taxi on a green background', seed: 3, steps: 2, frames: 9, preview: false, durationSeconds: 9 });
-    globalThis.video = video;
-    /** Writes the clip as a file and decodes it again. */
-    globalThis.compare = async (type) => {
-      const blob = await video.toBlob({ type });
-      const head = String.fromCharCode(...new Uint8Array(await blob.slice(0, 8).arrayBuffer()));
-      const { Input, BlobSource, ALL_FORMATS, VideoSampleSink } = await import('mediabunny');
-      const track = await new Input({ source: new BlobSource(blob), formats: ALL_FORMATS }).getPrimaryVideoTrack();
-      const errors = [];
-      for await (const sample of new VideoSampleSink(track).samples()) {
-        const context = new OffscreenCanvas(video.width, video.height).getContext('2d');
-        sample.draw(context, 0, 0);
-        const found = context.getImageData(0, 0, video.width, video.height).data;
-        const wanted = video.rgba(errors.length);
-        errors.push(found.reduce((sum, value, at) => sum + Math.abs(value - wanted[at]), 0) / found.length);
-        sample.close();
-      }
-      return { type: blob.type, size: blob.size, head, codec: track.codec, frames: errors.length, worst: Math.max(...errors) };
-    };
-  });
+const page = ownPage(async () => {
+  globalThis.kinora = await import('kinora');
+  const { video } = await kinora.generateVideo({ prompt: 'a taxi on a green background', seed: 3, steps: 2, frames: 9, preview: false, durationSeconds: 9 });
+  globalThis.video = video;
+  /** Writes the clip as a file and decodes it again. */
+  globalThis.compare = async (type) => {
+    const blob = await video.toBlob({ type });
+    const head = String.fromCharCode(...new Uint8Array(await blob.slice(0, 8).arrayBuffer()));
+    const { Input, BlobSource, ALL_FORMATS, VideoSampleSink } = await import('mediabunny');
+    const track = await new Input({ source: new BlobSource(blob), formats: ALL_FORMATS }).getPrimaryVideoTrack();
+    const errors = [];
+    for await (const sample of new VideoSampleSink(track).samples()) {
+      const context = new OffscreenCanvas(video.width, video.height).getContext('2d');
+      sample.draw(context, 0, 0);
+      const found = context.getImageData(0, 0, video.width, video.height).data;
+      const wanted = video.rgba(errors.length);
+      errors.push(found.reduce((sum, value, at) => sum + Math.abs(value - wanted[at]), 0) / found.length);
+      sample.close();
+    }
+    return { type: blob.type, size: blob.size, head, codec: track.codec, frames: errors.length, worst: Math.max(...errors) };
+  };
 }, { timeout: 180_000 });
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
 
 test('frames are pictures, video frames and bytes of the same colours', { timeout: 30_000 }, async () => {
   const seen = await page.evaluate(async () => {
