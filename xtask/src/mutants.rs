@@ -81,8 +81,13 @@ const TESTS: [&str; 19] = [
     "requirements",
 ];
 
-/// Changes that no test can see, each with the reason: the file's end, the line and what is changed in it.
-const WITHOUT_EFFECT: [(&str, &str, &str); 0] = [];
+/// Changes that no test can see: the file's end, what is changed in it, what it becomes, and the reason.
+const WITHOUT_EFFECT: [(&str, &str, &str, &str); 1] = [(
+    "solvers/multistep.rs",
+    "(**first - 1.0).abs() < EPS",
+    "(**first - 1.0).abs() <= EPS",
+    "no schedule begins exactly a millionth below 1",
+)];
 
 /// A test may take so long; what hangs is noticed.
 const LONGEST: Duration = Duration::from_secs(180);
@@ -118,7 +123,7 @@ pub(crate) fn plans_and_loaders(count: usize) -> Outcome {
         let site = &sites[number];
         let text = fs::read_to_string(root().join(&site.file)).unwrap_or_default();
         let line = text.lines().nth(site.line).unwrap_or_default().trim();
-        if WITHOUT_EFFECT.iter().any(|(file, known, was)| site.file.ends_with(file) && line == *known && site.was == *was) {
+        if WITHOUT_EFFECT.iter().any(|(file, was, is, _)| site.file.ends_with(file) && site.was == *was && site.is == *is) {
             continue;
         }
         let begun = Instant::now();

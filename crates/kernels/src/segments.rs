@@ -200,3 +200,32 @@ fn cut(dispatches: &[&Dispatch], streamed: &BTreeSet<u64>, slot: u64) -> Vec<Seg
     }
     segments
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footprint::{lowered, segments};
+    use crate::{Plan, Preset, Shape, WeightFormat};
+
+    #[test]
+    fn matrices_are_streamed_and_vectors_are_not() {
+        const SIDE: usize = 64;
+        let plan = Plan::new();
+        let weight = |dims: &[usize]| {
+            let shape = Shape::new(dims);
+            Weight::from_f32("w", shape, &vec![0.5; shape.elements()], WeightFormat::F32)
+        };
+        let x = plan.input("x", &[4, SIDE], Cadence::EveryStep);
+        plan.output("y", (0..4).fold(x, |x, _| x.linear(&weight(&[SIDE, SIDE]), Some(&weight(&[SIDE])))));
+        let graph = plan.finish().expect("valid");
+        for preset in Preset::ALL {
+            let lowered = lowered(&graph, preset);
+            let all: Vec<&Weight> = lowered.iter().flat_map(|(_, dispatch)| dispatch.weights()).collect();
+            let segments = segments(&graph, &lowered, Some(60_000)).expect("two fit").expect("four do not");
+            assert!(!segments.streamed.is_empty(), "something comes again");
+            for weight in all.into_iter().filter(|weight| segments.streamed.contains(&weight.id())) {
+                assert_eq!(weight.shape().rank(), 2, "{preset:?}");
+            }
+        }
+    }
+}

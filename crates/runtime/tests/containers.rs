@@ -136,17 +136,30 @@ fn files_in_memory_make_up_a_model_too() {
 }
 
 /// A file of f32 tensors.
-fn file(tensors: &[(&'static str, &'static [usize])]) -> Checkpoint {
+fn bytes(tensors: &[(&'static str, &'static [usize])]) -> Vec<u8> {
     let values = vec![0.5; 4096];
     let new = |(name, shape): &(&'static str, &'static [usize])| (*name, *shape, Values::F32(&values[..shape.iter().product()]));
     let tensors: Vec<_> = tensors.iter().map(new).map(|(name, shape, values)| NewTensor { name, shape, values }).collect();
-    Checkpoint::from_files("test", vec![("test".into(), to_bytes(&tensors).expect("valid"))]).expect("a file")
+    to_bytes(&tensors).expect("valid")
+}
+
+fn file(bytes: Vec<u8>) -> Checkpoint {
+    Checkpoint::from_files("test", vec![("test".into(), bytes)]).expect("a file")
+}
+
+/// The same tensors with what PEFT says about them.
+fn with_metadata(bytes: &[u8], told: &str) -> Vec<u8> {
+    let (length, rest) = bytes.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().expect("eight bytes")) as usize);
+    let header = std::str::from_utf8(header).expect("JSON").strip_prefix('{').expect("an object");
+    let header = format!(r#"{{"__metadata__":{{"lora_adapter_metadata":{}}},{header}"#, serde_json::Value::from(told));
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
 #[test]
 fn adaptations_that_do_not_fit_are_refused() {
     let adapt = |tensors: &[(&'static str, &'static [usize])], alpha| {
-        load(ModelParts { loras: vec![Lora { file: file(tensors), strength: 1.0, alpha }], ..parts(&DIFFUSERS) })
+        load(ModelParts { loras: vec![Lora { file: file(bytes(tensors)), strength: 1.0, alpha }], ..parts(&DIFFUSERS) })
     };
     let wide = adapt(&[("blocks.0.self_attn.q.lora_A.weight", &[4, 64]), ("blocks.0.self_attn.q.lora_B.weight", &[64, 4])], None);
     let wide = wide.err().expect("of a wider model");
@@ -160,6 +173,17 @@ fn adaptations_that_do_not_fit_are_refused() {
         [("blocks.0.self_attn.q.lora_A.weight", &[4, 32]), ("blocks.0.self_attn.q.lora_B.weight", &[32, 4])];
     let [plain, four, eight] = [None, Some(4.0), Some(8.0)].map(|alpha| generate(&adapt(&pair, alpha).expect("fits")).latents);
     assert!(plain == four && plain != eight, "alpha by rank");
+    // What the file says of one module goes before what it says of all.
+    for (told, expected) in [
+        (r#"{"lora_alpha": 8}"#, &eight),
+        (r#"{"lora_alpha": 2, "alpha_pattern": {"blocks.0.self_attn.q": 8}}"#, &eight),
+        (r#"{"lora_alpha": 8, "alpha_pattern": {"blocks.1.self_attn.q": 2}}"#, &eight),
+        (r#"{"alpha_pattern": {"blocks.1.self_attn.q": 8}}"#, &plain),
+    ] {
+        let lora = Lora { file: file(with_metadata(&bytes(&pair), told)), strength: 1.0, alpha: None };
+        let found = generate(&load(ModelParts { loras: vec![lora], ..parts(&DIFFUSERS) }).expect("fits"));
+        assert!(found.latents == *expected, "{told}");
+    }
 }
 
 /// The tensors of the ComfyUI file, under the names that `rename` gives them.

@@ -84,8 +84,8 @@ impl Mask {
 mod tests {
     use super::*;
 
-    const SHAPE: LatentShape = LatentShape { channels: 1, grid: [2, 4, 4] };
-    const COMPRESSION: Compression = Compression { latent: [2, 2, 2], packing: [1, 2, 2] };
+    const SHAPE: LatentShape = LatentShape { channels: 1, grid: [2, 8, 4] };
+    const COMPRESSION: Compression = Compression { latent: [2, 1, 2], packing: [1, 4, 2] };
 
     /// Three frames of 8×8 with one painted pixel in the last; tokens are 4×4 pixels.
     fn mask() -> Mask {

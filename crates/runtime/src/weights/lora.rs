@@ -158,7 +158,7 @@ impl Lora {
             self.expect(down, rank, rank * row, &format!("[rank, {row}], as the model's `{name}` has it"))?;
             self.expect(up, rows, rows * rank, &format!("[{rows}, {rank}], as the model's `{name}` has it"))?;
             let own = module.get(&Kind::Alpha).map(|alpha| self.scalar(alpha)).transpose()?;
-            let listed = || alphas.iter().find(|(of, _)| of.is_empty() || key.ends_with(of.as_str())).map(|(_, alpha)| *alpha);
+            let listed = || alphas.iter().find(|(of, _)| key.ends_with(of.as_str())).map(|(_, alpha)| *alpha);
             let alpha = own.or_else(listed).or(self.alpha).unwrap_or(rank as f32);
             let (up, down) = (self.place(up)?, self.place(down)?);
             model.add_delta(&name, Delta::Product { up, down, rank, factor: self.strength * alpha / rank as f32 });
