@@ -120,12 +120,12 @@ export class KeptFile {
     return kept;
   }
 
-  /** The next chunk that is here, if any. */
-  next(): Uint8Array<ArrayBuffer> | undefined {
+  /** The next chunk that is here, if any, as a part of `memory`. */
+  next(memory: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
     const left = this.#data.getSize() - this.#at;
     // A shorter chunk is the end of the file if that is complete, else where the download broke off.
     if (left <= 0 || (left < CHUNK_BYTES && !this.record.complete)) return undefined;
-    const chunk = new Uint8Array(Math.min(left, CHUNK_BYTES));
+    const chunk = memory.subarray(0, left);
     this.#at += this.#data.read(chunk, { at: this.#at });
     return chunk;
   }

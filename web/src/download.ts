@@ -111,7 +111,8 @@ class Transfer {
   async #fromCache(): Promise<boolean> {
     const cached = this.#cached;
     if (!cached) return false;
-    for (let chunk = cached.next(); chunk; chunk = cached.next()) {
+    const memory = new Uint8Array(CHUNK_BYTES);
+    for (let chunk = cached.next(memory); chunk; chunk = cached.next(memory)) {
       const index = this.#sums.length;
       let sum = await sha256(chunk);
       const expected = this.file.sha256?.[index] ?? (cached.record.complete ? cached.record.sha256[index] : undefined);
@@ -172,10 +173,10 @@ class Transfer {
     if (expected !== undefined && this.#bytes !== expected) this.#corrupt(`it has ${this.#bytes} bytes, expected ${expected}`);
   }
 
-  /** The rest of the file in chunks, the last one shorter. */
+  /** The rest of the file in chunks, the last one shorter, all in the same memory. */
   async *#pieces(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
     const reader = body.getReader();
-    let piece = new Uint8Array(CHUNK_BYTES);
+    const piece = new Uint8Array(CHUNK_BYTES);
     let filled = 0;
     try {
       for (;;) {
@@ -188,7 +189,6 @@ class Transfer {
           at += size;
           if (filled === CHUNK_BYTES) {
             yield piece;
-            piece = new Uint8Array(CHUNK_BYTES);
             filled = 0;
           }
         }
@@ -196,7 +196,7 @@ class Transfer {
     } finally {
       await reader.cancel().catch(() => undefined);
     }
-    if (filled > 0) yield piece.slice(0, filled);
+    if (filled > 0) yield piece.subarray(0, filled);
   }
 
   /** Works on the cache; where there is no room for it, loading goes on without. */

@@ -38,14 +38,15 @@ export async function serve(folder = web, intercept = () => false) {
   return { origin, close: () => (server.closeAllConnections(), new Promise((closed) => server.close(closed))) };
 }
 
-const EXECUTABLES = [process.env.KINORA_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+export const EXECUTABLES = [process.env.KINORA_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+
+export const FLAGS = ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', '--no-first-run'];
 
 /** Headless Chromium; with `webgpu` on its software adapter. */
 export function launch({ webgpu = true, args = [] } = {}) {
   const executablePath = EXECUTABLES.find((path) => path && existsSync(path));
   if (!executablePath) throw new Error('no Chromium: install it or set KINORA_CHROMIUM');
-  const quiet = ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', '--no-first-run'];
-  return chromium.launch({ executablePath, args: [...quiet, ...(webgpu ? ['--enable-unsafe-webgpu'] : []), ...args] });
+  return chromium.launch({ executablePath, args: [...FLAGS, ...(webgpu ? ['--enable-unsafe-webgpu'] : []), ...args] });
 }
 
 /** Opens `address` and fails the test on anything the page complains about. */

@@ -69,7 +69,11 @@ impl ByteSource for Kept {
         bytes.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         bytes.resize(length, 0);
         let read = READERS.with_borrow(|readers| readers.get(&self.number).map(|reader| reader.read(&mut bytes, range.start as f64)));
-        if read.and_then(Result::ok) == Some(length as f64) { Ok(Cow::Owned(bytes)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        match read {
+            Some(Ok(read)) if read == length as f64 => Ok(Cow::Owned(bytes)),
+            Some(Err(error)) => Err(io::Error::other(format!("{error:?}"))),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 
