@@ -16,7 +16,10 @@ const WIDTH: usize = 32;
 const FRAMES: usize = 9;
 
 fn load(case: &Value, name: &str) -> (ModelFolder, VideoPipeline) {
-    let index = json!({ "_class_name": "WanVACEPipeline", "transformer": ["diffusers", "WanVACETransformer3DModel"] });
+    let mut index = json!({ "_class_name": "WanVACEPipeline", "transformer": ["diffusers", "WanVACETransformer3DModel"] });
+    if let Some(scale) = case.get("conditioning_scale") {
+        index["kinora"] = json!({ "conditioning_scale": scale });
+    }
     let folder = ModelFolder::with(&format!("wan-vace-{name}"), &index, &case["scheduler"]);
     for (from, to) in [("wan_vace/transformer", "transformer"), ("wan_pipeline/text_encoder", "text_encoder"), ("wan_vae/v21", "vae")] {
         folder.copy(from, to);
@@ -34,7 +37,7 @@ fn request(name: &str, case: &Value, pipeline: &VideoPipeline) -> GenerateReques
     };
     let clip = bytes("clip", FRAMES);
     let conditioning = match name {
-        "both_ends" => Conditioning::new([0, 8].map(|frame| vec![clip[frame].clone()]).to_vec(), support::images_at(3, &[0, 2])),
+        "both_ends" | "scaled" => Conditioning::new([0, 8].map(|frame| vec![clip[frame].clone()]).to_vec(), support::images_at(3, &[0, 2])),
         "extend" => Conditioning::new(vec![clip[..5].to_vec()], extend(3, 2, Direction::Forward, CLEAN).expect("possible")),
         "region" => {
             let mask = Some(Mask { frames: bytes("mask", FRAMES), noise: PURE_NOISE });
@@ -54,6 +57,16 @@ fn request(name: &str, case: &Value, pipeline: &VideoPipeline) -> GenerateReques
         conditioning,
         ..pipeline.request(text("prompt"))
     }
+}
+
+#[test]
+fn scales_that_fit_no_layer_are_refused() {
+    let index = json!({ "_class_name": "WanVACEPipeline", "kinora": { "conditioning_scale": [1.0, 1.0, 1.0] } });
+    let folder = ModelFolder::with("wan-vace-scales", &index, &json!({ "_class_name": "UniPCMultistepScheduler" }));
+    folder.copy("wan_vace/transformer", "transformer");
+    let error = VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).err().expect("three scales for two layers");
+    assert_eq!(error.code(), "invalid-config", "{error}");
+    assert!(error.to_string().contains("`kinora.conditioning_scale`: expected a number, or 2 of them"), "{error}");
 }
 
 #[test]

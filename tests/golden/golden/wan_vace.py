@@ -23,6 +23,8 @@ CASES = {
     "both_ends": dict(scheduler=UNIPC, steps=4, guidance=5.0, prompt=PROMPT, negative="", known=[0, 8], mask=False),
     "extend": dict(scheduler=UNIPC, steps=3, guidance=1.0, prompt="a sleeping cat", negative="", known=[0, 1, 2, 3, 4], mask=False),
     "region": dict(scheduler=EULER, steps=3, guidance=1.0, prompt=PROMPT, negative="", known=list(range(9)), mask=True),
+    "scaled": dict(scheduler=UNIPC, steps=3, guidance=1.0, prompt=PROMPT, negative="", known=[0, 8], mask=False,
+                   conditioning_scale=[0.5, 1.75]),
 }
 
 
@@ -80,6 +82,6 @@ def generate() -> None:
             video.permute(1, 0, 2, 3)[None], mask.permute(1, 0, 2, 3)[None], [[]])
         noise = normal(generator(920 + number), *LATENTS)
         found = pipeline(prompt=case["prompt"], negative_prompt=case["negative"], num_inference_steps=case["steps"],
-                         guidance_scale=case["guidance"], latents=noise, output_type="latent", height=HEIGHT, width=WIDTH,
+                         guidance_scale=case["guidance"], conditioning_scale=case.get("conditioning_scale", 1.0), latents=noise, output_type="latent", height=HEIGHT, width=WIDTH,
                          num_frames=FRAMES, video=[Image.new("RGB", (WIDTH, HEIGHT))] * FRAMES).frames
         save_case(folder, name, dict(latents=noise, clip=clip, mask=painted), dict(latents=found))

@@ -1,8 +1,10 @@
 //! The transformer as the sampler sees it.
 
 use kinora_kernels::{Plan, Tensor};
+use serde::Deserialize;
 
 use super::{Transformer, TransformerInputs};
+use crate::error::Result;
 use crate::manifest::Index;
 use crate::models::causal::Causal;
 use crate::models::family::{Call, Denoiser, DenoiserInputs, Given, NoiseLevels, Pictures, Table};
@@ -12,15 +14,45 @@ use crate::nn::embed::sinusoids;
 pub struct WanDenoiser {
     pub(super) transformer: Transformer,
     noise_levels: NoiseLevels,
+    /// How strongly each layer of VACE's branch steers; in full, if nothing is said.
+    control_scale: Vec<f32>,
+}
+
+/// What the `kinora` object of `model_index.json` may say of VACE: an argument of the reference's pipeline.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Extensions {
+    conditioning_scale: Option<Scale>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scale {
+    All(f32),
+    Each(Vec<f32>),
 }
 
 impl WanDenoiser {
     /// The transformer of the model of `index`, whose `expand_timesteps` says whether it was trained with a timestep per token.
-    pub fn new(transformer: Transformer, index: &Index) -> Self {
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig) for scales that are not those of its layers.
+    pub fn new(transformer: Transformer, index: &Index) -> Result<Self> {
         let expanded = index.get("expand_timesteps").and_then(serde_json::Value::as_bool).unwrap_or(false);
         // In blocks, those that are given are finished ones.
         let per_token = expanded || transformer.config().kinora.causal.is_some();
-        Self { transformer, noise_levels: if per_token { NoiseLevels::PerToken } else { NoiseLevels::Uniform } }
+        let layers = transformer.config().vace_layers.len();
+        let control_scale = match index.kinora::<Extensions>()?.conditioning_scale {
+            None => Vec::new(),
+            Some(Scale::All(scale)) => vec![scale; layers],
+            Some(Scale::Each(scales)) => scales,
+        };
+        if ![0, layers].contains(&control_scale.len()) || !control_scale.iter().all(|scale| scale.is_finite()) {
+            return Err(
+                index.invalid(format!("`kinora.conditioning_scale`: expected a number, or {layers} of them, found {control_scale:?}"))
+            );
+        }
+        Ok(Self { transformer, noise_levels: if per_token { NoiseLevels::PerToken } else { NoiseLevels::Uniform }, control_scale })
     }
 
     /// Rotary table of the grids of several sequences from `first_frame` on; those of one size share it.
@@ -108,7 +140,7 @@ impl Denoiser for WanDenoiser {
         let inputs = TransformerInputs {
             tokens: beside.map_or(inputs.tokens, |features| inputs.tokens.concat(features)),
             control,
-            control_scale: Vec::new(),
+            control_scale: self.control_scale.clone(),
             text: inputs.text,
             images: inputs.pictures,
             timestep_features: inputs.table("timestep_features"),

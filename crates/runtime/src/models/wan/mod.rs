@@ -36,7 +36,7 @@ pub const FAMILY: Family = Family {
     pipelines: &[
         pipeline(TEXT_TO_VIDEO, &["WanTransformer3DModel"]),
         pipeline("WanImageToVideoPipeline", &["WanTransformer3DModel"]),
-        pipeline("WanVACEPipeline", &["WanVACETransformer3DModel"]),
+        PipelineClass { extensions: &["conditioning_scale"], ..pipeline("WanVACEPipeline", &["WanVACETransformer3DModel"]) },
         PipelineClass {
             defaults: Defaults { steps: 4, guidance: 1.0, ..DEFAULTS },
             ..pipeline("AnyFlowPipeline", &["AnyFlowTransformer3DModel"])
@@ -71,7 +71,7 @@ pub const FAMILY: Family = Family {
 fn transformer(source: &Source<'_>, config: &TransformerConfig) -> Result<Component> {
     config.check_pipeline(source.index.get("_class_name").and_then(Value::as_str), source.file)?;
     let transformer = Transformer::load(&source.weights, config)?;
-    Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index))))
+    Ok(Component::Denoiser(Box::new(WanDenoiser::new(transformer, source.index)?)))
 }
 
 /// The pipeline of models that see nothing but text.
