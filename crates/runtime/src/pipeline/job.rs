@@ -284,9 +284,10 @@ impl VideoPipeline {
         if self.causal().is_some() {
             self.check_blocks(request)?;
         }
-        // The decoded clip, three floats for each pixel: less than what anything else needs, and known at once.
-        let decoded = self.decoded_extents(request, request.frames).iter().product::<usize>();
-        self.device().check_bytes("the clip", 12 * decoded as u64)?;
+        // Three floats for each pixel of a frame, which is less than what anything else needs of a clip that is decoded piece by piece,
+        // and known at once.
+        let [_, height, width] = self.decoded_extents(request, request.frames);
+        self.device().check_bytes("a frame", 12 * (width * height) as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
             let expected = format!("{:?}", shape.dims());
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
