@@ -40,6 +40,8 @@ CLASSES = {
     "clip_vision": transformers.CLIPVisionModel,
     "cascade": None,
 }
+
+
 def run(family: str, folder, model, case: str, given: dict) -> dict:
     given = {k: v.float() if v.dtype == torch.float16 else v for k, v in given.items()}
     for name in ("num_frames", "height", "width"):
@@ -73,8 +75,8 @@ def main() -> None:
     quiet()
     worst = 0.0
     # Here every layer is float32; to keep some so, the loader would want a package more.
-    diffusers.WanTransformer3DModel._keep_in_fp32_modules = None
-    diffusers.WanVACETransformer3DModel._keep_in_fp32_modules = None
+    for cls in (diffusers.WanTransformer3DModel, diffusers.WanVACETransformer3DModel, diffusers.AnyFlowTransformer3DModel):
+        cls._keep_in_fp32_modules = None
     for family, cls in CLASSES.items():
         for folder in sorted((ROOT / family).iterdir()):
             extra = dict(add_pooling_layer=False) if family == "bert" else {}
