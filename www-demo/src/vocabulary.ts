@@ -21,9 +21,9 @@ export function sentence(subject: Subject, motion: string, color: string): strin
   return `${article(subject.name)} ${motion} on a ${color} background`;
 }
 
-/** “an owl”, “a fox”. */
+/** “an owl”, “a fox”, “a unicorn”. */
 export function article(name: string): string {
-  return `${/^[aeiou]/i.test(name) ? 'an' : 'a'} ${name}`;
+  return `${/^(?!uni)[aeiou]/i.test(name) ? 'an' : 'a'} ${name}`;
 }
 
 /** Any object doing one of its motions anywhere. */
