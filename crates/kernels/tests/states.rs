@@ -104,5 +104,5 @@ fn frames_that_are_not_there_are_an_error_of_the_plan() {
     plan.state("past", &[1, 2, 2, 3, 3]).write_frames(x, 2);
     plan.output("y", x);
     let error = plan.finish().expect_err("frames 2 and 3 of three").to_string();
-    assert!(error.contains("write_frames"), "{error}");
+    assert!(error.contains("write_frames") && error.contains("frames [1, 4 or more, 2, 3, 3]"), "{error}");
 }
