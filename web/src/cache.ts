@@ -4,6 +4,7 @@
  * not complete and is continued from there.
  */
 
+import { digestOf } from './digest.js';
 import { KinoraError } from './errors.js';
 import { CHUNK_BYTES, type FileEntry, type ModelSource } from './options.js';
 
@@ -240,7 +241,7 @@ export async function deleteModel(id: string): Promise<void> {
     const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
     if (model?.id !== id) continue;
     await held(await root(false), (folders) => folders.removeEntry(folder.name, { recursive: true })).catch((cause: unknown) => {
-      throw new KinoraError('busy', 'the model cannot be deleted while it is in use', { cause, hint: 'dispose of it first, in other tabs too' });
+      throw new KinoraError('busy', 'a model in use, here or in another tab, cannot be deleted', { cause });
     });
   }
 }
@@ -255,8 +256,7 @@ async function root(create: boolean): Promise<FileSystemDirectoryHandle> {
 
 async function modelFolder(id: string, create: boolean): Promise<FileSystemDirectoryHandle> {
   // Addresses are longer than file names may be.
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(id)));
-  const name = Array.from(digest.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const name = (await digestOf(id))!.slice(0, 32);
   return held(await root(create), (folders) => folders.getDirectoryHandle(name, { create }));
 }
 

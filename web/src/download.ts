@@ -5,6 +5,7 @@
 
 import { sleep } from './abort.js';
 import type { KeptFile, KeptModel } from './cache.js';
+import { sha256 } from './digest.js';
 import { KinoraError } from './errors.js';
 import { CHUNK_BYTES, type FileEntry, type LoadProgress, type ModelSource } from './options.js';
 import { fetchAddress, refusePages, shown } from './transport.js';
@@ -282,11 +283,4 @@ class Meter {
     this.progress.message = message;
     this.report({ ...this.progress });
   }
-}
-
-/** Hexadecimal SHA-256; nothing where a page without HTTPS has no digests. */
-async function sha256(chunk: Uint8Array<ArrayBuffer>): Promise<string | undefined> {
-  if (!globalThis.crypto?.subtle) return undefined;
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', chunk));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

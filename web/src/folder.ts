@@ -1,6 +1,7 @@
 /** The files of a model at an address: a server cannot be asked for a listing, but `model_index.json` says what there is. */
 
 import { keptSource } from './cache.js';
+import { digestOf } from './digest.js';
 import { KinoraError } from './errors.js';
 import type { FileEntry, ModelSource } from './options.js';
 import { fetchAddress, refusePages, shown } from './transport.js';
@@ -38,7 +39,7 @@ export async function listFolder(address: string, signal: AbortSignal | undefine
   try {
     const limit = AbortSignal.timeout(NEWS_MS);
     const index = await fetchIndex(address, signal ? AbortSignal.any([signal, limit]) : limit, by);
-    if ((await versionOf(index)) === kept.version) return kept;
+    if ((await digestOf(index)) === kept.version) return kept;
     return await list(address, index, signal, by);
   } catch {
     signal?.throwIfAborted();
@@ -51,13 +52,6 @@ async function fetchIndex(address: string, signal: AbortSignal | undefined, by?:
   const response = await ask(address + INDEX, { signal, by, cache: 'no-cache' });
   if (response) return response.text();
   throw new KinoraError('not-found', `model file not found at ${shown(address + INDEX)}`, { hint: 'the address must be that of a model in diffusers layout' });
-}
-
-/** Nothing where a page without HTTPS has no digests, and no storage either. */
-async function versionOf(index: string): Promise<string | undefined> {
-  if (!globalThis.crypto?.subtle) return undefined;
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(index)));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 async function list(folder: string, text: string, signal: AbortSignal | undefined, by?: typeof fetch): Promise<ModelSource> {
@@ -77,7 +71,7 @@ async function list(folder: string, text: string, signal: AbortSignal | undefine
   const stages = Array.isArray(cascade) ? cascade.map((name) => weighted(String(name), 'diffusers')) : [];
   const words = [vocabulary, states].filter((path) => typeof path === 'string').map((path) => entry(path));
   const files = [entry(INDEX), ...(await Promise.all([...components, ...stages])).flat(), ...words];
-  const version = await versionOf(text);
+  const version = await digestOf(text);
   const { _class_name: pipeline } = index;
   return { name: folder, files, ...(version !== undefined && { version }), ...(typeof pipeline === 'string' && { pipeline }) };
 }

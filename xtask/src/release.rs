@@ -19,6 +19,9 @@ use crate::{
 const TARGETS: [(&str, &str); 2] =
     [("x86_64-unknown-linux-gnu", "x86_64-linux-gnu-gcc"), ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc")];
 
+/// What people run: `kinora serve` starts the second, which must lie beside the first.
+const PROGRAMS: [&str; 2] = ["kinora", "kinora-serve"];
+
 /// Makes the files of a release and prints their checksums.
 pub(crate) fn dry_run() -> Outcome {
     let metadata = rules::metadata()?;
@@ -98,10 +101,12 @@ fn newest(folder: &Path, name: &str) -> Outcome<PathBuf> {
     found.pop().ok_or_else(|| format!("cargo made no crate of {name}").into())
 }
 
-/// The command for a target as an archive; or why it cannot be made here.
+/// The command and the server for a target as an archive; or why they cannot be made here.
 fn binary(target: &str, linker: &str, version: &str, folder: &Path) -> Outcome<Option<String>> {
     let host = output(Command::new("rustc").args(["--print", "host-tuple"]))?;
-    let mut build = cargo(&["build", "--release", "--quiet", "--locked", "--package", "kinora", "--target", target]);
+    let packages = PROGRAMS.iter().flat_map(|name| ["--package", name]);
+    let mut build =
+        cargo(&["build", "--release", "--quiet", "--locked", "--target", target].into_iter().chain(packages).collect::<Vec<_>>());
     if host.trim() != target {
         let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))?;
         if !Path::new(libraries.trim()).is_dir() {
@@ -116,10 +121,10 @@ fn binary(target: &str, linker: &str, version: &str, folder: &Path) -> Outcome<O
     let name = format!("kinora-{version}-{target}");
     let staged = folder.join(&name);
     fs::create_dir_all(&staged).map_err(|error| format!("{}: {error}", staged.display()))?;
-    let program = rules::target_folder()?.join(target).join("release/kinora");
+    let built = rules::target_folder()?.join(target).join("release");
     let papers = ["README.md", "LICENSE-MIT", "LICENSE-APACHE", "NOTICE", "CHANGELOG.md"].map(|paper| root().join(paper));
-    for file in papers.iter().chain([&program]) {
-        fs::copy(file, staged.join(file.file_name().unwrap_or_default())).map_err(|error| format!("{}: {error}", file.display()))?;
+    for file in papers.into_iter().chain(PROGRAMS.map(|name| built.join(name))) {
+        fs::copy(&file, staged.join(file.file_name().unwrap_or_default())).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     let archive = folder.join(format!("{name}.tar.gz"));
     run(Command::new("tar").arg("-czf").arg(archive).arg("-C").arg(folder).arg(&name))?;
