@@ -57,8 +57,9 @@ pub struct DenoiserInputs<'p> {
     pub tokens: Tensor<'p>,
     /// Text states of all sequences `[Rt, Ct]`.
     pub text: Tensor<'p>,
-    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given [`Channels`](Given::Channels) or
-    /// [`Control`](Given::Control); features in the order of those of tokens.
+    /// What is given beside each token `[R, G·pt·ph·pw]`, for a denoiser that is given
+    /// [`Channels`](super::family::Given::Channels) or [`Control`](super::family::Given::Control); features in the order of those of
+    /// tokens.
     pub features: Option<Tensor<'p>>,
     /// States of the pictures of all sequences `[Rp, Cp]`, for a denoiser that looks at some.
     pub pictures: Option<Tensor<'p>>,
