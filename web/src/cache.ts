@@ -146,7 +146,13 @@ export class KeptFile {
   async #writable(): Promise<void> {
     if (!this.record.complete) return;
     this.#data.close();
-    this.#data = await openSync(this.#handle, 'readwrite');
+    try {
+      this.#data = await openSync(this.#handle, 'readwrite');
+    } catch (error) {
+      // Another tab reads it: so can this one go on doing.
+      this.#data = await openSync(this.#handle, 'read-only');
+      throw error;
+    }
   }
 
   /** Forgets what is stored: the server has another version, or it was damaged. */
@@ -241,7 +247,7 @@ export async function deleteModel(id: string): Promise<void> {
     const model = await readJson<ModelRecord>(folder, MODEL_RECORD);
     if (model?.id !== id) continue;
     await held(await root(false), (folders) => folders.removeEntry(folder.name, { recursive: true })).catch((cause: unknown) => {
-      throw new KinoraError('busy', 'a model in use, here or in another tab, cannot be deleted', { cause });
+      throw new KinoraError('busy', 'a model in use, here or in another tab, cannot be deleted', { cause, hint: 'dispose of it first' });
     });
   }
 }
