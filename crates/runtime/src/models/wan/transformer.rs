@@ -144,18 +144,14 @@ impl Transformer {
         };
 
         let mut x = self.patch_embedding.forward(inputs.tokens);
-        let branch = self.vace.as_ref().zip(inputs.control);
-        // Before any block, from what enters the first.
-        let hints = branch.map(|(vace, control)| vace.forward(plan, x, control, &context)).unwrap_or_default();
-        let scaled = |(at, hint): (usize, Tensor<'p>)| match inputs.control_scale.get(at) {
-            Some(scale) if *scale != 1.0 => hint.affine(*scale, 0.0),
-            _ => hint,
-        };
-        let mut hints = hints.into_iter().enumerate().map(scaled);
+        // From what enters the first block.
+        let mut branch = self.vace.as_ref().zip(inputs.control).map(|(vace, control)| (vace, vace.enter(x, control)));
         for (i, block) in self.blocks.iter().enumerate() {
             x = plan.scope(format!("blocks.{i}"), || block.forward(plan, x, &context));
-            if self.config.vace_layers.contains(&i) {
-                x = hints.next().map_or(x, |hint| x + hint);
+            let at = self.config.vace_layers.iter().position(|layer| *layer == i);
+            if let Some(((vace, control), at)) = branch.as_mut().zip(at) {
+                let hint = vace.hint(plan, at, control, &context);
+                x = x + inputs.control_scale.get(at).filter(|scale| **scale != 1.0).map_or(hint, |scale| hint.affine(*scale, 0.0));
             }
         }
 
@@ -190,16 +186,19 @@ impl Vace {
         })
     }
 
-    /// Tokens before the first block, and what is given `[R, Cv·pt·ph·pw]` → what each block says `[R, D]`.
-    fn forward<'p>(&self, plan: &'p Plan, x: Tensor<'p>, control: Tensor<'p>, context: &Context<'p>) -> Vec<Tensor<'p>> {
-        let mut control = self.proj_in.forward(self.patch_embedding.forward(control)) + x;
-        let mut say = |(i, (block, proj_out)): (usize, &(Block, Linear))| {
-            plan.scope(format!("vace_blocks.{i}"), || {
-                control = block.forward(plan, control, context);
-                proj_out.forward(control)
-            })
-        };
-        self.blocks.iter().enumerate().map(&mut say).collect()
+    /// Tokens before the first block, and what is given `[R, Cv·pt·ph·pw]` → what enters the branch `[R, D]`.
+    fn enter<'p>(&self, x: Tensor<'p>, control: Tensor<'p>) -> Tensor<'p> {
+        self.proj_in.forward(self.patch_embedding.forward(control)) + x
+    }
+
+    /// What block `at` says `[R, D]`, which leaves `control` as the next one takes it. Blocks are recorded where they are heard: as large
+    /// as everything that the first branch passes on, none of it waits for its layer in memory.
+    fn hint<'p>(&self, plan: &'p Plan, at: usize, control: &mut Tensor<'p>, context: &Context<'p>) -> Tensor<'p> {
+        let (block, proj_out) = &self.blocks[at];
+        plan.scope(format!("vace_blocks.{at}"), || {
+            *control = block.forward(plan, *control, context);
+            proj_out.forward(*control)
+        })
     }
 }
 
