@@ -243,6 +243,7 @@ fn a_clip_larger_than_the_device_allows_exits_5() -> Outcome {
     for text in ["error[limit]", "bytes in one buffer; this device allows", "lower the size"] {
         assert!(stderr(&output).contains(text), "`{text}` is missing: {}", stderr(&output));
     }
+    assert!(!stderr(&output).contains("f16"), "neither that nor fewer frames help: {}", stderr(&output));
     assert_eq!(folder.names()?, [""; 0], "left behind");
     Ok(())
 }

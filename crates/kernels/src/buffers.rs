@@ -37,9 +37,13 @@ impl Memory {
 impl Gpu {
     /// Fails if one buffer cannot hold `bytes`.
     pub(crate) fn check_limit(&self, what: &str, bytes: u64) -> Result<()> {
+        self.check_limit_of(what, bytes, "lower the size or the number of frames, or use f16 weights")
+    }
+
+    /// [`check_limit`](Self::check_limit) of what another remedy helps with.
+    pub(crate) fn check_limit_of(&self, what: &str, bytes: u64, remedy: &'static str) -> Result<()> {
         let limit = self.info().max_binding_bytes.min(self.info().max_buffer_bytes);
         if bytes > limit {
-            let remedy = "lower the size or the number of frames, or use f16 weights";
             return Err(Error::Limit { what: what.into(), needed: bytes, limit, remedy });
         }
         Ok(())

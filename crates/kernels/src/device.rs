@@ -72,15 +72,15 @@ impl Device {
         }
     }
 
-    /// Fails with [`Error::Limit`] if this device cannot hold so many bytes of `what` in one piece.
-    pub fn check_bytes(&self, what: &str, bytes: u64) -> Result<()> {
+    /// Fails with [`Error::Limit`] if this device cannot hold so many bytes of one frame, which only another size makes fewer.
+    pub fn check_frame(&self, bytes: u64) -> Result<()> {
+        let (what, remedy) = ("a frame", "lower the size");
         match self {
             Self::Cpu | Self::Host(_) if bytes > HOST_BYTES => {
-                let remedy = "lower the size or the number of frames";
                 Err(Error::Limit { what: what.into(), needed: bytes, limit: HOST_BYTES, remedy })
             }
             Self::Cpu | Self::Host(_) => Ok(()),
-            Self::Gpu(gpu) => gpu.check_limit(what, bytes),
+            Self::Gpu(gpu) => gpu.check_limit_of(what, bytes, remedy),
         }
     }
 

@@ -287,7 +287,7 @@ impl VideoPipeline {
         // Three floats for each pixel of a frame, which is less than what anything else needs of a clip that is decoded piece by piece,
         // and known at once.
         let [_, height, width] = self.decoded_extents(request, request.frames);
-        self.device().check_bytes("a frame", 12 * (width * height) as u64)?;
+        self.device().check_frame(12 * (width * height) as u64)?;
         if let Some(latents) = request.latents.as_ref().filter(|l| l.len() != shape.elements()) {
             let expected = format!("{:?}", shape.dims());
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
