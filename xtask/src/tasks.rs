@@ -14,13 +14,36 @@ pub(crate) fn generate(arguments: &[String]) -> Outcome {
     if executor.is_none_or(|executor| executor != "cpu") && !arguments.contains(&"--executor=cpu".to_owned()) {
         setup::ensure_adapter()?;
     }
-    kinora("generate", arguments)
+    // What asks for another size or model, or computes on the processor, takes longer anyway: then everything is optimised, and there is
+    // AV1.
+    let larger = ["--size", "--model", "--batch", "--executor"];
+    let is_larger = arguments.iter().any(|argument| larger.contains(&argument.split('=').next().unwrap_or_default()));
+    kinora("generate", arguments, if is_larger { Build::Release } else { Build::First })
+}
+
+/// How the command is built.
+#[derive(Clone, Copy)]
+enum Build {
+    /// Soon there, for one small clip.
+    First,
+    /// Fast, and whole.
+    Release,
+}
+
+impl Build {
+    /// Arguments of cargo, and the folder in the target folder.
+    fn arguments(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Self::First => (&["--profile", "first", "--no-default-features"], "first"),
+            Self::Release => (&["--release"], "release"),
+        }
+    }
 }
 
 /// Sets up, builds and runs `kinora bench`.
 pub(crate) fn bench(arguments: &[String]) -> Outcome {
     setup::ensure_adapter()?;
-    kinora("bench", arguments)
+    kinora("bench", arguments, Build::Release)
 }
 
 /// Where cargo builds the workspace.
@@ -30,10 +53,11 @@ pub(crate) fn target_folder() -> Outcome<PathBuf> {
     Ok(PathBuf::from(metadata["target_directory"].as_str().unwrap_or("target")))
 }
 
-/// Builds the command in release mode and runs it in the caller's folder.
-fn kinora(subcommand: &str, arguments: &[String]) -> Outcome {
-    run(&mut cargo(&["build", "--release", "--quiet", "--package", "kinora"]))?;
-    let program = target_folder()?.join("release").join(format!("kinora{}", env::consts::EXE_SUFFIX));
+/// Builds the command and runs it in the caller's folder.
+fn kinora(subcommand: &str, arguments: &[String], build: Build) -> Outcome {
+    let (options, folder) = build.arguments();
+    run(cargo(&["build", "--quiet", "--package", "kinora"]).args(options))?;
+    let program = target_folder()?.join(folder).join(format!("kinora{}", env::consts::EXE_SUFFIX));
     let status = quiet_vulkan(Command::new(&program).arg(subcommand).args(arguments)).status();
     let status = status.map_err(|error| format!("{} does not start: {error}", program.display()))?;
     match status.code() {

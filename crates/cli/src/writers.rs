@@ -18,6 +18,12 @@ use crate::{
     run::{self, CancelToken, Event, Generated, Metadata, Taker},
 };
 
+/// The encoder of what this program wrote alone.
+const BUILT_IN: &str = "built-in";
+
+/// Frames of more pixels are large where they are stored as they are.
+const STORED_PIXELS: usize = 256 * 256;
+
 /// What files name as their maker.
 const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 
@@ -127,6 +133,11 @@ impl Clip {
             }
             finished => finished?,
         };
+        let pixels = self.metadata.width * self.metadata.height;
+        if !cfg!(feature = "av1") && written.format == Format::Mp4 && written.encoder == BUILT_IN && pixels > STORED_PIXELS {
+            let text = "nearly uncompressed: this build has no AV1, and there is no ffmpeg; `cargo build --release -p kinora` makes one that has it";
+            renderer.show_of(name, &Event::Note { text: text.into() });
+        }
         // The clip is there, whatever happens to the rest.
         if let Some((place, bytes)) = latents {
             place.write(&mut |out| Ok(out.write_all(&bytes)?)).map_err(|error| {
