@@ -1,5 +1,7 @@
 //! [`VideoPipeline`]: a model folder, and a prompt to frames.
 
+#[cfg(feature = "families")]
+mod beside;
 mod blend;
 mod coder;
 mod decode;

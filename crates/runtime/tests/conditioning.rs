@@ -21,6 +21,7 @@ fn reversed(plan: &FramePlan) -> FramePlan {
     FramePlan {
         frames: plan.frames.iter().rev().map(turned).collect(),
         joints: Joints { before: plan.joints.after, after: plan.joints.before },
+        keyframes: plan.keyframes.clone(),
     }
 }
 

@@ -152,6 +152,7 @@ fn every_token_goes_its_own_way() {
             solver: solver.as_ref(),
             seed,
             grid: [NOISE.len(), 1, 1],
+            beside: &[],
             noise,
             features: &[],
             pictures: &[],

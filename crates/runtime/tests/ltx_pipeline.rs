@@ -1,10 +1,11 @@
-//! LTX-Video from prompt to latents against `LTXPipeline`, `LTXImageToVideoPipeline` and, in two passes, `LTXConditionPipeline` with
-//! `LTXLatentUpsamplePipeline` of diffusers.
+//! LTX-Video from prompt to latents against `LTXPipeline`, `LTXImageToVideoPipeline` and `LTXConditionPipeline` of diffusers, the last with
+//! images and clips that begin later, and in two passes with `LTXLatentUpsamplePipeline`.
 
 mod support;
 
 use kinora_kernels::{Device, WeightFormat};
-use kinora_runtime::conditioning::Conditioning;
+use kinora_runtime::conditioning::tasks::{Keyframe, extend, keyframes};
+use kinora_runtime::conditioning::{Conditioning, Direction, noise_from_strength};
 use kinora_runtime::events::Event;
 use kinora_runtime::models::family::Doubles;
 use kinora_runtime::weights::Checkpoint;
@@ -108,6 +109,52 @@ fn two_passes_are_those_of_the_reference() {
         let given = Conditioning::new(vec![vec![vec![90; 64 * 32 * 4]]], images_at(3, &[0]));
         let given = GenerateRequest { conditioning: given, ..request };
         assert_ne!(pipeline.refiner(&given, Doubles::Pixels), "model", "{name}: what is given has the size of the first pass");
+    }
+}
+
+#[test]
+fn what_begins_later_stands_beside_the_clip_as_in_the_reference() {
+    let cases = cases("ltx_keyframes");
+    let pipeline = load("ltx-keyframes", "LTXConditionPipeline", &cases, None, &json!({})).expect("loads");
+    for (name, case) in cases["cases"].as_object().expect("an object") {
+        let number = |key: &str| case[key].as_u64().expect("a number") as usize;
+        let picture = |at: usize| -> Vec<u8> {
+            let pixel = |y: usize, x: usize| [0, 50, 100].map(|c| ((37 * at + 5 * y + 3 * x + c) % 256) as u8);
+            (0..32 * 64).flat_map(|p| pixel(p / 64, p % 64).into_iter().chain([255])).collect()
+        };
+        let noise = noise_from_strength(case["strength"].as_f64().expect("a strength") as f32).expect("within range");
+        let timeline = pipeline.timeline(number("frames")).expect("possible");
+        let places: Vec<usize> =
+            case["images"].as_array().expect("a list").iter().map(|at| at.as_u64().expect("a frame") as usize).collect();
+        let conditioning = if places.is_empty() {
+            let overlap = number("overlap");
+            let plan = extend(timeline.frames, overlap, Direction::Backward, noise).expect("possible");
+            Conditioning::new(vec![(0..4 * overlap).map(picture).collect()], plan)
+        } else {
+            let keys: Vec<Keyframe> = places.iter().enumerate().map(|(clip, &frame)| Keyframe { frame, clip, noise }).collect();
+            let images = (0..places.len()).map(|at| vec![picture(at)]).collect();
+            Conditioning::new(images, keyframes(timeline, &keys).expect("possible"))
+        };
+        let request = GenerateRequest {
+            negative: case["negative"].as_str().expect("a text").to_owned(),
+            seed: case["seed"].as_u64().expect("a seed"),
+            width: 64,
+            height: 32,
+            frames: number("frames"),
+            steps: number("steps"),
+            guidance: (case["guidance"].as_f64().expect("a number") as f32).into(),
+            preview_every: 2,
+            conditioning,
+            ..pipeline.request(case["prompt"].as_str().expect("a text"))
+        };
+        pipeline.requirements(&request).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let made = pollster::block_on(pipeline.generate(&request, &CancelToken::default(), &mut |_| {}));
+        let made = made.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let expected = Checkpoint::open(golden().join(format!("ltx_keyframes/expected_{name}.safetensors"))).expect("a fixture");
+        let error = nmse(&made.latents, &expected.f32("latents", &made.latents_shape).expect("latents of this shape"));
+        println!("{name}: NMSE {error:.2e}");
+        // The reference runs in f32.
+        assert!(error <= 1e-9, "{name}: NMSE {error:.2e}");
     }
 }
 

@@ -85,6 +85,7 @@ fn denoising_runs_match_the_reference() {
                 solver: solver.as_ref(),
                 seed: 0,
                 grid: [f, h, w],
+                beside: &[],
                 noise: &noise,
                 features: &[],
                 pictures: &[],

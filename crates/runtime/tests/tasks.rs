@@ -38,7 +38,7 @@ fn psnr(a: &[u8], b: &[u8]) -> f64 {
 fn reversed(plan: &FramePlan) -> FramePlan {
     let turn = |source: SourceFrame| SourceFrame { group: -1 - source.group, ..source };
     let frames = plan.frames.iter().rev().map(|frame| LatentFrame { source: frame.source.map(turn), ..*frame }).collect();
-    FramePlan { frames, joints: Joints { before: plan.joints.after, after: plan.joints.before } }
+    FramePlan { frames, joints: Joints { before: plan.joints.after, after: plan.joints.before }, keyframes: plan.keyframes.clone() }
 }
 
 #[test]

@@ -101,12 +101,14 @@ pub struct FramePlan {
     pub frames: Vec<LatentFrame>,
     /// What continues it on either side.
     pub joints: Joints,
+    /// Images that were asked for at one frame of those that their latent frame stands for.
+    pub keyframes: Vec<Keyframe>,
 }
 
 impl FramePlan {
     /// Nothing given: text to video, and with one frame text to image.
     pub fn generated(frames: usize) -> Self {
-        Self { frames: vec![LatentFrame::GENERATED; frames], joints: Joints::default() }
+        Self { frames: vec![LatentFrame::GENERATED; frames], joints: Joints::default(), keyframes: Vec::new() }
     }
 
     /// The same with `count` latent frames from `at` on showing `source` and what follows it, under so much noise.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{FramePlan, Timeline, invalid};
+use super::{CLEAN, FramePlan, Timeline, invalid};
 use crate::error::Result;
 
 /// A run of latent frames that is encoded at once.
@@ -17,6 +17,18 @@ pub struct Segment {
     pub lead: usize,
     /// Latent frames of the plan that the rest becomes.
     pub latent_frames: Range<usize>,
+}
+
+impl Segment {
+    /// Latent frames that are encoded: one of an image that takes the place of none.
+    pub(crate) fn encoded_frames(&self) -> usize {
+        (self.lead + self.latent_frames.len()).max(1)
+    }
+
+    /// Whether its frames are those of the finished clip.
+    pub(crate) fn is_kept(&self, plan: &FramePlan) -> bool {
+        !self.latent_frames.is_empty() && plan.frames[self.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN)
+    }
 }
 
 impl FramePlan {

@@ -45,7 +45,8 @@ fn end(clip: usize, count: usize) -> SourceFrame {
 /// [`InvalidConditioning`](crate::Error::InvalidConditioning), as all functions here; also for two images in one latent frame.
 pub fn keyframes(timeline: Timeline, keyframes: &[Keyframe]) -> Result<FramePlan> {
     let length = timeline.clip_frames();
-    keyframes.iter().try_fold(FramePlan::generated(timeline.frames), |plan, key| {
+    let empty = FramePlan { keyframes: keyframes.to_vec(), ..FramePlan::generated(timeline.frames) };
+    keyframes.iter().try_fold(empty, |plan, key| {
         if key.frame >= length {
             let expected = format!("a frame from 0 to {}", length - 1);
             return Err(invalid("keyframe", key.frame.to_string(), expected, "choose an earlier frame or make a longer clip"));

@@ -9,6 +9,9 @@ use super::causal::Context;
 pub struct Call<'a> {
     /// Tokens of each sequence in time, height and width.
     pub grids: &'a [[usize; 3]],
+    /// Tokens of each sequence beside those of its grid, for a denoiser that is given [such](super::family::Denoiser::is_given_beside);
+    /// no lists if there are none.
+    pub beside: &'a [Vec<Beside>],
     /// Rows of text of each sequence.
     pub text_rows: &'a [usize],
     /// Rows of pictures of each sequence, for a denoiser that looks at [`Pictures`](super::family::Denoiser::pictures).
@@ -23,6 +26,15 @@ pub struct Call<'a> {
     pub spacing: Spacing,
 }
 
+/// Tokens after those of a clip, which show so much of it once more: frames with a latent frame of their own for the first, as a clip has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The frame of the clip that they begin with.
+    pub frame: usize,
+    /// Tokens in time.
+    pub length: usize,
+}
+
 /// How far apart latents are in time and space.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spacing {
@@ -35,7 +47,13 @@ pub struct Spacing {
 impl Call<'_> {
     /// Tokens of each sequence.
     pub fn token_rows(&self) -> Vec<usize> {
-        self.grids.iter().map(|grid| grid.iter().product()).collect()
+        let rows = |(at, [frames, height, width]): (usize, &[usize; 3])| (frames + self.beside_frames(at)) * height * width;
+        self.grids.iter().enumerate().map(rows).collect()
+    }
+
+    /// Tokens in time that a sequence has beside its grid.
+    fn beside_frames(&self, sequence: usize) -> usize {
+        self.beside.get(sequence).map_or(0, |beside| beside.iter().map(|own| own.length).sum())
     }
 }
 

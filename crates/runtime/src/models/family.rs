@@ -36,7 +36,7 @@
 
 use kinora_kernels::{Plan, Tensor};
 
-pub use super::call::{Call, DenoiserInputs, Spacing, Table};
+pub use super::call::{Beside, Call, DenoiserInputs, Spacing, Table};
 use super::causal::Causal;
 use super::component::Component;
 use super::latents::LatentStats;
@@ -242,6 +242,11 @@ pub trait Denoiser: Evaluable + Send + Sync {
     /// How it is given frames.
     fn given(&self) -> Given {
         Given::Tokens
+    }
+
+    /// Whether what it is given of a clip but for its first frames are [tokens of their own](Call::beside), not those in their places.
+    fn is_given_beside(&self) -> bool {
+        false
     }
 
     /// The pictures that it attends to, if it does.

@@ -12,7 +12,7 @@ use super::{Generated, VideoPipeline};
 use crate::conditioning::{Conditioning, PURE_NOISE, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::models::family::{Direction, Given, NoiseLevels, Spacing};
+use crate::models::family::{Beside, Direction, Given, NoiseLevels, Spacing};
 use crate::request::{GenerateRequest, MAX_STEPS};
 use crate::sampling::denoise::{Denoise, Sequence, Standing, StepDone};
 use crate::sampling::guidance::Guidance;
@@ -45,6 +45,8 @@ pub(super) struct Job {
     fps: f32,
     /// Tokens in time, height and width.
     grid: [usize; 3],
+    /// Tokens after those of the grid.
+    beside: Vec<Beside>,
     /// Thousandths of noise on each token.
     noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
@@ -66,6 +68,7 @@ impl Job {
             solver: self.solver.as_ref(),
             seed: self.seed,
             grid: self.grid,
+            beside: &self.beside,
             noise: &self.noise,
             features: &self.features,
             pictures: &self.pictures,
@@ -102,7 +105,10 @@ impl VideoPipeline {
                 given.take_over(&before.latents, shape);
             }
             let sources = planned_latents(&job.given, shape);
-            let sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
+            #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
+            let mut sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
+            #[cfg(feature = "families")]
+            sources.extend(self.sources_beside(&job.given, &job.beside));
             noise::add_sources(&mut job.tokens, &sources, &job.noise, |thousandths| job.schedule.starting_level(thousandths));
         }
         Ok(job)
@@ -113,6 +119,14 @@ impl VideoPipeline {
         let (solver, schedule) = self.schedule(request, &shape)?;
         let mut latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
         latents.iter_mut().for_each(|v| *v *= schedule.start as f32);
+        let noise = self.token_noise(request, shape)?;
+        let tokens = tokens::pack(&latents, shape.extents(), self.compression.packing);
+        #[cfg(not(feature = "families"))]
+        let beside = Vec::new();
+        #[cfg(feature = "families")]
+        let (mut noise, mut tokens) = (noise, tokens);
+        #[cfg(feature = "families")]
+        let beside = self.add_beside(request, shape, &mut tokens, &mut noise)?;
         Ok(Job {
             shape,
             schedule,
@@ -122,8 +136,9 @@ impl VideoPipeline {
             guidance: request.guidance,
             fps: self.manifest.fps,
             grid: shape.tokens(self.compression.packing),
-            noise: self.token_noise(request, shape)?,
-            tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
+            beside,
+            noise,
+            tokens,
             given: Vec::new(),
             features: self.no_features(shape),
             pictures: self.no_pictures(),
@@ -150,14 +165,19 @@ impl VideoPipeline {
             end
         };
         let denoised = self.going_on(&done, go_on).await?;
-        let latents = |job: &Job, tokens: &[f32]| tokens::unpack(tokens, job.shape.extents(), self.compression.packing);
+        let latents = |job: &Job, tokens: &[f32]| self.clip_latents(tokens, job.shape);
         Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
+    }
+
+    /// Latents `[1, C, F, H, W]` of tokens `[L, C]`, without those beside the clip.
+    fn clip_latents(&self, tokens: &[f32], shape: LatentShape) -> Vec<f32> {
+        tokens::unpack(&tokens[..shape.elements()], shape.extents(), self.compression.packing)
     }
 
     /// RGBA bytes of the first frame of tokens `[L, C]`: the first latent frame decoded by itself, a fraction of the
     /// clip's work.
     pub(super) async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
-        let latents = tokens::unpack(tokens, shape.extents(), self.compression.packing);
+        let latents = self.clip_latents(tokens, shape);
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
@@ -262,6 +282,7 @@ impl VideoPipeline {
             guidance: before.guidance,
             fps: if stage.doubles() == Doubles::Frames { 2.0 * before.fps } else { before.fps },
             grid,
+            beside: Vec::new(),
             noise: vec![PURE_NOISE; grid.iter().product()],
             tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
             given: Vec::new(),
@@ -302,7 +323,10 @@ impl VideoPipeline {
 
     /// [`token_noise`](Self::token_noise) of what is given.
     pub(super) fn conditioned_noise(&self, conditioning: &Conditioning, shape: LatentShape) -> Result<Vec<u16>> {
-        let noise = conditioning.token_noise(shape, self.compression)?;
+        #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
+        let mut noise = conditioning.token_noise(shape, self.compression)?;
+        #[cfg(feature = "families")]
+        self.leave_open(conditioning, &mut noise)?;
         if self.given() != Given::Tokens {
             // What is given stands beside the tokens, all of which are generated.
             return Ok(vec![PURE_NOISE; noise.len()]);

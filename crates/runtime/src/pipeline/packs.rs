@@ -32,7 +32,12 @@ impl VideoPipeline {
     fn packable(&self, request: &GenerateRequest) -> Result<Item> {
         let shape = self.check(request)?;
         let (solver, schedule) = self.schedule(request, &shape)?;
-        let tokens = self.token_noise(request, shape)?.len();
+        #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
+        let mut tokens = self.token_noise(request, shape)?.len();
+        #[cfg(feature = "families")]
+        let [_, height, width] = shape.tokens(self.compression.packing);
+        #[cfg(feature = "families")]
+        self.beside(request)?.iter().for_each(|(own, _)| tokens += own.length * height * width);
         Ok(self.item(tokens, request.guidance, &schedule, solver.as_ref()))
     }
 

@@ -3,7 +3,6 @@
 use super::VideoPipeline;
 use super::job::Job;
 use super::text::{Text, Texts, encoded_negative, encoded_text, padded_rows, text_plan, tokenize};
-use crate::conditioning::CLEAN;
 use crate::error::{Error, Result};
 use crate::executables::Key;
 use crate::layout::{Chosen, Time};
@@ -184,12 +183,11 @@ impl VideoPipeline {
                 all.stage(key, || Ok(Chosen::of(graph)))?;
             }
         } else if let Some(plan) = &request.conditioning.plan {
-            for segment in plan.segments(self.compression.latent[0], &request.conditioning.lengths())? {
-                let frames = segment.lead + segment.latent_frames.len();
+            for segment in self.segments(&request.conditioning)? {
+                let frames = segment.encoded_frames();
                 let own = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };
                 all.code(Direction::Encode, own)?;
-                let clean = plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN);
-                alone.extend((clean && request.conditioning.mask.is_none()).then_some(own));
+                alone.extend((segment.is_kept(plan) && request.conditioning.mask.is_none()).then_some(own));
             }
         }
         let job = self.job_of_sizes(request, shape)?;

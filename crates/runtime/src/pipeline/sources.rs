@@ -4,7 +4,7 @@ use kinora_kernels::{CancelToken, Device};
 
 use super::VideoPipeline;
 use super::job::Job;
-use crate::conditioning::{CLEAN, Segment, Timeline};
+use crate::conditioning::{Conditioning, Segment, Timeline};
 use crate::error::Result;
 use crate::models::family::Direction;
 use crate::request::GenerateRequest;
@@ -32,6 +32,16 @@ impl GivenSegment {
 }
 
 impl VideoPipeline {
+    /// What is encoded of the sources.
+    pub(super) fn segments(&self, conditioning: &Conditioning) -> Result<Vec<Segment>> {
+        let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
+        #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
+        let mut segments = plan.segments(self.compression.latent[0], &conditioning.lengths())?;
+        #[cfg(feature = "families")]
+        self.take_out(conditioning, &mut segments);
+        Ok(segments)
+    }
+
     /// What the plan gives, encoded segment by segment.
     pub(super) async fn encode_sources(
         &self,
@@ -40,11 +50,10 @@ impl VideoPipeline {
         cancel: &CancelToken,
     ) -> Result<Vec<GivenSegment>> {
         let conditioning = &request.conditioning;
-        let Some(plan) = &conditioning.plan else { return Ok(Vec::new()) };
         let mut given = Vec::new();
-        for segment in plan.segments(self.compression.latent[0], &conditioning.lengths())? {
+        for segment in self.segments(conditioning)? {
             let source: Vec<&[u8]> = segment.clip_frames.iter().map(|i| conditioning.sources[segment.clip][*i].as_slice()).collect();
-            let frames = segment.lead + segment.latent_frames.len();
+            let frames = segment.encoded_frames();
             let own = LatentShape { channels: shape.channels, grid: [frames, shape.grid[1], shape.grid[2]] };
             let encode = async |device: &Device| self.coder(Direction::Encode, device).encode(&source, own, cancel).await;
             let latents = self.on_device(encode).await?;
@@ -59,7 +68,7 @@ impl VideoPipeline {
         let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
         let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
         for GivenSegment { segment, latents, shape } in &job.given {
-            if plan.frames[segment.latent_frames.clone()].iter().all(|frame| frame.noise == CLEAN) {
+            if segment.is_kept(plan) {
                 let own = self.decode(latents, *shape, cancel).await?;
                 let first = timeline.span(segment.latent_frames.start).start;
                 // The lead is one latent frame, hence one frame.

@@ -14,7 +14,7 @@ use super::schedule::Schedule;
 use super::solvers::Solver;
 use crate::error::{Error, Result};
 use crate::executables::{Executables, Key, Lease};
-use crate::models::family::{Denoiser, Spacing};
+use crate::models::family::{Beside, Denoiser, Spacing};
 
 /// A denoiser and the part of a run that is its own.
 pub struct Expert {
@@ -39,8 +39,10 @@ pub struct Sequence<'a> {
     pub solver: &'a dyn Solver,
     /// Decides the fresh noise of solvers that add some.
     pub seed: u64,
-    /// Tokens in time, height and width, L together.
+    /// Tokens in time, height and width: L together, with those beside them.
     pub grid: [usize; 3],
+    /// Tokens after those of the grid, as high and wide.
+    pub beside: &'a [Beside],
     /// Noise on each of the L tokens at the start, in thousandths; empty if all are pure noise. A token stays at that
     /// level until the schedule falls below it, so a clean one stays as it is. To the solver, what follows is the whole run.
     pub noise: &'a [u16],
@@ -53,7 +55,8 @@ pub struct Sequence<'a> {
 impl Sequence<'_> {
     /// L.
     fn length(&self) -> usize {
-        self.grid.iter().product()
+        let [frames, height, width] = self.grid;
+        (frames + self.beside.iter().map(|own| own.length).sum::<usize>()) * height * width
     }
 }
 

@@ -78,7 +78,7 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         Curve::Linear => json!("linear"),
         Curve::PowerCosine { power } => json!(power),
     };
-    let plan = conditioning.plan.as_ref().map(|FramePlan { frames, joints }| {
+    let plan = conditioning.plan.as_ref().map(|FramePlan { frames, joints, .. }| {
         let frames: Vec<Value> =
             frames.iter().map(|frame| json!([frame.source.map(|source| (source.clip, source.group)), frame.noise])).collect();
         json!({ "frames": frames, "before": joints.before, "after": joints.after })

@@ -9,11 +9,17 @@ pub(super) const PIPELINE: &str = "LTXConditionPipeline";
 /// The share of noise that is gone after the first half of the steps.
 const THRESHOLD: f64 = 0.025;
 
-/// Coordinates of a grid of tokens, the last axis fastest. The first latent frame stands for one frame of the clip, each other for so
-/// many, of which the first counts. `spacing` is that from one latent to the next, in seconds and pixels.
-pub(super) fn coordinates([frames, height, width]: [usize; 3], spacing: [f32; 3], frames_per_latent: usize) -> Vec<Coordinates> {
+/// Coordinates of a grid of tokens, the last axis fastest, whose first latent frame is frame `first` of the clip and stands for it alone.
+/// Each other stands for so many, of which the first counts. `spacing` is that from one latent to the next, in seconds and pixels.
+pub(super) fn coordinates(
+    first: usize,
+    [frames, height, width]: [usize; 3],
+    spacing: [f32; 3],
+    frames_per_latent: usize,
+) -> Vec<Coordinates> {
     let seconds = spacing[0] / frames_per_latent as f32;
-    let time = |t: usize| (frames_per_latent * t + 1).saturating_sub(frames_per_latent) as f32 * seconds / BASE_EXTENTS[0];
+    let frame = |t: usize| first + (frames_per_latent * t + 1).saturating_sub(frames_per_latent);
+    let time = |t: usize| frame(t) as f32 * seconds / BASE_EXTENTS[0];
     let space = |axis: usize, index: usize| index as f32 * spacing[axis] / BASE_EXTENTS[axis];
     let place = |t: usize| (0..height).flat_map(move |y| (0..width).map(move |x| [time(t), space(1, y), space(2, x)]));
     (0..frames).flat_map(place).collect()
@@ -51,9 +57,11 @@ mod tests {
     #[test]
     fn a_latent_frame_is_where_its_first_frame_is() {
         // Four frames in each latent, of which 25 are a second.
-        let found = coordinates([3, 1, 2], [4.0 / 25.0, 32.0, 32.0], 4);
-        let times: Vec<f32> = found.iter().step_by(2).map(|at| at[0] * BASE_EXTENTS[0] * 25.0).collect();
-        assert!(times.iter().zip([0.0, 1.0, 5.0]).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-5), "{times:?}");
-        assert_eq!(found[1][1..], [0.0, 32.0 / 2048.0], "the second column");
+        for (first, expected) in [(0, [0.0, 1.0, 5.0]), (7, [7.0, 8.0, 12.0])] {
+            let found = coordinates(first, [3, 1, 2], [4.0 / 25.0, 32.0, 32.0], 4);
+            let times: Vec<f32> = found.iter().step_by(2).map(|at| at[0] * BASE_EXTENTS[0] * 25.0).collect();
+            assert!(times.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-5), "from {first}: {times:?}");
+            assert_eq!(found[1][1..], [0.0, 32.0 / 2048.0], "the second column");
+        }
     }
 }

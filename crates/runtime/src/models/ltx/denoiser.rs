@@ -80,12 +80,16 @@ impl LtxDenoiser {
         })
     }
 
-    /// The rotary table of a grid.
-    fn rope(&self, grid: [usize; 3], call: &Call<'_>) -> Vec<f32> {
+    /// The rotary table of a sequence.
+    fn rope(&self, sequence: usize, call: &Call<'_>) -> Vec<f32> {
+        let grid = call.grids[sequence];
         let scale = self.extensions.rope_interpolation_scale.unwrap_or(call.spacing.latent);
         #[cfg(feature = "families")]
         if self.is_conditional {
-            return self.transformer.rope_at(&condition::coordinates(grid, scale, call.spacing.frames));
+            let of = |first, length| condition::coordinates(first, [length, grid[1], grid[2]], scale, call.spacing.frames);
+            let mut all = of(0, grid[0]);
+            call.beside.get(sequence).into_iter().flatten().for_each(|own| all.extend(of(own.frame, own.length)));
+            return self.transformer.rope_at(&all);
         }
         self.transformer.rope(grid, Some(scale))
     }
@@ -112,11 +116,17 @@ impl Denoiser for LtxDenoiser {
         NoiseLevels::PerToken
     }
 
+    #[cfg(feature = "families")]
+    fn is_given_beside(&self) -> bool {
+        self.is_conditional && self.extensions.token_packing == [1; 3] && self.extensions.coordinate_channels == 0
+    }
+
     fn tables(&self, call: &Call<'_>) -> Vec<Table> {
         let width = self.transformer.config().width();
         // Sequences of one size, the two branches of guidance among them, share a table.
-        let grids = if call.grids.windows(2).all(|pair| pair[0] == pair[1]) { &call.grids[..1] } else { call.grids };
-        let rope: Vec<f32> = grids.iter().flat_map(|grid| self.rope(*grid, call)).collect();
+        let alike = call.grids.windows(2).all(|pair| pair[0] == pair[1]) && call.beside.windows(2).all(|pair| pair[0] == pair[1]);
+        let own = if alike { 1 } else { call.grids.len() };
+        let rope: Vec<f32> = (0..own).flat_map(|sequence| self.rope(sequence, call)).collect();
         let features = timestep_features(call.timesteps);
         let mut tables = vec![
             Table { name: "rope", shape: vec![rope.len() / width, width], values: rope },

@@ -8,7 +8,7 @@ use super::super::solvers::table::Variance;
 use super::super::track::{Track, levels};
 use super::{Denoise, Sequence};
 use crate::error::Result;
-use crate::models::family::{Call, DenoiserInputs, Table};
+use crate::models::family::{Beside, Call, DenoiserInputs, Table};
 
 /// One step as the kernels see it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +54,8 @@ pub(super) struct Fixed {
     pub(super) picture_rows: Vec<usize>,
     /// Tokens of each branch in time, height and width.
     pub(super) grids: Vec<[usize; 3]>,
+    /// Those beside them.
+    pub(super) beside: Vec<Vec<Beside>>,
     /// Those of the expert.
     pub(super) tables: Vec<Table>,
     /// The token of each row of the prediction.
@@ -70,6 +72,7 @@ pub struct Sizes {
     expert: usize,
     rows: usize,
     grids: Vec<[usize; 3]>,
+    beside: Vec<Vec<Beside>>,
     text_rows: Vec<usize>,
     picture_rows: Vec<usize>,
     timesteps: usize,
@@ -162,6 +165,7 @@ impl Denoise<'_> {
         let denoiser = &self.experts[expert].denoiser;
         let guided = || self.sequences.iter().filter(|s| s.negative.is_some());
         let grids: Vec<[usize; 3]> = self.sequences.iter().chain(guided()).map(|s| s.grid).collect();
+        let beside: Vec<Vec<Beside>> = self.sequences.iter().chain(guided()).map(|s| s.beside.to_vec()).collect();
         let texts: Vec<&[f32]> = self.sequences.iter().map(|s| s.prompt).chain(guided().filter_map(|s| s.negative)).collect();
         let text_rows: Vec<usize> = texts.iter().map(|states| states.len() / denoiser.text_channels()).collect();
         let (branches, unconditional) = self.branches();
@@ -170,11 +174,18 @@ impl Denoise<'_> {
         let channels = denoiser.pictures().map_or(1, |pictures| pictures.channels);
         let picture_rows: Vec<usize> = pictures.iter().map(|states| states.len() / channels).collect();
         let Timesteps { starts: timesteps, ends, .. } = &course.timesteps;
-        let (first_frame, spacing) = (0, self.spacing);
-        let call = Call { grids: &grids, text_rows: &text_rows, picture_rows: &picture_rows, timesteps, ends, first_frame, spacing };
-        let tables = denoiser.tables(&call);
+        let tables = denoiser.tables(&Call {
+            grids: &grids,
+            beside: &beside,
+            text_rows: &text_rows,
+            picture_rows: &picture_rows,
+            timesteps,
+            ends,
+            first_frame: 0,
+            spacing: self.spacing,
+        });
         let (text, pictures, rescale) = (texts.concat(), pictures.concat(), self.rescale());
-        Fixed { text, text_rows, features, pictures, picture_rows, grids, tables, branches, unconditional, rescale }
+        Fixed { text, text_rows, features, pictures, picture_rows, grids, beside, tables, branches, unconditional, rescale }
     }
 
     pub(super) fn sizes(&self, expert: usize, course: &Course, fixed: &Fixed) -> Sizes {
@@ -182,6 +193,7 @@ impl Denoise<'_> {
             expert,
             rows: fixed.unconditional.len(),
             grids: fixed.grids.clone(),
+            beside: fixed.beside.clone(),
             text_rows: fixed.text_rows.clone(),
             picture_rows: fixed.picture_rows.clone(),
             timesteps: course.timesteps.starts.len(),
@@ -199,12 +211,12 @@ impl Denoise<'_> {
         let once = |name: &str, dims: &[usize]| plan.input(name, dims, Cadence::Once);
         let index = |name, indices: &[u32]| plan.index_input(name, indices.len(), Cadence::Once);
         let denoiser = &self.experts[expert].denoiser;
-        let Fixed { text_rows, picture_rows, grids, tables, branches, unconditional, rescale, .. } = fixed;
+        let Fixed { text_rows, picture_rows, grids, beside, tables, branches, unconditional, rescale, .. } = fixed;
         let rows = unconditional.len();
         let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
         let tokens = state.first_rows(rows);
         let Timesteps { starts: timesteps, ends, .. } = &course.timesteps;
-        let call = Call { grids, text_rows, picture_rows, timesteps, ends, first_frame: 0, spacing: self.spacing };
+        let call = Call { grids, beside, text_rows, picture_rows, timesteps, ends, first_frame: 0, spacing: self.spacing };
         let branched = (branches.len() != rows).then(|| index("branches", branches));
         let pictures = denoiser.pictures().filter(|_| picture_rows.iter().any(|rows| *rows > 0));
         let inputs = DenoiserInputs {
