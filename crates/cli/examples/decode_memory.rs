@@ -72,8 +72,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     thread::scope(|scope| {
         scope.spawn(|| {
+            // Buffers are all there before the first tile is decoded: an answer that does not wait for the first frame.
+            let mut told = 0;
             while !done.load(Relaxed) {
                 peak.fetch_max(private(&device) - baseline, Relaxed);
+                let most = device.memory().peak / 1_000_000;
+                if most > told {
+                    println!("{most} MB at most, {} s", begun.elapsed().as_secs());
+                    told = most;
+                }
                 thread::sleep(TICK);
             }
         });

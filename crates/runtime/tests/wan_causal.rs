@@ -1,9 +1,13 @@
-//! Clips of a causal Wan: block by block, without an end, from a given image, and in memory that does not grow.
+//! Clips of a causal Wan: block by block, without an end, from a given image, guided, in memory that is known and does not grow, and on
+//! devices that are lost.
 
 mod support;
 
-use kinora_kernels::{AdapterSelect, Device, WeightFormat};
+use std::sync::Arc;
+
+use kinora_kernels::{AdapterSelect, Device, Fault, FaultPlan, Gpu, WeightFormat};
 use kinora_runtime::conditioning::{Conditioning, Long};
+use kinora_runtime::sampling::guidance::Guidance;
 use kinora_runtime::{CancelToken, Error, Event, GenerateRequest, Generated, VideoPipeline, host_memory};
 use serde_json::{Value, json};
 use support::{ModelFolder, images_at, nmse};
@@ -92,12 +96,55 @@ fn a_given_image_is_the_first_block() {
 }
 
 #[test]
+fn guidance_leads_away_from_the_negative_prompt() {
+    let pipeline = load("guided", &json!({ "block_frames": 1, "window": 2, "steps": 2 }), Device::cpu());
+    let guided = |scale: f32, negative: &str| {
+        let request = GenerateRequest { guidance: scale.into(), negative: negative.into(), ..request(&pipeline, 9) };
+        generate(&pipeline, &request).expect("generates").latents
+    };
+    let free = guided(1.0, "");
+    assert_eq!(guided(1.0, "a rocket"), free, "nothing to lead away from");
+    assert!(nmse(&guided(4.0, "a rocket"), &free) > 1e-4, "elsewhere");
+    assert!(nmse(&guided(4.0, "a sleeping cat"), &free) < 1e-9, "away from the prompt itself there is no way");
+}
+
+#[test]
+fn a_clip_of_blocks_survives_the_loss_of_its_device() {
+    let open = || Arc::new(pollster::block_on(Gpu::open(&AdapterSelect::Auto, None)).expect("these tests need an adapter"));
+    let gpu = open();
+    let mut pipeline = load("lost", &json!({ "block_frames": 1, "window": 2, "steps": 2 }), Device::Gpu(gpu.clone()));
+    gpu.plan_fault(None);
+    let own = request(&pipeline, 9);
+    let expected = generate(&pipeline, &own).expect("nothing fails");
+    let calls = gpu.calls().0;
+    // In the first block, after a frame was handed over, at the end.
+    for call in [calls / 4, calls * 2 / 3, calls - 1] {
+        let gpu = open();
+        pipeline.set_device(Device::Gpu(gpu.clone()));
+        gpu.plan_fault(Some(FaultPlan { call, fault: Fault::Lost, sticky: false }));
+        let made = generate(&pipeline, &own).unwrap_or_else(|error| panic!("call {call} of {calls}: {error}"));
+        assert!(gpu.calls().1 > 0, "call {call}: nothing was lost");
+        assert!(made == expected, "call {call} of {calls}: another clip");
+    }
+    let gpu = open();
+    pipeline.set_device(Device::Gpu(gpu.clone()));
+    gpu.plan_fault(Some(FaultPlan { call: calls * 2, fault: Fault::Lost, sticky: false }));
+    let endless = GenerateRequest { long: Some(Long { scenes: Vec::new(), clip_frames: None, overlap: 1 }), ..own };
+    let made = pollster::block_on(pipeline.generate_frames(&endless, &CancelToken::default(), &mut |_| {}, &mut async |_| Ok(())));
+    assert_eq!(made.err().map(|error| error.code()), Some("device-lost"), "a clip without an end is not kept from its beginning");
+}
+
+#[test]
 fn what_blocks_cannot_do_is_refused() {
     let chunks = load("refused", &json!({ "block_frames": 3 }), Device::cpu());
     let image = vec![vec![vec![200; SIZE[0] * SIZE[1] * 4]]];
     let with = |plan| GenerateRequest { conditioning: Conditioning::new(image.clone(), plan), ..request(&chunks, 9) };
     for (name, request, expected) in [
-        ("guidance", GenerateRequest { guidance: 5.0.into(), ..request(&chunks, 9) }, "guidance"),
+        (
+            "rescaled guidance",
+            GenerateRequest { guidance: Guidance { rescale: 0.5, ..5.0.into() }, ..request(&chunks, 9) },
+            "guidance_rescale",
+        ),
         ("part of a block", with(images_at(3, &[0])), "whole blocks of 3 latent frames"),
         ("the end", with(images_at(3, &[2])), "at the start of the clip"),
     ] {
@@ -111,6 +158,18 @@ fn memory_stays_after_the_tenth_latent_frame() {
     let device = pollster::block_on(Device::gpu(&AdapterSelect::Auto, None)).expect("these tests need an adapter");
     let causal = json!({ "block_frames": 1, "window": 4, "sink": 1, "steps": 1 });
     let pipeline = load("memory", &causal, device.clone());
+    let guided = GenerateRequest { guidance: 2.0.into(), ..request(&pipeline, 9) };
+    for (name, request) in [("unguided", request(&pipeline, 9)), ("guided", guided)] {
+        let device = pollster::block_on(Device::gpu(&AdapterSelect::Auto, None)).expect("these tests need an adapter");
+        let mut own = load("foreseen", &causal, device.clone());
+        let foreseen = own.requirements(&request).expect("possible").device_bytes;
+        generate(&own, &request).expect("generates");
+        let found = device.memory().peak;
+        println!("{name}: {foreseen} bytes foreseen, {found} at most");
+        assert!(found <= foreseen && foreseen - found <= foreseen / 50, "{name}: {foreseen} bytes foreseen with the cache, {found} taken");
+        own.set_memory(Some(foreseen / 4));
+        assert!(matches!(own.requirements(&request), Err(Error::Memory { .. })), "{name}: what does not fit is refused beforehand");
+    }
     let count: usize = std::env::var("KINORA_CAUSAL_FRAMES").map_or(40, |count| count.parse().expect("a number"));
     let held = |device: &Device| {
         let live = device.memory().live;

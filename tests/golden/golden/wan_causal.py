@@ -44,7 +44,7 @@ def seen(causal: dict, frame: int) -> set[int]:
     return set(before) | set(range(start, start + block))
 
 
-def rollout(model, causal: dict, latents, text, timesteps, first_timesteps, noise):
+def rollout(model, causal: dict, latents, text, timesteps, first_timesteps, noise, negative=None, scale=1.0):
     block, context = causal["block_frames"], causal.get("context_noise", 0.0)
     batch, _, frames, height, width = latents.shape
     area = height * width // 4
@@ -64,6 +64,9 @@ def rollout(model, causal: dict, latents, text, timesteps, first_timesteps, nois
             given = torch.cat([clean[:, :, :start], x], dim=2)
             with torch.no_grad():
                 velocity = model(given, levels, text, return_dict=False)[0][:, :, start:]
+                if negative is not None:
+                    away = model(given, levels, negative, return_dict=False)[0][:, :, start:]
+                    velocity = away + scale * (velocity - away)
             x = x - t / 1000 * velocity
             if index + 1 < len(steps):
                 share = steps[index + 1] / 1000
@@ -83,6 +86,10 @@ def cases(name: str, gen):
     given = dict(latents=normal(gen, *shape), encoder_hidden_states=normal(gen, batch, 7, SMALL["text_dim"]))
     given |= {key: torch.tensor(values) for key, values in lists.items()}
     yield "rollout", given | dict(noise=normal(gen, max(map(len, lists.values())) - 1, *shape))
+    if name == "frames":
+        negative = normal(gen, batch, 5, SMALL["text_dim"])
+        guided = {key: given[key] for key in ("latents", "encoder_hidden_states", "timesteps")}
+        yield "rollout_guided", guided | dict(negative_encoder_hidden_states=negative, guidance_scale=torch.tensor([3.5]))
     if name == "whole":
         # The noise of a block once more after each step.
         yield "rollout_same_noise", given
@@ -93,7 +100,8 @@ def evaluate(model, causal: dict, given: dict):
     timesteps = double["timesteps"].tolist()
     first = double["first_timesteps"].tolist() if "first_timesteps" in double else timesteps
     noise = double.get("noise", double["latents"].expand(len(first), *double["latents"].shape))
-    return rollout(model, causal, double["latents"], double["encoder_hidden_states"], timesteps, first, noise)
+    negative, scale = double.get("negative_encoder_hidden_states"), double.get("guidance_scale", torch.ones(1)).item()
+    return rollout(model, causal, double["latents"], double["encoder_hidden_states"], timesteps, first, noise, negative, scale)
 
 
 def any_flow() -> None:

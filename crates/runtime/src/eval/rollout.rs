@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::executables::Executables;
 use crate::models::causal::Causal;
 use crate::models::family::{Denoiser, Spacing};
-use crate::sampling::denoise::rollout::Rollout;
+use crate::sampling::denoise::rollout::{Branches, Rollout, Words};
+use crate::sampling::guidance::Guidance;
 use crate::sampling::schedule::Levels;
 use crate::sampling::solvers::{SchedulerFile, of_file};
 use crate::sampling::tokens::{pack, unpack};
@@ -23,9 +24,18 @@ const SPACING: Spacing = Spacing { latent: [1.0; 3], frames: 4 };
 ///
 /// `timesteps [S]` are those of every block, and `first_timesteps` those of the first where it has others; without them there are
 /// four, of a shift of 5. `noise [n, B, C, F, H, W]`, `n` being a step less than the longer of the two has, is what is added after
-/// each step; without it that is the noise of the block again. Models that are told where a step ends go there without noise.
+/// each step; without it that is the noise of the block again. `guidance_scale [1]` guides away from `negative_encoder_hidden_states
+/// [B, T', Ct]`. Models that are told where a step ends go there without noise.
 pub(super) async fn rollout(denoiser: &dyn Denoiser, causal: Causal, inputs: &Inputs<'_>, device: &Device) -> Result<Vec<Output>> {
-    inputs.only(&["latents", "encoder_hidden_states", "timesteps", "first_timesteps", "noise"])?;
+    inputs.only(&[
+        "latents",
+        "encoder_hidden_states",
+        "negative_encoder_hidden_states",
+        "guidance_scale",
+        "timesteps",
+        "first_timesteps",
+        "noise",
+    ])?;
     let (latents, [batch, channels, frames, height, width]) = inputs.ranked("latents", "[B, C, F, H, W]")?;
     latents.expect_shape(&[batch, denoiser.latent_channels(), frames, height, width])?;
     let (packing, block) = (denoiser.packing(), causal.block_frames);
@@ -35,6 +45,15 @@ pub(super) async fn rollout(denoiser: &dyn Denoiser, causal: Causal, inputs: &In
     }
     let (text, [_, rows, _]) = inputs.ranked("encoder_hidden_states", "[B, T, C]")?;
     text.expect_shape(&[batch, rows, denoiser.text_channels()])?;
+    let guidance = Guidance::from(inputs.optional("guidance_scale", &[1])?.map_or(1.0, |scale| scale[0]));
+    let mut text_rows = vec![rows];
+    let mut texts = vec![text.to_f32()];
+    if !guidance.is_off() {
+        let (negative, [_, rows, _]) = inputs.ranked("negative_encoder_hidden_states", "[B, T, C]")?;
+        negative.expect_shape(&[batch, rows, denoiser.text_channels()])?;
+        text_rows.push(rows);
+        texts.push(negative.to_f32());
+    }
 
     let class = if denoiser.is_told_ends() { "FlowMapEulerDiscreteScheduler" } else { "DMDScheduler" };
     let file = SchedulerFile::from_json(format!(r#"{{"_class_name": "{class}"}}"#).as_bytes(), "timesteps")?;
@@ -52,7 +71,6 @@ pub(super) async fn rollout(denoiser: &dyn Denoiser, causal: Causal, inputs: &In
     let fresh = inputs.optional("noise", &[most - 1, batch, channels, frames, height, width])?;
 
     let grid = [height / packing[1], width / packing[2]];
-    let states = text.to_f32();
     let own = [channels, block, height, width];
     let area = height * width;
     // The block at `frame` of a clip, of all clips one after another.
@@ -63,8 +81,11 @@ pub(super) async fn rollout(denoiser: &dyn Denoiser, causal: Causal, inputs: &In
     };
     let (noise, mut sample) = (latents.to_f32(), vec![0.0; batch * channels * frames * area]);
     let (executables, cancel) = (Executables::default(), CancelToken::default());
-    for (clip, text) in states.chunks_exact(states.len() / batch).enumerate() {
-        let Some(rollout) = Rollout::new(denoiser, solver.as_ref(), [&first, &later], grid, rows, SPACING) else { break };
+    for clip in 0..batch {
+        let branches = Branches { text_rows: text_rows.clone(), guided_channels: channels * packing.iter().product::<usize>() };
+        let own_texts: Vec<&[f32]> = texts.iter().map(|states| states.chunks(states.len() / batch).nth(clip).unwrap_or(&[])).collect();
+        let words = Words { texts: &own_texts, guidance };
+        let Some(rollout) = Rollout::new(denoiser, solver.as_ref(), [&first, &later], grid, branches, SPACING) else { break };
         let mut running = rollout.start((device, &executables), &cancel)?;
         for frame in (0..frames).step_by(block) {
             let start = part(&noise, clip, frame);
@@ -72,7 +93,7 @@ pub(super) async fn rollout(denoiser: &dyn Denoiser, causal: Causal, inputs: &In
                 Some(fresh) => part(&fresh[step * noise.len()..][..noise.len()], clip, frame),
                 None => start.clone(),
             };
-            let tokens = rollout.block(&mut running, text, &start, added, &mut async |_| Ok(())).await?;
+            let tokens = rollout.block(&mut running, &words, &start, added, &mut async |_| Ok(())).await?;
             for (channel, values) in unpack(&tokens, own, packing).chunks_exact(block * area).enumerate() {
                 sample[((clip * channels + channel) * frames + frame) * area..][..values.len()].copy_from_slice(values);
             }

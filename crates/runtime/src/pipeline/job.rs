@@ -75,6 +75,12 @@ impl Job {
         }
     }
 
+    /// What it follows.
+    #[cfg(feature = "families")]
+    pub(super) fn texts(&self) -> &Texts {
+        &self.texts
+    }
+
     /// What it is given in its place `[1, C, F, H, W]`, 0 elsewhere.
     #[cfg(feature = "families")]
     pub(super) fn given_latents(&self) -> Vec<f32> {

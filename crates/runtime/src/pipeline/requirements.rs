@@ -194,8 +194,7 @@ impl VideoPipeline {
         #[cfg(feature = "families")]
         if let Some(causal) = self.causal() {
             let schedules = self.block_schedules(request, shape, causal)?;
-            let rows = job.sequence().prompt.len() / self.experts[0].denoiser.text_channels();
-            if let Some(rollout) = self.rollout(&schedules, shape, rows) {
+            if let Some(rollout) = self.rollout(request, &schedules, shape, job.texts()) {
                 all.stage(rollout.key(), || rollout.plans())?;
             }
             if !self.is_streamed(request) {

@@ -1,9 +1,13 @@
 //! Clips of a [causal](crate::models::causal) denoiser: block after block, each decoded and handed over before the next one is made,
 //! for as long as is wanted. Memory does not grow with the clip.
 
-use kinora_kernels::CancelToken;
+use std::cell::Cell;
 
+use kinora_kernels::{CancelToken, Device};
+
+use super::coder::Coder;
 use super::decode::Stream;
+use super::text::Texts;
 use super::{Generated, VideoPipeline};
 use crate::conditioning::{CLEAN, Joints, PURE_NOISE, Windows};
 use crate::error::{Error, Result};
@@ -11,7 +15,7 @@ use crate::events::Event;
 use crate::models::causal::Causal;
 use crate::models::family::{Direction, Split};
 use crate::request::GenerateRequest;
-use crate::sampling::denoise::rollout::Rollout;
+use crate::sampling::denoise::rollout::{Branches, Rollout, Running, Words};
 use crate::sampling::schedule::Schedule;
 use crate::sampling::solvers::Solver;
 use crate::sampling::{noise, tokens};
@@ -58,20 +62,29 @@ impl VideoPipeline {
         Ok(BlockSchedules { solver, first, later })
     }
 
-    /// The blocks of clips of this height and width, under so many rows of text.
-    pub(super) fn rollout<'a>(&'a self, schedules: &'a BlockSchedules, shape: LatentShape, text_rows: usize) -> Option<Rollout<'a>> {
+    /// The blocks of clips of this height and width, under texts of this length.
+    pub(super) fn rollout<'a>(
+        &'a self,
+        request: &GenerateRequest,
+        schedules: &'a BlockSchedules,
+        shape: LatentShape,
+        texts: &Texts,
+    ) -> Option<Rollout<'a>> {
         let [_, height, width] = shape.tokens(self.compression.packing);
         let BlockSchedules { solver, first, later } = schedules;
-        Rollout::new(self.experts[0].denoiser.as_ref(), solver.as_ref(), [first, later], [height, width], text_rows, self.spacing())
+        let denoiser = self.experts[0].denoiser.as_ref();
+        let text_rows = branches(texts).iter().map(|states| states.len() / denoiser.text_channels()).collect();
+        let branches = Branches { text_rows, guided_channels: self.guided_features(request.guidance) };
+        Rollout::new(denoiser, solver.as_ref(), [first, later], [height, width], branches, self.spacing())
     }
 
     /// Refuses what blocks cannot be made with.
     pub(super) fn check_blocks(&self, request: &GenerateRequest) -> Result<()> {
-        if request.guidance.is_off() {
+        if request.guidance.is_off() || request.guidance.rescale == 0.0 {
             return Ok(());
         }
-        let expected = "1: a model that goes block by block follows the prompt alone".into();
-        Err(Error::InvalidRequest { parameter: "guidance".into(), found: request.guidance.scale.to_string(), expected })
+        let expected = "0: a block has no deviation of a whole clip".into();
+        Err(Error::InvalidRequest { parameter: "guidance_rescale".into(), found: request.guidance.rescale.to_string(), expected })
     }
 
     /// Refuses given frames that are not whole blocks at the start; `noise` is that on each token.
@@ -125,111 +138,189 @@ impl VideoPipeline {
             }
         };
         let texts = self.encode_texts(&own.iter().collect::<Vec<_>>(), cancel, tell).await?;
-        let states: Vec<Vec<f32>> = texts.iter().map(|text| text.prompt.clone()).collect();
-        let job = self.prepare(request, None, texts.into_iter().next().unwrap_or_default(), cancel).await?;
-        let given = request.conditioning.plan.as_ref().map_or(0, |plan| plan.frames.iter().take_while(|f| f.noise == CLEAN).count());
-
-        let block = causal.block_frames;
-        let own = LatentShape { grid: [block, shape.grid[1], shape.grid[2]], ..shape };
-        let step = self.compression.latent[0];
-        let latent_frames = total.map(|frames| 1 + (frames - 1).div_ceil(step));
-        let count = latent_frames.map(|frames| frames.div_ceil(block));
+        let first = texts.first().cloned().unwrap_or_default();
         let schedules = self.block_schedules(request, shape, causal)?;
-        let channels = self.experts[0].denoiser.text_channels();
         let none =
             || Error::InvalidRequest { parameter: "model".into(), found: "a denoiser of whole clips".into(), expected: "blocks".into() };
-        let rollout = self.rollout(&schedules, shape, states[0].len() / channels).ok_or_else(none)?;
-        let device = self.device();
-        let mut stream = if is_streamed { Some(self.coder(Direction::Decode, &device).stream(shape, cancel)?) } else { None };
-        let mut running = rollout.start((&device, &self.executables), cancel)?;
-        let known = Latents { values: &job.given_latents(), shape };
-        let (mut made, mut handed) = (Vec::new(), 0);
+        let rollout = self.rollout(request, &schedules, shape, &first).ok_or_else(none)?;
+        let job = self.prepare(request, None, first, cancel).await?;
+        let step = self.compression.latent[0];
+        let block = causal.block_frames;
+        let latent_frames = total.map(|frames| 1 + (frames - 1).div_ceil(step));
+        let blocks = Blocks {
+            request,
+            rollout,
+            texts: &texts,
+            known: Latents { values: &job.given_latents(), shape },
+            given: request.conditioning.plan.as_ref().map_or(0, |plan| plan.frames.iter().take_while(|f| f.noise == CLEAN).count()),
+            own: LatentShape { grid: [block, shape.grid[1], shape.grid[2]], ..shape },
+            total,
+            latent_frames,
+            count: latent_frames.map(|frames| frames.div_ceil(block)),
+            is_streamed,
+        };
+        let (mut made, done) = (Progress::default(), Cell::new(0));
+        let mut go_on = async |device: &Device| {
+            let end = self.go_through(device, &blocks, &mut made, cancel, on_event, sink).await;
+            done.set(made.blocks.len() + made.handed);
+            end
+        };
+        // What a clip without an end began with is not there any more.
+        if total.is_some() {
+            self.going_on(&done, go_on).await?;
+        } else {
+            go_on(&self.device()).await?;
+        }
+        let frames = latent_frames.unwrap_or(made.blocks.len() * block);
+        let made_shape = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };
+        let latents = joined(&made.blocks, blocks.own, frames);
+        if is_streamed {
+            return Ok(Generated { latents_shape: made_shape.dims(), ..self.made(&job, Vec::new(), 0..made.handed, latents) });
+        }
+        self.finish(request, &job, latents, cancel, on_event, sink).await
+    }
+
+    /// Goes through the blocks of a clip: those that were made before their device was lost only leave again what they left on it.
+    async fn go_through(
+        &self,
+        device: &Device,
+        blocks: &Blocks<'_>,
+        made: &mut Progress,
+        cancel: &CancelToken,
+        on_event: &mut dyn FnMut(Event),
+        sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let Blocks { request, rollout, texts, own, total, count, latent_frames, .. } = blocks;
+        let (coder, block, packing) = (self.coder(Direction::Decode, device), own.grid[0], self.compression.packing);
+        let mut stream = if blocks.is_streamed { Some((coder.stream(blocks.known.shape, cancel)?, 0)) } else { None };
+        let mut running = rollout.start((device, &self.executables), cancel)?;
         for at in 0.. {
             if count.is_some_and(|count| at == count) {
                 break;
             }
             // Without an end each scene lasts as long as a clip does otherwise.
-            let scene = Windows::scene(if count.is_some() { at } else { at * block / shape.grid[0] }, count, states.len());
-            let mut latents = vec![0.0; own.elements()];
-            let steps = if at * block < given {
-                known.copy_into(&mut latents, at * block);
-                rollout.give(&mut running, &states[scene], &tokens::pack(&latents, own.extents(), self.compression.packing)).await?;
-                0
+            let scene = Windows::scene(if count.is_some() { at } else { at * block / blocks.known.shape.grid[0] }, *count, texts.len());
+            let words = Words { texts: &branches(&texts[scene]), guidance: request.guidance };
+            let latents = if let Some(latents) = made.blocks.get(at) {
+                rollout.give(&mut running, &words, &tokens::pack(latents, own.extents(), packing)).await?;
+                latents.clone()
             } else {
-                rollout.steps(at == 0)
-            };
-            if steps > 0 {
-                // Streams of their own for every block and step, whatever the length of the clip.
-                let number = |step: usize| (at as u64) << STEP_BITS | step as u64;
-                latents = noise::normal(request.seed, number(0), own.elements());
-                if let Some(values) = &request.latents {
-                    Latents { values, shape }.copy_into(&mut latents, at * block);
-                }
-                let start = tokens::pack(&latents, own.extents(), self.compression.packing);
-                let fresh = &mut |step: usize| noise::normal(request.seed, 1 << 63 | number(step), start.len());
-                let until = |at: usize| if at == 0 { 0 } else { rollout.steps(true) + (at - 1) * rollout.steps(false) };
-                let done = count.map_or([0, steps], |count| [until(at), until(count)]);
-                let on_step = &mut async |step| {
-                    on_event(Event::Step { step: done[0] + step, steps: done[1], preview: None });
-                    Ok(())
+                let latents = if at * block < blocks.given {
+                    let mut latents = vec![0.0; own.elements()];
+                    blocks.known.copy_into(&mut latents, at * block);
+                    rollout.give(&mut running, &words, &tokens::pack(&latents, own.extents(), packing)).await?;
+                    latents
+                } else {
+                    match self.make_block(blocks, &mut running, &words, at, on_event).await {
+                        // That is how a clip without an end ends.
+                        Err(Error::Cancelled) if count.is_none() => break,
+                        latents => latents?,
+                    }
                 };
-                match rollout.block(&mut running, &states[scene], &start, fresh, on_step).await {
-                    // That is how a clip without an end ends.
-                    Err(Error::Cancelled) if count.is_none() => break,
-                    clean => latents = tokens::unpack(&clean?, own.extents(), self.compression.packing),
+                if count.is_none() {
+                    made.blocks.clear();
                 }
-            }
-            if count.is_some_and(|count| at + 1 == count) && is_streamed {
+                made.blocks.push(latents.clone());
+                latents
+            };
+            let Some((stream, decoded)) = &mut stream else { continue };
+            if count.is_some_and(|count| at + 1 == count) {
                 on_event(Event::Decode { frames: total.unwrap_or_default() });
             }
-            if let Some(stream) = &mut stream {
-                let wanted = latent_frames.map_or(block, |frames| block.min(frames - at * block));
-                let decoded = self.hand_over(stream, &latents, own, wanted, (&mut handed, total), sink).await;
-                match decoded {
-                    Err(Error::Cancelled) if count.is_none() => break,
-                    decoded => decoded?,
-                }
+            let wanted = latent_frames.map_or(block, |frames| block.min(frames - at * block));
+            let handed = hand_over(coder, stream, (&latents, *own, wanted), (decoded, &mut made.handed, *total), sink).await;
+            match handed {
+                Err(Error::Cancelled) if count.is_none() => break,
+                handed => handed?,
             }
-            if count.is_none() {
-                made.clear();
-            }
-            made.push(latents);
         }
         running.end(&self.executables);
-        if let Some(stream) = stream {
+        if let Some((stream, _)) = stream {
             stream.end(&self.executables);
-        }
-        let frames = latent_frames.unwrap_or(made.len() * block);
-        let made_shape = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };
-        let latents = joined(&made, own, frames);
-        if is_streamed {
-            return Ok(Generated { latents_shape: made_shape.dims(), ..self.made(&job, Vec::new(), 0..handed, latents) });
-        }
-        self.finish(request, &job, latents, cancel, on_event, sink).await
-    }
-
-    /// Decodes `wanted` latent frames of a block and hands over their frames, up to the end of the clip.
-    async fn hand_over(
-        &self,
-        stream: &mut Stream,
-        latents: &[f32],
-        shape: LatentShape,
-        wanted: usize,
-        (handed, total): (&mut usize, Option<usize>),
-        sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
-        let device = self.device();
-        let coder = self.coder(Direction::Decode, &device);
-        for frame in 0..wanted {
-            for pixels in coder.next(stream, latents, shape, frame).await? {
-                if total.is_none_or(|total| *handed < total) {
-                    sink(pixels).await?;
-                    *handed += 1;
-                }
-            }
         }
         Ok(())
     }
+
+    /// The latents of block `at`, made from noise.
+    async fn make_block(
+        &self,
+        blocks: &Blocks<'_>,
+        running: &mut Running,
+        words: &Words<'_>,
+        at: usize,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Vec<f32>> {
+        let Blocks { request, rollout, own, count, .. } = blocks;
+        // Streams of their own for every block and step, whatever the length of the clip.
+        let number = |step: usize| (at as u64) << STEP_BITS | step as u64;
+        let mut latents = noise::normal(request.seed, number(0), own.elements());
+        if let Some(values) = &request.latents {
+            Latents { values, shape: blocks.known.shape }.copy_into(&mut latents, at * own.grid[0]);
+        }
+        let start = tokens::pack(&latents, own.extents(), self.compression.packing);
+        let fresh = &mut |step: usize| noise::normal(request.seed, 1 << 63 | number(step), start.len());
+        let until = |at: usize| if at == 0 { 0 } else { rollout.steps(true) + (at - 1) * rollout.steps(false) };
+        let done = count.map_or([0, rollout.steps(at == 0)], |count| [until(at), until(count)]);
+        let on_step = &mut async |step| {
+            on_event(Event::Step { step: done[0] + step, steps: done[1], preview: None });
+            Ok(())
+        };
+        let clean = rollout.block(running, words, &start, fresh, on_step).await?;
+        Ok(tokens::unpack(&clean, own.extents(), self.compression.packing))
+    }
+}
+
+/// A clip in blocks.
+struct Blocks<'a> {
+    request: &'a GenerateRequest,
+    rollout: Rollout<'a>,
+    /// Those of each scene.
+    texts: &'a [Texts],
+    /// What is given: the first so many latent frames.
+    known: Latents<'a>,
+    given: usize,
+    /// A block.
+    own: LatentShape,
+    /// Frames, latent frames and blocks, if it has an end.
+    total: Option<usize>,
+    latent_frames: Option<usize>,
+    count: Option<usize>,
+    is_streamed: bool,
+}
+
+/// What is done of a clip, in the memory of the host.
+#[derive(Default)]
+struct Progress {
+    /// Latents of its blocks; of a clip without an end those of the last one.
+    blocks: Vec<Vec<f32>>,
+    /// Frames that were handed over.
+    handed: usize,
+}
+
+/// The texts of the branches.
+fn branches(texts: &Texts) -> Vec<&[f32]> {
+    [Some(&texts.prompt), texts.negative.as_ref()].into_iter().flatten().map(Vec::as_slice).collect()
+}
+
+/// Decodes `wanted` latent frames of a block and hands over their frames, up to the end of the clip, but for those that were handed over
+/// before.
+async fn hand_over(
+    coder: Coder<'_>,
+    stream: &mut Stream,
+    (latents, shape, wanted): (&[f32], LatentShape, usize),
+    (decoded, handed, total): (&mut usize, &mut usize, Option<usize>),
+    sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    for frame in 0..wanted {
+        for pixels in coder.next(stream, latents, shape, frame).await? {
+            *decoded += 1;
+            if *decoded > *handed && total.is_none_or(|total| *handed < total) {
+                sink(pixels).await?;
+                *handed += 1;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Blocks `[C, b, H, W]` one after another, of which the first so many frames are taken: `[C, F, H, W]`.

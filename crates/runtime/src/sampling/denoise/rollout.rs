@@ -4,6 +4,7 @@
 use kinora_kernels::op::{Amplitude, LinearStep};
 use kinora_kernels::{Cadence, CancelToken, Device, Executable, Graph, LinearStepInputs, Plan};
 
+use super::super::guidance::Guidance;
 use super::recording::{Timesteps, amplitude, table_input};
 use crate::conditioning::PURE_NOISE;
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ pub struct Rollout<'a> {
     solver: &'a dyn Solver,
     /// Tokens of a block in time, height and width.
     grid: [usize; 3],
-    text_rows: usize,
+    branches: Branches,
     spacing: Spacing,
     timesteps: Timesteps,
     /// Of the first block, and of those that follow.
@@ -36,10 +37,33 @@ pub struct Rollout<'a> {
     noise: Option<Amplitude>,
 }
 
+/// What a block is denoised under: one text, or two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branches {
+    /// Rows of the text, and of the one that is guided away from, if there is one.
+    pub text_rows: Vec<usize>,
+    /// Features of a token that guidance acts on, counted from the first.
+    pub guided_channels: usize,
+}
+
+/// What a block follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// Text states `[T, Ct]`: as many as there are branches.
+    pub texts: &'a [&'a [f32]],
+    /// How strongly it is guided.
+    pub guidance: Guidance,
+}
+
+/// Inputs of the text of each branch. The second has a cache of its own, since what is in it comes of its text too.
+const TEXTS: [&str; 2] = ["text", "unconditional text"];
+
 /// One step of a block.
 struct BlockStep {
     /// Row of its timestep.
     row: u32,
+    /// The level of noise that it begins at, as guidance is told.
+    sigma: f32,
     table: [f32; LinearStep::COEFFICIENTS],
 }
 
@@ -47,7 +71,7 @@ struct BlockStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes {
     grid: [usize; 3],
-    text_rows: usize,
+    branches: Branches,
     timesteps: usize,
     spacing: [u32; 3],
     history: usize,
@@ -63,27 +87,28 @@ pub struct Running {
 }
 
 impl<'a> Rollout<'a> {
-    /// Blocks of so many tokens in height and width, `first` for the levels of the first one, under `text_rows` rows of text. None
-    /// for a denoiser that is not causal.
+    /// Blocks of so many tokens in height and width, `first` for the levels of the first one. None for a denoiser that is not
+    /// causal.
     pub fn new(
         denoiser: &'a dyn Denoiser,
         solver: &'a dyn Solver,
         [first, later]: [&Schedule; 2],
         [height, width]: [usize; 2],
-        text_rows: usize,
+        branches: Branches,
         spacing: Spacing,
     ) -> Option<Self> {
         let causal = denoiser.causal()?;
         let mut timesteps = Timesteps::of(denoiser.is_told_ends());
         let steps = [first, later].map(|schedule| {
             let track = Track::new(schedule, solver, PURE_NOISE);
-            let step = |index| BlockStep { row: timesteps.of_step(&track, index), table: track.row(index).packed() };
+            let sigma = |index: usize| schedule.sigmas.get(index).copied().unwrap_or(0.0);
+            let step = |index| BlockStep { row: timesteps.of_step(&track, index), sigma: sigma(index), table: track.row(index).packed() };
             (0..schedule.num_steps()).map(step).collect()
         });
         let kept_row = timesteps.row_of(causal.context_noise, causal.context_noise);
         let noise = solver.takes_noise().then(|| amplitude(solver));
         let grid = [causal.block_frames, height, width];
-        Some(Self { denoiser, causal, solver, grid, text_rows, spacing, timesteps, steps, kept_row, noise })
+        Some(Self { denoiser, causal, solver, grid, branches, spacing, timesteps, steps, kept_row, noise })
     }
 
     /// Tokens of a block.
@@ -108,7 +133,7 @@ impl<'a> Rollout<'a> {
 
     /// What the denoiser computes for a block from `first_frame` on.
     fn tables(&self, first_frame: usize) -> Vec<Table> {
-        self.denoiser.tables(&self.call(&[self.grid], &[self.text_rows], first_frame))
+        self.denoiser.tables(&self.call(&[self.grid], &self.branches.text_rows[..1], first_frame))
     }
 
     fn call<'c>(&'c self, grids: &'c [[usize; 3]], text_rows: &'c [usize], first_frame: usize) -> Call<'c> {
@@ -120,7 +145,7 @@ impl<'a> Rollout<'a> {
     pub(crate) fn key(&self) -> Key {
         Key::Rollout(Box::new(Sizes {
             grid: self.grid,
-            text_rows: self.text_rows,
+            branches: self.branches.clone(),
             timesteps: self.timesteps.starts.len(),
             spacing: self.spacing.latent.map(f32::to_bits),
             history: self.solver.history(),
@@ -146,18 +171,31 @@ impl<'a> Rollout<'a> {
             order: (which == KEEP).then(|| plan.index_input("order", cache_rows, Cadence::EveryStep)),
         });
         let tables = self.tables(0);
-        let inputs = DenoiserInputs {
+        let mut inputs = DenoiserInputs {
             tokens: state.first_rows(rows),
-            text: once("text", &[self.text_rows, self.denoiser.text_channels()]),
+            text: once(TEXTS[0], &[self.branches.text_rows[0], self.denoiser.text_channels()]),
             features: None,
             pictures: None,
             context,
             timestep_index: plan.index_input("timestep_index", rows, Cadence::EveryStep),
             tables: tables.iter().map(|table| (table.name, once(&table_input(table), &table.shape))).collect(),
         };
-        let prediction = self.denoiser.record(&plan, &self.call(&[self.grid], &[self.text_rows], 0), &inputs);
+        let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+        let mut prediction = self.denoiser.record(&plan, &self.call(&[self.grid], &self.branches.text_rows[..1], 0), &inputs);
+        if let [_, unconditional] = self.branches.text_rows[..] {
+            inputs.text = once(TEXTS[1], &[unconditional, self.denoiser.text_channels()]);
+            let record = || self.denoiser.record(&plan, &self.call(&[self.grid], &self.branches.text_rows[1..], 0), &inputs);
+            let other = plan.scope("unconditional", record);
+            if which == DENOISE {
+                let features = self.channels();
+                let [both, other] = [prediction, other].map(|x| x.contiguous().reshape(&[1, rows, 1, 1, features]));
+                let index = plan.index_input("unconditional", rows, Cadence::Once);
+                let guidance = every("guidance", &[rows]);
+                prediction =
+                    both.concat_frames(other).reshape(&[2 * rows, features]).guide(index, guidance, None, self.branches.guided_channels);
+            }
+        }
         if which == DENOISE {
-            let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
             let inputs = LinearStepInputs {
                 level: plan.index_input("level", rows, Cadence::Once),
                 table: every("coefficients", &[1, LinearStep::COEFFICIENTS]),
@@ -177,7 +215,7 @@ impl<'a> Rollout<'a> {
         Ok(Running { lease, cached: Cached::default(), frames: 0 })
     }
 
-    /// The clean tokens `[R, C]` of the next block, from noise, under text states `[T, Ct]`. `fresh` gives the noise `[R, C]` that a
+    /// The clean tokens `[R, C]` of the next block, from noise. `fresh` gives the noise `[R, C]` that a
     /// step adds, for a solver that adds some; `on_step` hears of finished steps.
     ///
     /// # Errors
@@ -185,7 +223,7 @@ impl<'a> Rollout<'a> {
     pub async fn block(
         &self,
         running: &mut Running,
-        text: &[f32],
+        words: &Words<'_>,
         noise: &[f32],
         fresh: &mut dyn FnMut(usize) -> Vec<f32>,
         on_step: &mut impl AsyncFnMut(usize) -> Result<()>,
@@ -193,7 +231,11 @@ impl<'a> Rollout<'a> {
         let mut state = noise.to_vec();
         state.resize(noise.len() * (1 + self.solver.history()), 0.0);
         let (rows, is_first) = (self.tokens(), running.frames == 0);
-        let exec = self.ready(running, DENOISE, text)?;
+        let exec = self.ready(running, DENOISE, words)?;
+        let is_guided = self.branches.text_rows.len() > 1;
+        if is_guided {
+            exec.write_indices("unconditional", &(rows as u32..2 * rows as u32).collect::<Vec<_>>())?;
+        }
         exec.write("state", &state)?;
         exec.write_indices("level", &vec![0; rows])?;
         exec.run_prelude().await?;
@@ -201,6 +243,9 @@ impl<'a> Rollout<'a> {
         for (at, step) in steps.iter().enumerate() {
             exec.write_indices("timestep_index", &vec![step.row; rows])?;
             exec.write("coefficients", &step.table)?;
+            if is_guided {
+                exec.write("guidance", &vec![words.guidance.at(step.sigma); rows])?;
+            }
             if self.noise.is_some() {
                 // The last step leaves none.
                 exec.write("noise", &if at + 1 < steps.len() { fresh(at) } else { vec![0.0; noise.len()] })?;
@@ -215,7 +260,7 @@ impl<'a> Rollout<'a> {
         if count > 0 {
             return Err(Error::NonFinite { at: "latents".into(), count, total: clean.len() });
         }
-        self.keep(running, text).await?;
+        self.keep(running, words).await?;
         Ok(clean)
     }
 
@@ -223,17 +268,17 @@ impl<'a> Rollout<'a> {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Kernels`].
-    pub async fn give(&self, running: &mut Running, text: &[f32], tokens: &[f32]) -> Result<()> {
+    pub async fn give(&self, running: &mut Running, words: &Words<'_>, tokens: &[f32]) -> Result<()> {
         let mut state = tokens.to_vec();
         state.resize(tokens.len() * (1 + self.solver.history()), 0.0);
         running.lease.piece(KEEP).write("state", &state)?;
-        self.keep(running, text).await
+        self.keep(running, words).await
     }
 
     /// Puts what is in the state into the cache.
-    async fn keep(&self, running: &mut Running, text: &[f32]) -> Result<()> {
+    async fn keep(&self, running: &mut Running, words: &Words<'_>) -> Result<()> {
         if self.causal.capacity() > 0 {
-            let exec = self.ready(running, KEEP, text)?;
+            let exec = self.ready(running, KEEP, words)?;
             exec.write_indices("timestep_index", &vec![self.kept_row; self.tokens()])?;
             exec.run_prelude().await?;
             let mut after = running.cached;
@@ -248,9 +293,11 @@ impl<'a> Rollout<'a> {
     }
 
     /// A plan with what it needs to know of the next block: the two share their memory, so each is told anew.
-    fn ready<'r>(&self, running: &'r mut Running, which: usize, text: &[f32]) -> Result<&'r mut Executable> {
+    fn ready<'r>(&self, running: &'r mut Running, which: usize, words: &Words<'_>) -> Result<&'r mut Executable> {
         let exec = running.lease.piece(which);
-        exec.write("text", text)?;
+        for (name, text) in TEXTS.into_iter().zip(words.texts) {
+            exec.write(name, text)?;
+        }
         for table in self.tables(running.frames) {
             exec.write(&table_input(&table), &table.values)?;
         }
