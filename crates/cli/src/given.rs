@@ -49,7 +49,7 @@ impl Opened {
             note(text);
         }
         let part = if fit.from_end { Part::Last(fit.frames) } else { Part::First(fit.frames) };
-        let need = Need { width, height, rate, part, background: fit.background };
+        let need = Need { width, height, rate, part, background: fit.background, whole: fit.whole };
         let taken = self.source.take(&need)?;
         if let Some(text) = taken.cut_note(&self.name(), &need).filter(|_| self.tells_cut) {
             note(text);
@@ -71,6 +71,7 @@ impl Given {
             video: open(&args.video)?,
             connect: open(&args.connect)?,
             mask: open(&args.mask)?.map(|mask| Opened { tells_cut: false, ..mask }),
+            references: args.reference.iter().map(|path| Opened::still(path)).collect::<Result<_, _>>()?,
         }))
     }
 

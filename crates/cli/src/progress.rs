@@ -288,6 +288,7 @@ mod tests {
             guidance_power: None,
             guidance_interval: None,
             guidance_channels: None,
+            conditioning_scale: None,
             guidance_rescale: None,
             kinora: "0",
         };

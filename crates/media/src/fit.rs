@@ -89,6 +89,26 @@ pub(crate) fn fit(rgba: &[u8], shape: Shape, width: u32, height: u32, background
     Ok(imageops::crop_imm(&scaled, x.offset, y.offset, width, height).to_image().into_raw())
 }
 
+/// All of a frame of RGBA bytes as opaque RGBA of `width` × `height`, in the middle: as large as fits, with margins of `background`, which
+/// transparent parts show too.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn fit_whole(rgba: &[u8], shape: Shape, [width, height]: [u32; 2], background: [u8; 3]) -> Result<Vec<u8>> {
+    let [shown_width, shown_height] = shape.shown();
+    let scale = (f64::from(width) / shown_width).min(f64::from(height) / shown_height);
+    let side = |shown: f64, most: u32| ((shown * scale + 1e-6) as u32).clamp(1.min(most), most);
+    let inner = [side(shown_width, width), side(shown_height, height)];
+    let scaled = fit(rgba, shape, inner[0], inner[1], background)?;
+    let [left, top] = [width - inner[0], height - inner[1]].map(|margin| margin as usize / 2);
+    let [r, g, b] = background;
+    let mut whole = [r, g, b, 255].repeat(width as usize * height as usize);
+    for (row, pixels) in scaled.chunks_exact(4 * inner[0] as usize).enumerate() {
+        whole[4 * ((top + row) * width as usize + left)..][..pixels.len()].copy_from_slice(pixels);
+    }
+    Ok(whole)
+}
+
 /// RGBA over an opaque colour.
 fn over(pixels: &[u8], background: [u8; 3], out: &mut Vec<u8>) {
     let blend = |value: u8, behind: u8, alpha: u8| {
@@ -111,6 +131,17 @@ mod tests {
 
     fn fitted((rgba, shape): &(Vec<u8>, Shape), width: u32, height: u32) -> Vec<u8> {
         fit(rgba, *shape, width, height, [255, 0, 0]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn what_is_whole_has_margins() {
+        // Two pixels beside each other in the middle of a square.
+        let source = frame(2, 1, |x, _| [200 * x as u8, 0, 0, 255]);
+        let found = fit_whole(&source.0, source.1, [4, 4], [255; 3]).unwrap_or_else(|e| panic!("{e}"));
+        let rows: Vec<bool> = found.chunks_exact(16).map(|row| row.chunks_exact(4).all(|pixel| pixel == [255; 4])).collect();
+        assert_eq!(rows, [true, false, false, true], "above and below");
+        assert!(found[16] < 60 && found[28] > 140, "from dark to red: {found:?}");
+        assert!(fit_whole(&source.0, source.1, [0, 4], [0; 3]).is_err(), "no width");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     FrameRate, Result,
-    fit::{Shape, fit},
+    fit::{Shape, fit, fit_whole},
 };
 
 /// Frames that are kept at most, and their bytes: what is beyond is cut, and said to be.
@@ -31,8 +31,10 @@ pub struct Need {
     pub rate: FrameRate,
     /// Which of its frames.
     pub part: Part,
-    /// sRGB behind what is transparent.
+    /// sRGB behind what is transparent, and beside what is whole.
     pub background: [u8; 3],
+    /// All of each frame with margins, not the middle that covers the size.
+    pub whole: bool,
 }
 
 /// Frames in the size, at the rate and of the part that was needed.
@@ -165,7 +167,10 @@ impl Kept {
 pub(crate) fn take(frames: &mut Frames<'_>, shape: Shape, need: &Need) -> Result<Taken> {
     let mut clock = Clock::new(need.rate);
     let mut kept = Kept::new(need);
-    let fitted = |rgba: &[u8]| fit(rgba, shape, need.width, need.height, need.background);
+    let fitted = |rgba: &[u8]| {
+        let size = [need.width, need.height];
+        if need.whole { fit_whole(rgba, shape, size, need.background) } else { fit(rgba, shape, need.width, need.height, need.background) }
+    };
     // The last frame, if it did not show yet.
     let mut hidden = None;
     for frame in frames {
@@ -200,7 +205,7 @@ mod tests {
     /// Indices of the frames that show; frames are one pixel whose red is their index.
     fn shown(seconds: &[Option<f64>], fps: f64, part: Part) -> (Vec<u8>, bool) {
         let rate = FrameRate::from_f64(fps).unwrap_or_else(|e| panic!("{e}"));
-        let need = Need { width: 1, height: 1, rate, part, background: [0; 3] };
+        let need = Need { width: 1, height: 1, rate, part, background: [0; 3], whole: false };
         let mut frames = seconds.iter().zip(0..).map(|(seconds, index)| Ok(Frame { rgba: vec![index, 0, 0, 255], seconds: *seconds }));
         let taken = take(&mut frames, Shape::square(1, 1), &need).unwrap_or_else(|e| panic!("{e}"));
         (taken.frames.iter().map(|frame| frame[0]).collect(), taken.is_cut)

@@ -155,7 +155,7 @@ impl Source {
     /// Those of reading them.
     pub fn frames_at(&self, rate: FrameRate, most: usize) -> Result<usize> {
         if FILES && matches!(self.data, Data::Ffmpeg(_)) {
-            let need = Need { width: 16, height: 16, rate, part: Part::First(most), background: [0; 3] };
+            let need = Need { width: 16, height: 16, rate, part: Part::First(most), background: [0; 3], whole: false };
             return Ok(self.take(&need)?.frames.len());
         }
         let mut clock = Clock::new(rate);
@@ -178,7 +178,7 @@ impl Source {
             Data::Memory(_, Header { kind: decode::Kind::Still, .. }) => 1,
             Data::Ffmpeg(demuxed) if FILES => {
                 let rate = FrameRate::new(1, 1)?;
-                demuxed.count(&Need { width: 16, height: 16, rate, part: Part::First(1), background: [0; 3] }, MAX_COUNTED)?
+                demuxed.count(&Need { width: 16, height: 16, rate, part: Part::First(1), background: [0; 3], whole: false }, MAX_COUNTED)?
             }
             _ => self.frames()?.take(MAX_COUNTED).try_fold(0, |frames, frame| frame.map(|_| frames + 1))?,
         };

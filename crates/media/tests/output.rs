@@ -414,6 +414,23 @@ fn mp4_of_the_built_in_encoder_plays() -> Outcome {
 }
 
 #[test]
+#[cfg(feature = "av1")]
+fn av1_of_the_built_in_encoder_plays() -> Outcome {
+    let folder = Folder::new("av1")?;
+    let path = folder.0.join("a.mp4");
+    let mut file = Vec::new();
+    encode(&clip(351, 199, 3)?, Format::Mp4, &Metadata::default(), &mut file, &mut |_| true)?;
+    fs::write(&path, &file)?;
+    let (rgb, probe) = decode_mp4(&path)?;
+    assert_eq!(rgb.len(), 3 * 352 * 200 * 3, "three frames, sides grown to even\n{probe}");
+    check_frames(&rgb, 352, 200);
+    for expected in ["av1", "yuv420p(tv, bt709", "12 fps"] {
+        assert!(probe.contains(expected), "`{expected}` not in\n{probe}");
+    }
+    Ok(())
+}
+
+#[test]
 fn still_areas_cost_nothing_in_the_built_in_mp4() -> Outcome {
     // Half of the picture never changes, the other half is noise; near the border they share chroma.
     let mut state = 1u32;

@@ -44,7 +44,7 @@ impl Drop for Folder {
 /// What 3 frames of 0.1 s each are at this rate, in their own size.
 fn at_rate(source: &Source, fps: f64) -> Result<Vec<Vec<u8>>, kinora_media::Error> {
     let [width, height] = source.size().unwrap_or_default();
-    let need = Need { width, height, rate: FrameRate::from_f64(fps)?, part: Part::First(100), background: [255; 3] };
+    let need = Need { width, height, rate: FrameRate::from_f64(fps)?, part: Part::First(100), background: [255; 3], whole: false };
     Ok(source.take(&need)?.frames)
 }
 
@@ -282,7 +282,7 @@ fn ffmpeg(folder: &Folder, words: &str) -> Outcome {
 }
 
 fn need(side: u32, part: Part) -> Result<Need, kinora_media::Error> {
-    Ok(Need { width: side, height: side, rate: FrameRate::from_f64(10.0)?, part, background: [255, 255, 0] })
+    Ok(Need { width: side, height: side, rate: FrameRate::from_f64(10.0)?, part, background: [255, 255, 0], whole: false })
 }
 
 #[test]

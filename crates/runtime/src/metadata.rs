@@ -89,6 +89,9 @@ pub struct Metadata {
     /// Latent channels that are guided, where not all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_channels: Option<usize>,
+    /// How strongly a second branch steers, where that is not the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditioning_scale: Option<f32>,
     /// How far contrast is given back, where it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_rescale: Option<f32>,
@@ -150,6 +153,7 @@ impl<S> Draft<S> {
             guidance_power,
             guidance_interval: Some(guidance.interval).filter(|interval| *interval != [0.0, 1.0]),
             guidance_channels: guidance.channels,
+            conditioning_scale: request.conditioning_scale,
             guidance_rescale: Some(guidance.rescale).filter(|share| *share != 0.0),
             kinora: env!("CARGO_PKG_VERSION"),
         })
@@ -171,6 +175,9 @@ impl<S> Draft<S> {
         }
         for (part, source) in [("video", &given.video), ("connect", &given.connect), ("mask", &given.mask)] {
             described.extend(source.iter().map(|source| (part.to_owned(), name(source).into())));
+        }
+        if !given.references.is_empty() {
+            described.insert("references".into(), given.references.iter().map(name).collect());
         }
         let tasks = [
             ("extend", json!(options.extend)),

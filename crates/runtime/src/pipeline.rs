@@ -167,6 +167,7 @@ impl VideoPipeline {
             sampler: None,
             sigmas: None,
             guidance: m.default_guidance.into(),
+            conditioning_scale: None,
             shift: None,
             seed: 0,
             latents: None,
@@ -240,7 +241,7 @@ impl VideoPipeline {
         let preview_every = if let [(request, _)] = pack { request.preview_every } else { 0 };
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
             let mut preview = match predicted {
-                Some(tokens) => Some(self.preview(&tokens, jobs[0].shape, cancel).await?),
+                Some(tokens) => Some(self.preview(&tokens, jobs[0], cancel).await?),
                 None => None,
             };
             for (at, (request, _)) in pack.iter().enumerate() {

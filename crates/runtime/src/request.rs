@@ -50,6 +50,8 @@ pub struct GenerateRequest {
     pub sigmas: Option<Vec<f32>>,
     /// Classifier-free guidance; a scale of 1 follows the prompt alone, with half the work.
     pub guidance: Guidance,
+    /// How strongly a second branch steers, where that is not the model's.
+    pub conditioning_scale: Option<f32>,
     /// Replaces the schedule's shift.
     pub shift: Option<f64>,
     /// Chooses the noise.

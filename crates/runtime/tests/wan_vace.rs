@@ -1,5 +1,5 @@
 //! VACE from prompt and clip to latents against `WanVACEPipeline` of diffusers: text alone, images at both ends, a clip that goes on, a
-//! region that is painted.
+//! region that is painted, references of what is to appear.
 
 mod support;
 
@@ -37,6 +37,10 @@ fn request(name: &str, case: &Value, pipeline: &VideoPipeline) -> GenerateReques
     };
     let clip = bytes("clip", FRAMES);
     let conditioning = match name {
+        "references" => {
+            let ends = Conditioning::new([0, 8].map(|frame| vec![clip[frame].clone()]).to_vec(), support::images_at(3, &[0, 2]));
+            Conditioning { references: clip[2..4].to_vec(), ..ends }
+        }
         "both_ends" | "scaled" => Conditioning::new([0, 8].map(|frame| vec![clip[frame].clone()]).to_vec(), support::images_at(3, &[0, 2])),
         "extend" => Conditioning::new(vec![clip[..5].to_vec()], extend(3, 2, Direction::Forward, CLEAN).expect("possible")),
         "region" => {
@@ -55,6 +59,8 @@ fn request(name: &str, case: &Value, pipeline: &VideoPipeline) -> GenerateReques
         guidance: (case["guidance"].as_f64().expect("a number") as f32).into(),
         latents: Some(file.f32("latents", &[1, 6, 3, 2, 4]).expect("latents")),
         conditioning,
+        conditioning_scale: case.get("scale").and_then(Value::as_f64).map(|scale| scale as f32),
+        preview_every: 2,
         ..pipeline.request(text("prompt"))
     }
 }
@@ -83,6 +89,8 @@ fn latents_are_those_of_the_reference() {
         println!("{name}: NMSE {error:.2e}");
         // The reference runs in f32.
         assert!(error <= 1e-9, "{name}: NMSE {error:.2e}");
+        pipeline.requirements(&request).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(pipeline.packs(std::slice::from_ref(&request)), [[0]], "{name}");
         if name == "region" {
             let weaker = Mask { noise: 500, ..request.conditioning.mask.clone().expect("a mask") };
             let weaker = GenerateRequest { conditioning: Conditioning { mask: Some(weaker), ..request.conditioning.clone() }, ..request };

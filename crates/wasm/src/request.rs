@@ -79,7 +79,7 @@ pub(crate) async fn resolve(
     let request = draft.fit(pipeline, &mut |Picture { part, media, .. }, fit| {
         let [width, height] = [fit.width, fit.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
         let part_of_it = if fit.from_end { Part::Last(fit.frames) } else { Part::First(fit.frames) };
-        let need = Need { width, height, rate, part: part_of_it, background: fit.background };
+        let need = Need { width, height, rate, part: part_of_it, background: fit.background, whole: false };
         let taken = media.take(&need).map_err(|error| named(error, part))?;
         let cut = taken.cut_note(part, &need).filter(|_| part == "video" || part == "connect");
         let texts = media.enlargement_note(part, width, height).into_iter().chain(cut);

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from .common import ROOT, fresh, generator, normal, save_case, save_model, seed_parameters
+from .ltx_two_pass import philox
 from .wan_pipeline import EULER, PROMPT, UNIPC, scheduler, text_encoder
 from .wan_vae import build as autoencoder
 
@@ -25,7 +26,12 @@ CASES = {
     "region": dict(scheduler=EULER, steps=3, guidance=1.0, prompt=PROMPT, negative="", known=list(range(9)), mask=True),
     "scaled": dict(scheduler=UNIPC, steps=3, guidance=1.0, prompt=PROMPT, negative="", known=[0, 8], mask=False,
                    conditioning_scale=[0.5, 1.75]),
+    # What is to appear, before the clip; the scale is the request's.
+    "references": dict(scheduler=EULER, steps=3, guidance=3.0, prompt=PROMPT, negative="blurred", known=[0, 8], mask=False, references=2,
+                       scale=0.7),
 }
+# The stream of the noise on the latent frames of references.
+REFERENCES = 2**64 - 1 - 2**20
 
 
 def transformer() -> WanVACETransformer3DModel:
@@ -77,11 +83,16 @@ def generate() -> None:
         for frame in case["known"]:
             video[frame] = colours[frame].permute(2, 0, 1).float() / 127.5 - 1
             mask[frame] = painted[frame].float() / 255 if case["mask"] else 0
+        count = case.get("references", 0)
+        references = [colours[2 + at].permute(2, 0, 1).float() / 127.5 - 1 for at in range(count)]
         # The pipeline takes pictures; what is not given is grey, which no byte is, so it is handed what it makes of them.
-        pipeline.preprocess_conditions = lambda *_, video=video, mask=mask: (
-            video.permute(1, 0, 2, 3)[None], mask.permute(1, 0, 2, 3)[None], [[]])
+        pipeline.preprocess_conditions = lambda *_, video=video, mask=mask, references=references: (
+            video.permute(1, 0, 2, 3)[None], mask.permute(1, 0, 2, 3)[None], [references])
         noise = normal(generator(920 + number), *LATENTS)
+        lead = philox(0, REFERENCES, 6 * count * 2 * 4).reshape(1, 6, count, 2, 4)
         found = pipeline(prompt=case["prompt"], negative_prompt=case["negative"], num_inference_steps=case["steps"],
-                         guidance_scale=case["guidance"], conditioning_scale=case.get("conditioning_scale", 1.0), latents=noise, output_type="latent", height=HEIGHT, width=WIDTH,
+                         guidance_scale=case["guidance"], conditioning_scale=case.get("conditioning_scale", case.get("scale", 1.0)),
+                         latents=torch.cat([lead, noise], dim=2), output_type="latent", height=HEIGHT, width=WIDTH,
                          num_frames=FRAMES, video=[Image.new("RGB", (WIDTH, HEIGHT))] * FRAMES).frames
+        found = found[:, :, found.shape[2] - LATENTS[2]:]
         save_case(folder, name, dict(latents=noise, clip=clip, mask=painted), dict(latents=found))

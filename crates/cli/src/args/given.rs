@@ -48,6 +48,12 @@ pub(crate) struct GivenArgs {
     /// Image or clip that is white where the clip may change; it grows to the model's tokens
     #[arg(help_heading = "Prompt", long, value_name = "FILE", requires = "video", conflicts_with = "clip_task")]
     pub(crate) mask: Option<PathBuf>,
+    /// Image of what is to appear in the clip, for a model that looks at such (VACE); all of it is taken; may be repeated
+    #[arg(help_heading = "Prompt", long, value_name = "FILE")]
+    pub(crate) reference: Vec<PathBuf>,
+    /// How strongly the branch that is given images and clips steers (VACE): 1 in full [default: the model's]
+    #[arg(help_heading = "Prompt", long, value_name = "SCALE", value_parser = |text: &str| super::parse_within(text, 0f32..=10.0))]
+    pub(crate) conditioning_scale: Option<f32>,
     /// Colour behind transparent images, as RRGGBB [default: ffffff]
     #[arg(help_heading = "Prompt", long, value_name = "COLOUR")]
     pub(crate) background: Option<Colour>,

@@ -58,7 +58,7 @@ mod tests {
     }
 
     fn joined(plan: FramePlan, sources: Vec<SourceClip>, decoded: Vec<Vec<u8>>) -> (Vec<u8>, Range<usize>) {
-        let conditioning = Conditioning { sources, plan: Some(plan), mask: None };
+        let conditioning = Conditioning { sources, plan: Some(plan), ..Conditioning::default() };
         let (frames, place) = join(decoded, &conditioning, 2).expect("fits");
         (frames.iter().map(|frame| frame[0]).collect(), place)
     }

@@ -169,12 +169,14 @@ pub struct Conditioning {
     pub plan: Option<FramePlan>,
     /// Where the plan's noise is replaced.
     pub mask: Option<Mask>,
+    /// Images of what is to appear in the clip, in its size, for a model that looks at such.
+    pub references: SourceClip,
 }
 
 impl Conditioning {
     /// `sources` as `plan` says.
     pub fn new(sources: Vec<SourceClip>, plan: FramePlan) -> Self {
-        Self { sources, plan: Some(plan), mask: None }
+        Self { sources, plan: Some(plan), ..Self::default() }
     }
 
     /// Frames of each source.

@@ -29,6 +29,8 @@ pub struct Given<S> {
     pub connect: Option<S>,
     /// White where it may change.
     pub mask: Option<S>,
+    /// Images of what is to appear in the clip.
+    pub references: Vec<S>,
 }
 
 /// What a prompt has besides text, and what is to become of it.
@@ -59,6 +61,8 @@ pub struct Wanted {
     pub frames: usize,
     /// The last ones, not the first.
     pub from_end: bool,
+    /// All of each frame, with margins, not what covers the size of the result.
+    pub whole: bool,
 }
 
 /// [`PromptParts::overlap`] where none is given.
@@ -77,6 +81,7 @@ impl<S> Given<S> {
             video: self.video.as_ref(),
             connect: self.connect.as_ref(),
             mask: self.mask.as_ref(),
+            references: self.references.iter().collect(),
         }
     }
 }
@@ -140,16 +145,21 @@ impl<S> PromptParts<S> {
         fit: &mut dyn FnMut(&S, Wanted) -> Result<SourceClip, E>,
     ) -> Result<Conditioning, E> {
         self.check()?;
+        let first = Wanted { frames: usize::MAX, from_end: false, whole: false };
+        let mut references = Vec::new();
+        for reference in &self.given.references {
+            references.extend(fit(reference, Wanted { frames: 1, whole: true, ..first })?);
+        }
         if self.given.is_empty() {
-            return Ok(Conditioning::default());
+            return Ok(Conditioning { references, ..Conditioning::default() });
         }
         let plan = self.plan(timeline)?;
         // A clip that is changed is cut to the length of the result; the plan says if it is too short.
         let frames = if self.edited().is_some() { timeline.clip_frames() } else { usize::MAX };
-        let first = Wanted { frames, from_end: false };
+        let first = Wanted { frames, ..first };
         // What is to go on goes on from its end.
         let goes_on = self.extend == Some(Direction::Forward) || self.given.connect.is_some() || self.repeat;
-        let Given { images, video, connect, mask } = &self.given;
+        let Given { images, video, connect, mask, .. } = &self.given;
         let images = images.iter().map(|(_, image)| (image, first));
         let clips =
             video.iter().map(|video| (video, Wanted { from_end: goes_on, ..first })).chain(connect.iter().map(|clip| (clip, first)));
@@ -159,7 +169,7 @@ impl<S> PromptParts<S> {
             Some(mask) => Some(Mask::from_rgba(&fit(mask, first)?, noise_from_strength(self.strength.unwrap_or(0.0))?)),
             None => None,
         };
-        Ok(Conditioning { mask, ..Conditioning::new(sources, plan) })
+        Ok(Conditioning { mask, references, ..Conditioning::new(sources, plan) })
     }
 
     /// The one place where the parts become a task.
@@ -192,7 +202,7 @@ impl<S> PromptParts<S> {
     /// # Errors
     /// [`Error::InvalidConditioning`] saying which.
     pub fn check(&self) -> Result<()> {
-        let Given { images, video, connect, mask } = &self.given;
+        let Given { images, video, connect, mask, .. } = &self.given;
         let tasks = [("extend", self.extend.is_some()), ("connect", connect.is_some()), ("loop", self.repeat), ("mask", mask.is_some())];
         let asked: Vec<&str> = tasks.iter().filter(|(_, asked)| *asked).map(|(name, _)| *name).collect();
         let contradiction = |found: &str, expected: &str, remedy| Err(invalid("prompt", found.into(), expected.into(), remedy));
@@ -218,7 +228,7 @@ impl<S> PromptParts<S> {
 
 impl<S> Default for Given<S> {
     fn default() -> Self {
-        Self { images: Vec::new(), video: None, connect: None, mask: None }
+        Self { images: Vec::new(), video: None, connect: None, mask: None, references: Vec::new() }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Call<'a> {
     pub ends: &'a [f32],
     /// Tokens in time before the first, for a denoiser that goes on with a clip.
     pub first_frame: usize,
+    /// How strongly a second branch steers, where that is not the model's.
+    pub conditioning_scale: Option<f32>,
     /// How far apart latents are.
     pub spacing: Spacing,
 }

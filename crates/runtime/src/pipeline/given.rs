@@ -3,6 +3,7 @@
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
 use super::VideoPipeline;
+use super::job::led;
 use crate::conditioning::{CLEAN, FramePlan, PURE_NOISE, is_painted};
 use crate::error::{Error, Result};
 use crate::executables::Key;
@@ -44,14 +45,17 @@ impl VideoPipeline {
 
     /// Refuses what a model that is given frames beside its tokens cannot be given, or needs and is not.
     pub(super) fn check_given(&self, request: &GenerateRequest) -> Result<()> {
-        if self.given() == Given::Tokens {
-            return Ok(());
-        }
         let refuse = |parameter: &str, found: &str, expected: &str, remedy| {
             let (parameter, found, expected) = (parameter.into(), found.into(), expected.into());
             Err(Error::InvalidConditioning { parameter, found, expected, remedy })
         };
         let control = matches!(self.given(), Given::Control(_));
+        if !control && !request.conditioning.references.is_empty() {
+            return refuse("reference", "images", "none: this model looks at no references", "leave them out, or use a VACE model");
+        }
+        if self.given() == Given::Tokens {
+            return Ok(());
+        }
         let Some(plan) = &request.conditioning.plan else {
             if control {
                 return Ok(());
@@ -93,7 +97,7 @@ impl VideoPipeline {
         let sources = &request.conditioning.sources;
         let frames: Vec<&[u8]> =
             known.iter().map(|known| known.map_or(nothing.as_slice(), |[clip, frame]| &sources[clip][frame])).collect();
-        let mut features = Vec::new();
+        let mut parts: Vec<Vec<f32>> = Vec::new();
         if let Given::Control(_) = self.given() {
             let made = |frame: usize| known[frame].map(|_| request.conditioning.mask.as_ref().map(|mask| mask.frame(frame)));
             for replaced in [false, true] {
@@ -102,18 +106,35 @@ impl VideoPipeline {
                     Some(Some(luminance)) => only(frame, |pixel| is_painted(luminance[pixel]) == replaced),
                     _ => frame.to_vec(),
                 };
-                let parts: Vec<Vec<u8>> = frames.iter().enumerate().map(part).collect();
-                features.extend(self.encode_frames(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), shape, cancel).await?);
+                let kept: Vec<Vec<u8>> = frames.iter().enumerate().map(part).collect();
+                parts.push(self.encode_frames(&kept.iter().map(Vec::as_slice).collect::<Vec<_>>(), shape, cancel).await?);
             }
-            features.extend(pixels_made(shape, self.compression.latent, known.len(), &|frame, pixel| match made(frame) {
+            parts.push(pixels_made(shape, self.compression.latent, known.len(), &|frame, pixel| match made(frame) {
                 None => true,
                 Some(luminance) => luminance.is_some_and(|luminance| is_painted(luminance[pixel])),
             }));
         } else {
-            features.extend(frames_known(shape, self.compression.latent[0], &known.iter().map(Option::is_some).collect::<Vec<_>>()));
-            features.extend(self.encode_frames(&frames, shape, cancel).await?);
+            parts.push(frames_known(shape, self.compression.latent[0], &known.iter().map(Option::is_some).collect::<Vec<_>>()));
+            parts.push(self.encode_frames(&frames, shape, cancel).await?);
         }
         let [length, height, width] = shape.grid;
+        // References are kept, and come before the clip, the last one first.
+        let mut lead = Vec::new();
+        for image in &request.conditioning.references {
+            let own = self.encode_frames(&[image.as_slice()], shape.first_frame(), cancel).await?;
+            lead = if lead.is_empty() { own } else { led(&own, &lead, shape.channels) };
+        }
+        let length = length + request.conditioning.references.len();
+        let features: Vec<f32> = if lead.is_empty() {
+            parts.concat()
+        } else {
+            let frame = |part: &Vec<f32>| part.len() / (shape.grid[0] * height * width);
+            let before = |(at, part): (usize, &Vec<f32>)| {
+                let nothing = vec![0.0; lead.len() / shape.channels * frame(part)];
+                led(if at == 0 { &lead } else { &nothing }, part, frame(part))
+            };
+            parts.iter().enumerate().flat_map(before).collect()
+        };
         let channels = features.len() / (length * height * width);
         Ok(tokens::pack(&features, [channels, length, height, width], self.compression.packing))
     }

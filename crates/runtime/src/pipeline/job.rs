@@ -33,9 +33,15 @@ const DECODE_STREAM: u64 = u64::MAX;
 #[cfg(feature = "families")]
 const NEXT_PASS: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The stream of the noise on the latent frames of references.
+const REFERENCES_STREAM: u64 = u64::MAX - (1 << 20);
+
 /// A generation before denoising.
 pub(super) struct Job {
     pub(super) shape: LatentShape,
+    /// Latent frames before those of the clip.
+    lead: usize,
+    conditioning_scale: Option<f32>,
     schedule: Schedule,
     solver: Box<dyn Solver>,
     seed: u64,
@@ -125,28 +131,37 @@ impl VideoPipeline {
         let (solver, schedule) = self.schedule(request, &shape)?;
         let mut latents = request.latents.clone().unwrap_or_else(|| noise::normal(request.seed, 0, shape.elements()));
         latents.iter_mut().for_each(|v| *v *= schedule.start as f32);
-        let noise = self.token_noise(request, shape)?;
-        let tokens = tokens::pack(&latents, shape.extents(), self.compression.packing);
+        let mut noise = self.token_noise(request, shape)?;
+        // References come before the clip, and are generated like all of it.
+        let lead = request.conditioning.references.len();
+        let whole = LatentShape { grid: [lead + shape.grid[0], shape.grid[1], shape.grid[2]], ..shape };
+        if lead > 0 {
+            latents = led(&noise::normal(request.seed, REFERENCES_STREAM, whole.elements() - shape.elements()), &latents, shape.channels);
+            noise = vec![PURE_NOISE; whole.tokens(self.compression.packing).iter().product()];
+        }
+        let tokens = tokens::pack(&latents, whole.extents(), self.compression.packing);
         #[cfg(not(feature = "families"))]
         let beside = Vec::new();
         #[cfg(feature = "families")]
-        let (mut noise, mut tokens) = (noise, tokens);
+        let mut tokens = tokens;
         #[cfg(feature = "families")]
         let beside = self.add_beside(request, shape, &mut tokens, &mut noise)?;
         Ok(Job {
             shape,
+            lead,
+            conditioning_scale: request.conditioning_scale,
             schedule,
             solver,
             seed: request.seed,
             texts,
             guidance: request.guidance,
             fps: self.manifest.fps,
-            grid: shape.tokens(self.compression.packing),
+            grid: whole.tokens(self.compression.packing),
             beside,
             noise,
             tokens,
             given: Vec::new(),
-            features: self.no_features(shape),
+            features: self.no_features(whole),
             pictures: self.no_pictures(),
         })
     }
@@ -162,7 +177,9 @@ impl VideoPipeline {
         let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
         let spacing = jobs.first().map_or_else(|| self.spacing(), |job| self.job_spacing(job));
-        let denoise = Denoise { experts: &self.experts, sequences: &sequences, spacing, guided_channels, predict_every };
+        let conditioning_scale = jobs.first().and_then(|job| job.conditioning_scale);
+        let denoise =
+            Denoise { experts: &self.experts, sequences: &sequences, spacing, guided_channels, conditioning_scale, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let (done, mut standing) = (Cell::new(0), Standing::default());
         let go_on = async |device: &Device| {
@@ -171,19 +188,19 @@ impl VideoPipeline {
             end
         };
         let denoised = self.going_on(&done, go_on).await?;
-        let latents = |job: &Job, tokens: &[f32]| self.clip_latents(tokens, job.shape);
-        Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| latents(job, &tokens))).collect())
+        Ok(denoised.into_iter().zip(jobs).map(|(tokens, job)| tokens.map(|tokens| self.clip_latents(&tokens, job))).collect())
     }
 
-    /// Latents `[1, C, F, H, W]` of tokens `[L, C]`, without those beside the clip.
-    fn clip_latents(&self, tokens: &[f32], shape: LatentShape) -> Vec<f32> {
-        tokens::unpack(&tokens[..shape.elements()], shape.extents(), self.compression.packing)
+    /// Latents `[1, C, F, H, W]` of tokens `[L, C]`, without those before and beside the clip.
+    fn clip_latents(&self, tokens: &[f32], job: &Job) -> Vec<f32> {
+        let lead = job.lead * job.shape.first_frame().elements();
+        tokens::unpack(&tokens[lead..][..job.shape.elements()], job.shape.extents(), self.compression.packing)
     }
 
     /// RGBA bytes of the first frame of tokens `[L, C]`: the first latent frame decoded by itself, a fraction of the
     /// clip's work.
-    pub(super) async fn preview(&self, tokens: &[f32], shape: LatentShape, cancel: &CancelToken) -> Result<Vec<u8>> {
-        let latents = self.clip_latents(tokens, shape);
+    pub(super) async fn preview(&self, tokens: &[f32], job: &Job, cancel: &CancelToken) -> Result<Vec<u8>> {
+        let (latents, shape) = (self.clip_latents(tokens, job), job.shape);
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
@@ -197,7 +214,7 @@ impl VideoPipeline {
 
     /// What decides with which others it is denoised.
     pub(super) fn job_item(&self, job: &Job) -> Item {
-        self.item(job.noise.len(), job.guidance, &job.schedule, job.solver.as_ref())
+        self.item(job.noise.len(), job.guidance, job.conditioning_scale, &job.schedule, job.solver.as_ref())
     }
 
     /// Latents to the finished clip, whose frames `sink` is given while they are decoded where nothing changes them afterwards.
@@ -281,6 +298,8 @@ impl VideoPipeline {
         let grid = shape.tokens(self.compression.packing);
         Ok(Job {
             shape,
+            lead: 0,
+            conditioning_scale: before.conditioning_scale,
             schedule,
             solver,
             seed,
@@ -307,6 +326,10 @@ impl VideoPipeline {
             return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
         }
         self.check_refined(request)?;
+        if let Some(scale) = request.conditioning_scale.filter(|_| !matches!(self.given(), Given::Control(_))) {
+            let expected = "none: this model has no branch that steers it".into();
+            return Err(Error::InvalidRequest { parameter: "conditioningScale".into(), found: scale.to_string(), expected });
+        }
         #[cfg(feature = "families")]
         if self.causal().is_some() {
             self.check_blocks(request)?;
@@ -377,6 +400,13 @@ impl VideoPipeline {
     }
 }
 
+/// Latents of so many channels, outermost, with other frames before them.
+pub(super) fn led(lead: &[f32], latents: &[f32], channels: usize) -> Vec<f32> {
+    let parts = |all: &[f32]| all.len() / channels;
+    let both = lead.chunks(parts(lead).max(1)).zip(latents.chunks(parts(latents).max(1)));
+    both.flat_map(|(lead, latents)| lead.iter().chain(latents)).copied().collect()
+}
+
 /// Refuses noise that differs between tokens for a denoiser that is told one level.
 fn check_levels(noise: &[u16], levels: NoiseLevels) -> Result<()> {
     if levels == NoiseLevels::PerToken || noise.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -393,6 +423,11 @@ fn check_levels(noise: &[u16], levels: NoiseLevels) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_frames_come_before_those_of_each_channel() {
+        assert_eq!(led(&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0], 2), [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+    }
 
     #[test]
     fn models_of_one_level_take_whole_clips_alone() {

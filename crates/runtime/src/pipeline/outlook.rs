@@ -136,6 +136,7 @@ impl VideoPipeline {
 
     fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
         let guided_channels = self.guided_channels(job);
-        Denoise { experts: &self.experts, sequences, spacing: self.job_spacing(job), guided_channels, predict_every: 0 }
+        let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(job));
+        Denoise { experts, sequences, spacing, guided_channels, conditioning_scale: None, predict_every: 0 }
     }
 }

@@ -32,17 +32,22 @@ impl VideoPipeline {
     fn packable(&self, request: &GenerateRequest) -> Result<Item> {
         let shape = self.check(request)?;
         let (solver, schedule) = self.schedule(request, &shape)?;
-        #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
-        let mut tokens = self.token_noise(request, shape)?.len();
-        #[cfg(feature = "families")]
         let [_, height, width] = shape.tokens(self.compression.packing);
+        let mut tokens = self.token_noise(request, shape)?.len() + request.conditioning.references.len() * height * width;
         #[cfg(feature = "families")]
         self.beside(request)?.iter().for_each(|(own, _)| tokens += own.length * height * width);
-        Ok(self.item(tokens, request.guidance, &schedule, solver.as_ref()))
+        Ok(self.item(tokens, request.guidance, request.conditioning_scale, &schedule, solver.as_ref()))
     }
 
     /// What decides with which others a request of so many tokens is denoised.
-    pub(super) fn item(&self, tokens: usize, guidance: Guidance, schedule: &Schedule, solver: &dyn Solver) -> Item {
+    pub(super) fn item(
+        &self,
+        tokens: usize,
+        guidance: Guidance,
+        conditioning_scale: Option<f32>,
+        schedule: &Schedule,
+        solver: &dyn Solver,
+    ) -> Item {
         let branches = if guidance.is_off() { 1 } else { 2 };
         // Clips of several sizes may pass from one denoiser to the next in different steps.
         let most = if self.experts.len() > 1 { packing::MAX_PACKED_TOKENS + 1 } else { 0 };
@@ -50,6 +55,7 @@ impl VideoPipeline {
             tokens: most.max(tokens * branches),
             steps: schedule.num_steps(),
             guided_channels: self.guided_features(guidance),
+            conditioning_scale: conditioning_scale.map(f32::to_bits),
             variance: solver.takes_noise().then(|| solver.variance()),
         }
     }

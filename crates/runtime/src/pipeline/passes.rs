@@ -97,7 +97,7 @@ impl VideoPipeline {
             let pass = self.next_pass(request, stage, before, &vec![0.0; stage.doubles().of(before.shape).elements()])?;
             let (sequences, guided_channels) = ([pass.sequence()], self.guided_channels(&pass));
             let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(&pass));
-            let denoise = Denoise { experts, sequences: &sequences, spacing, guided_channels, predict_every: 0 };
+            let denoise = Denoise { experts, sequences: &sequences, spacing, guided_channels, conditioning_scale: None, predict_every: 0 };
             plans.extend(denoise.stages()?.into_iter().map(|(key, graph)| (stage.sigmas().len(), key, graph)));
             last = Some(pass);
         }

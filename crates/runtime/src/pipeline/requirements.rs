@@ -179,6 +179,9 @@ impl VideoPipeline {
         let mut alone = Vec::new();
         if self.given() != Given::Tokens {
             all.code(Direction::Encode, shape)?;
+            if !request.conditioning.references.is_empty() {
+                all.code(Direction::Encode, shape.first_frame())?;
+            }
             if let Some((key, graph)) = self.picture_stage()? {
                 all.stage(key, || Ok(Chosen::of(graph)))?;
             }
@@ -207,9 +210,9 @@ impl VideoPipeline {
         }
         let sequences = [job.sequence()];
         let guided_channels = self.guided_channels(&job);
-        let predict_every = request.preview_every;
-        let denoise =
-            Denoise { experts: &self.experts, sequences: &sequences, spacing: self.job_spacing(&job), guided_channels, predict_every };
+        let (predict_every, conditioning_scale) = (request.preview_every, request.conditioning_scale);
+        let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(&job));
+        let denoise = Denoise { experts, sequences: &sequences, spacing, guided_channels, conditioning_scale, predict_every };
         for (key, graph) in denoise.stages()? {
             let kept = all.prepare(key, || Ok(Chosen::of(graph)))?;
             if predict_every > 0 {

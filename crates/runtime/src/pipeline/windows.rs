@@ -96,7 +96,8 @@ impl VideoPipeline {
             }
             // Stream 0 is the first window's; equal noise would repeat its motion.
             let latents = Some(noise::normal(request.seed, window as u64, self.check(request)?.elements()));
-            let conditioning = Conditioning::new(vec![tail], windows.continuation()?);
+            let references = request.conditioning.references.clone();
+            let conditioning = Conditioning { references, ..Conditioning::new(vec![tail], windows.continuation()?) };
             let mut next = GenerateRequest { latents, conditioning, ..request.clone() };
             match self.window(&next, Some(&made), &long.scenes, (window, count), on_event, cancel).await {
                 // That is how a clip without an end ends: with the frames that no other window replaces.

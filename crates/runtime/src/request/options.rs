@@ -77,6 +77,8 @@ pub struct Options {
     pub repeat: Option<bool>,
     /// How much of what is given stays: 1 all, 0 nothing. Default: 1, where a clip is changed 0.4, inside a mask 0.
     pub strength: Option<f32>,
+    /// How strongly a second branch of the model steers, which is given the clip: 1 in full. Default: the model's.
+    pub conditioning_scale: Option<f32>,
     /// Frames that new frames have in common with what they follow or lead to. Default: 5.
     pub overlap: Option<usize>,
     /// Colour behind transparent images. Default: white.

@@ -12,6 +12,8 @@ use crate::shape::size_for_aspect;
 
 /// Power of the cosine where none is given, as in `MDTv2`.
 const COSINE_POWER: f32 = 4.0;
+/// Beyond these a second branch drowns the first.
+const CONDITIONING_SCALES: RangeInclusive<f32> = 0.0..=10.0;
 /// Steps from one preview to the next, where nothing is said.
 const PREVIEW_STEPS: usize = 2;
 
@@ -24,13 +26,15 @@ pub struct Draft<S> {
     pub(crate) parts: PromptParts<S>,
 }
 
-/// How an image or a clip is to be handed over: scaled to cover the frame, sampled at the model's frame rate.
+/// How an image or a clip is to be handed over: scaled to cover the frame, unless all of it is wanted, sampled at the model's frame rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
     /// At most so many frames.
     pub frames: usize,
     /// The last ones, not the first.
     pub from_end: bool,
+    /// All of each frame, with margins in the colour of the background, instead of what covers the frame.
+    pub whole: bool,
     /// Pixels.
     pub width: usize,
     /// Pixels.
@@ -78,6 +82,7 @@ impl Options {
             steps: self.steps(manifest.default_steps)?,
             sampler: self.sampler.clone(),
             sigmas: self.sigmas.clone(),
+            conditioning_scale: self.conditioning_scale.map(|scale| within("conditioningScale", scale, CONDITIONING_SCALES)).transpose()?,
             guidance: self.guidance(manifest.default_guidance)?,
             shift: self.shift.map(|shift| within("shift", shift, SHIFTS)).transpose()?,
             seed: self.seed.unwrap_or_default(),
@@ -215,8 +220,8 @@ impl<S> Draft<S> {
         let [width, height] = [request.width, request.height];
         let timeline = pipeline.timeline(request.frames)?;
         request.conditioning = self.parts.conditioning(timeline, &mut |source, wanted| {
-            let Wanted { frames, from_end } = wanted;
-            fit(source, &Fit { frames, from_end, width, height, background })
+            let Wanted { frames, from_end, whole } = wanted;
+            fit(source, &Fit { frames, from_end, whole, width, height, background })
         })?;
         pipeline.validate(&request)?;
         Ok(request)

@@ -70,6 +70,8 @@ pub struct Denoise<'a> {
     pub spacing: Spacing,
     /// Features of a token that guidance acts on, counted from the first.
     pub guided_channels: usize,
+    /// How strongly a second branch of the models steers, where that is not theirs.
+    pub conditioning_scale: Option<f32>,
     /// Predict the clean tokens after every so many steps; 0 for never. Costs a small readback each time.
     pub predict_every: usize,
 }

@@ -15,8 +15,17 @@ pub struct Item {
     pub steps: usize,
     /// Features of a token that guidance acts on, which is one number of a pack.
     pub guided_channels: usize,
+    /// How strongly a second branch steers, in bits; one plan serves a pack.
+    pub conditioning_scale: Option<u32>,
     /// Where the fresh noise of its solver has its amplitude from, if that adds some; one kernel adds it for all.
     pub variance: Option<Variance>,
+}
+
+impl Item {
+    /// Itself but for the tokens.
+    fn with_tokens(self, tokens: usize) -> Self {
+        Self { tokens, ..self }
+    }
 }
 
 /// Greedy packing: each item goes to the first pack of its kind with room for it. Indices of the items of each pack, in order;
@@ -24,7 +33,7 @@ pub struct Item {
 pub fn pack(items: &[Item], most: usize) -> Vec<Vec<usize>> {
     let mut packs: Vec<(Item, Vec<usize>)> = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let alike = |a: &Item, b: &Item| (a.steps, a.guided_channels, a.variance) == (b.steps, b.guided_channels, b.variance);
+        let alike = |a: &Item, b: &Item| a.with_tokens(0) == b.with_tokens(0);
         let fits = |pack: &&mut (Item, Vec<usize>)| alike(&pack.0, item) && pack.0.tokens + item.tokens <= most;
         match packs.iter_mut().find(fits) {
             Some((filled, members)) => {
@@ -45,7 +54,7 @@ mod tests {
         tokens
             .iter()
             .zip(steps)
-            .map(|(tokens, steps)| Item { tokens: *tokens, steps: *steps, guided_channels: 32, variance: None })
+            .map(|(tokens, steps)| Item { tokens: *tokens, steps: *steps, guided_channels: 32, conditioning_scale: None, variance: None })
             .collect()
     }
 
@@ -61,6 +70,8 @@ mod tests {
         assert_eq!(pack(&mixed, 100), [[0, 2], [1, 3]], "by steps");
         mixed[2].guided_channels = 3;
         assert_eq!(pack(&mixed, 100), [vec![0], vec![1, 3], vec![2]], "by guided channels");
+        mixed[2].conditioning_scale = Some(0);
+        assert_eq!(pack(&mixed[1..], 100), [vec![0, 2], vec![1]], "by what steers");
         mixed[1].variance = Some(Variance::Fixed);
         mixed[3].variance = Some(Variance::Range);
         assert_eq!(pack(&mixed, 100), [[0], [1], [2], [3]], "by the variance of fresh noise");

@@ -40,7 +40,7 @@ pub(crate) fn resolved(case: &str, pipeline: &VideoPipeline) -> Result<String, S
     };
     let images = case["given"]["images"].as_array().into_iter().flatten();
     let images = images.map(|image| (place(&image[0]), number(&image[1]).unwrap_or_default())).collect();
-    let given = Given { images, video: number(&case["given"]["video"]), connect: None, mask: None };
+    let given = Given { images, video: number(&case["given"]["video"]), connect: None, mask: None, references: Vec::new() };
     let mut notes = Vec::new();
     let length = |frames: &usize, most: usize| Ok::<_, kinora_runtime::Error>(most.min(*frames));
     let outcome = match options.resolve(given, &length, pipeline, &mut |note| notes.push(note)) {
@@ -63,6 +63,7 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         steps,
         sampler,
         sigmas,
+        conditioning_scale,
         guidance,
         shift,
         seed,
@@ -84,7 +85,7 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         json!({ "frames": frames, "before": joints.before, "after": joints.after })
     });
     let long = long.as_ref().map(|long| json!([long.scenes, long.clip_frames, long.overlap]));
-    json!({
+    let mut all = json!({
         "prompt": [prompt, original_prompt, negative],
         "size": [width, height, frames, upscale, interpolate],
         "fps": fps,
@@ -98,5 +99,10 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         "plan": plan,
         "long": long,
         "previewEvery": preview_every,
-    })
+    });
+    // What only models with a second branch have.
+    if let Some(scale) = conditioning_scale {
+        all["conditioningScale"] = json!(scale);
+    }
+    all
 }

@@ -137,10 +137,11 @@ impl Denoiser for WanDenoiser {
 
     fn record<'p>(&self, plan: &'p Plan, call: &Call<'_>, inputs: &DenoiserInputs<'p>) -> Tensor<'p> {
         let (beside, control) = if let Given::Control(_) = self.given() { (None, inputs.features) } else { (inputs.features, None) };
+        let layers = self.transformer.config().vace_layers.len();
         let inputs = TransformerInputs {
             tokens: beside.map_or(inputs.tokens, |features| inputs.tokens.concat(features)),
             control,
-            control_scale: self.control_scale.clone(),
+            control_scale: call.conditioning_scale.map_or_else(|| self.control_scale.clone(), |scale| vec![scale; layers]),
             text: inputs.text,
             images: inputs.pictures,
             timestep_features: inputs.table("timestep_features"),

@@ -79,6 +79,8 @@ pub struct Sizes {
     /// Bits of the spacing.
     spacing: [u32; 3],
     guided_channels: usize,
+    /// Bits of it.
+    conditioning_scale: Option<u32>,
     is_rescaled: bool,
     levels: usize,
     history: usize,
@@ -182,6 +184,7 @@ impl Denoise<'_> {
             timesteps,
             ends,
             first_frame: 0,
+            conditioning_scale: self.conditioning_scale,
             spacing: self.spacing,
         });
         let (text, pictures, rescale) = (texts.concat(), pictures.concat(), self.rescale());
@@ -199,6 +202,7 @@ impl Denoise<'_> {
             timesteps: course.timesteps.starts.len(),
             spacing: self.spacing.latent.map(f32::to_bits),
             guided_channels: self.guided_channels,
+            conditioning_scale: self.conditioning_scale.map(f32::to_bits),
             is_rescaled: fixed.rescale.is_some(),
             levels: course.levels(),
             history: course.history,
@@ -216,7 +220,8 @@ impl Denoise<'_> {
         let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
         let tokens = state.first_rows(rows);
         let Timesteps { starts: timesteps, ends, .. } = &course.timesteps;
-        let call = Call { grids, beside, text_rows, picture_rows, timesteps, ends, first_frame: 0, spacing: self.spacing };
+        let (conditioning_scale, spacing) = (self.conditioning_scale, self.spacing);
+        let call = Call { grids, beside, text_rows, picture_rows, timesteps, ends, first_frame: 0, conditioning_scale, spacing };
         let branched = (branches.len() != rows).then(|| index("branches", branches));
         let pictures = denoiser.pictures().filter(|_| picture_rows.iter().any(|rows| *rows > 0));
         let inputs = DenoiserInputs {

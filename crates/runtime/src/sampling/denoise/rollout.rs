@@ -138,7 +138,17 @@ impl<'a> Rollout<'a> {
 
     fn call<'c>(&'c self, grids: &'c [[usize; 3]], text_rows: &'c [usize], first_frame: usize) -> Call<'c> {
         let Timesteps { starts: timesteps, ends, .. } = &self.timesteps;
-        Call { grids, beside: &[], text_rows, picture_rows: &[0], timesteps, ends, first_frame, spacing: self.spacing }
+        Call {
+            grids,
+            beside: &[],
+            text_rows,
+            picture_rows: &[0],
+            timesteps,
+            ends,
+            first_frame,
+            conditioning_scale: None,
+            spacing: self.spacing,
+        }
     }
 
     /// What the plans depend on, as a key.
