@@ -232,7 +232,7 @@ pub(crate) struct GenerateArgs {
     /// side have none
     #[arg(help_heading = "Output", long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) preview_every: Option<u32>,
-    /// Show the first frame in the terminal as it becomes clearer; a style, where the terminal's own is not the right one
+    /// Show five frames in the terminal as they become clearer; a style, where the terminal's own is not the right one
     #[arg(help_heading = "Output", long, value_enum, value_name = "STYLE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
     pub(crate) show: Option<ShowStyle>,
     /// Ask before the clip is decoded, which may take longer than what led there

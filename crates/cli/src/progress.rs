@@ -186,11 +186,11 @@ impl<W: Write> Renderer<W> {
         };
     }
 
-    /// A preview of RGBA bytes, which is also there as a PNG.
-    pub(crate) fn picture(&mut self, rgba: &[u8], size: [usize; 2], png: &[u8]) {
+    /// A preview of RGBA bytes, one frame or several, which are also there as PNGs.
+    pub(crate) fn picture(&mut self, rgba: &[u8], size: [usize; 2], pngs: &[Vec<u8>]) {
         let Some(style) = self.pictures.filter(|_| self.style != ProgressStyle::None) else { return };
         self.clear();
-        let sent = style.decided(&|name| std::env::var(name).ok()).picture(rgba, size, png);
+        let sent = style.decided(&|name| std::env::var(name).ok()).picture(rgba, size, pngs, self.stepped.0);
         let _ = self.out.write_all(sent.as_bytes()).and_then(|()| self.out.flush());
     }
 

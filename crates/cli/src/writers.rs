@@ -197,8 +197,10 @@ impl<J: Jobs> Taker for Writers<'_, J> {
     fn event(&mut self, at: usize, mut event: Event) {
         if let Event::Step { preview: Some(pixels), .. } = &mut event {
             let (clip, rgba) = (&self.clips[at], std::mem::take(pixels));
-            *pixels = clip.png(rgba.clone());
-            self.renderer.picture(&rgba, clip.preview_size, pixels);
+            let frames = rgba.chunks_exact(clip.preview_size.iter().product::<usize>().max(1) * 4);
+            let pngs: Vec<Vec<u8>> = frames.map(|frame| clip.png(frame.to_vec())).collect();
+            self.renderer.picture(&rgba, clip.preview_size, &pngs);
+            *pixels = pngs.into_iter().next().unwrap_or_default();
         }
         // What comes after this is the decoder's work.
         if matches!(event, Event::Decode { .. }) && self.clips[at].confirm && !self.renderer.ask("decode this clip?") {

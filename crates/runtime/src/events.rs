@@ -33,7 +33,8 @@ pub enum Event {
         /// Of how many.
         steps: usize,
         /// RGBA bytes of the first frame as the model predicts it now, where
-        /// [`GenerateRequest::preview_every`](crate::GenerateRequest::preview_every) asks for it.
+        /// [`GenerateRequest::preview_every`](crate::GenerateRequest::preview_every) asks for it, and of
+        /// [more](crate::GenerateRequest::preview_frames).
         #[serde(skip)]
         preview: Option<Vec<u8>>,
     },

@@ -9,6 +9,8 @@ mod encode;
 mod given;
 mod job;
 mod load;
+#[cfg(not(target_arch = "wasm32"))]
+mod moving;
 mod outlook;
 mod packs;
 pub mod parts;
@@ -174,6 +176,7 @@ impl VideoPipeline {
             conditioning: Conditioning::default(),
             long: None,
             preview_every: 0,
+            preview_frames: 1,
             upscale: 1,
             interpolate: 1,
         }
@@ -238,10 +241,11 @@ impl VideoPipeline {
         on_event: &mut dyn FnMut(usize, Event),
     ) -> Result<Vec<Result<Vec<f32>>>> {
         let jobs: Vec<&Job> = pack.iter().map(|(_, job)| *job).collect();
-        let preview_every = if let [(request, _)] = pack { request.preview_every } else { 0 };
+        let (preview_every, preview_frames) =
+            if let [(request, _)] = pack { (request.preview_every, request.preview_frames) } else { (0, 0) };
         let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
             let mut preview = match predicted {
-                Some(tokens) => Some(self.preview(&tokens, jobs[0], cancel).await?),
+                Some(tokens) => Some(self.preview(&tokens, jobs[0], preview_frames, cancel).await?),
                 None => None,
             };
             for (at, (request, _)) in pack.iter().enumerate() {

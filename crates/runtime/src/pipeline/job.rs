@@ -198,13 +198,20 @@ impl VideoPipeline {
     }
 
     /// RGBA bytes of the first frame of tokens `[L, C]`: the first latent frame decoded by itself, a fraction of the
-    /// clip's work.
-    pub(super) async fn preview(&self, tokens: &[f32], job: &Job, cancel: &CancelToken) -> Result<Vec<u8>> {
+    /// clip's work; and of later frames up to so many.
+    pub(super) async fn preview(&self, tokens: &[f32], job: &Job, count: usize, cancel: &CancelToken) -> Result<Vec<u8>> {
         let (latents, shape) = (self.clip_latents(tokens, job), job.shape);
         let [frames, height, width] = shape.grid;
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
-        Ok(self.decode(&first, shape.first_frame(), cancel).await?.swap_remove(0))
+        let first = self.decode(&first, shape.first_frame(), cancel).await?.swap_remove(0);
+        #[cfg(not(target_arch = "wasm32"))]
+        if count > 1 {
+            return Ok(super::moving::frames(&latents, shape, &first, count));
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = count;
+        Ok(first)
     }
 
     /// Features of a token that guidance acts on.

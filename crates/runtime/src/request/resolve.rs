@@ -90,6 +90,7 @@ impl Options {
             conditioning: Conditioning::default(),
             long: None,
             preview_every: self.preview_every.unwrap_or(PREVIEW_STEPS),
+            preview_frames: 1,
             upscale,
             interpolate,
         };

@@ -71,6 +71,7 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         conditioning,
         long,
         preview_every,
+        preview_frames: _,
         upscale,
         interpolate,
     } = request;
