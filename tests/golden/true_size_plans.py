@@ -22,6 +22,7 @@ UMT5, T5 = "umt5-xxl", "t5-v1_1-xxl"
 # Class, transformer, autoencoder, text encoder, scheduler, size and length, guidance, what else.
 MODELS = {
     "Wan 2.1 1.3B": ("WanPipeline", "wan2.1-t2v-1.3b", "wan2.1-vae", UMT5, FLOW, "832x480", 81, 5, {}),
+    "Self-Forcing 1.3B": ("WanPipeline", "wan2.1-t2v-1.3b", "wan2.1-vae", UMT5, FLOW, "832x480", 81, 1, dict(causal=dict(block_frames=3))),
     "Wan 2.1 VACE 1.3B": ("WanVACEPipeline", "wan2.1-vace-1.3b", "wan2.1-vae", UMT5, FLOW, "832x480", 81, 5, {}),
     "Wan 2.2 TI2V 5B": ("WanPipeline", "wan2.2-ti2v-5b", "wan2.2-vae", UMT5, FLOW, "1280x704", 121, 5, dict(expand_timesteps=True)),
     "LTX-Video 2B 0.9.8": ("LTXConditionPipeline", "ltx-2b-transformer", "ltx-vae-0.9.8", T5, LTX, "704x512", 161, 1, {}),
@@ -64,6 +65,10 @@ def main() -> None:
             folder = Path(work)
             for part, source in dict(transformer=transformer, vae=vae, text_encoder=text).items():
                 component(folder / part, source)
+            causal = more.pop("causal", None)
+            if causal:
+                path = folder / "transformer/config.json"
+                path.write_text(json.dumps(json.loads(path.read_text()) | dict(kinora=dict(causal=causal))))
             (folder / "scheduler").mkdir()
             (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
             (folder / "tokenizer").mkdir()
