@@ -14,7 +14,7 @@ pub enum Access {
 /// One linked and validated WGSL kernel variant.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Kernel and variant, e.g. `gemm_soft[f16,bias]`; unique, used as cache key and GPU label.
+    /// Kernel and variant, e.g. `gemm_lanes[f16,bias]`; unique, used as cache key and GPU label.
     pub name: &'static str,
     /// Which of [`LINES`](crate::generated::LINES) its text is made of; empty in builds for browsers if no browser can run it.
     pub(crate) lines: &'static [u16],

@@ -25,6 +25,8 @@ mod buffers;
 mod calls;
 mod cost;
 mod counters;
+#[cfg(test)]
+mod counts;
 mod device;
 mod encoding;
 mod error;

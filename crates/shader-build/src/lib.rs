@@ -36,9 +36,9 @@ impl Target {
 
 /// One linked, valid variant of a kernel.
 struct Linked {
-    /// Kernel and variant, e.g. `gemm_soft[f16,bias]`.
+    /// Kernel and variant, e.g. `gemm_lanes[f16,bias]`.
     label: String,
-    /// Name of the WGSL file in the output folder, e.g. `gemm_soft.f16.bias.wgsl`.
+    /// Name of the WGSL file in the output folder, e.g. `gemm_lanes.f16.bias.wgsl`.
     file: String,
     wgsl: String,
     interface: Interface,

@@ -140,7 +140,7 @@ impl Selection<'_> {
             .collect()
     }
 
-    /// Name shown to people, e.g. `gemm_soft[f16,bias]`.
+    /// Name shown to people, e.g. `gemm_lanes[f16,bias]`.
     pub(crate) fn label(&self, row: &Row) -> String {
         let words = self.words();
         if words.is_empty() { row.name().to_owned() } else { format!("{}[{}]", row.name(), words.join(",")) }

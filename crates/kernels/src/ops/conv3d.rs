@@ -1,11 +1,12 @@
 //! 3-D convolution over channels-last frames.
 
 use super::gemm::{NARROW, SoftGrid, lanes_tiles, soft_grid};
-use crate::generated::{conv3d_gpu, conv3d_lanes, conv3d_soft};
+use crate::generated::{conv3d_gpu, conv3d_gpu_wide, conv3d_lanes, conv3d_soft};
 use crate::lower::{Binding, Lowering};
 use crate::op::{Conv3d, Op, Padding};
 use crate::plan::Elem;
 use crate::preset::Preset;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::weight::{Weight, WeightFormat};
 
@@ -65,30 +66,38 @@ impl<'p> Tensor<'p> {
         };
         let &Conv3dOptions { stride, front, back, time_padding, space_padding } = options;
         let op = Conv3d { weight: weight.clone(), bias: bias.cloned(), stride, front, back, time_padding, space_padding, residual: false };
-        plan.record(Op::Conv3d(op), vec![self.operand()], crate::Shape::new(&[b, f, h, wd, n]), Elem::F32)
+        plan.record(Op::Conv3d(op), vec![self.operand()], Shape::new(&[b, f, h, wd, n]), Elem::F32)
     }
 }
 
 /// Rows (output positions) and columns (output channels) of the tile a workgroup of `conv3d_gpu` owns.
 const GPU_TILE: usize = 64;
 
+/// Height and width in positions, and columns, of the tile of `conv3d_gpu_wide`.
+const WIDE_TILE: [usize; 3] = [8, 16, 96];
+
+/// Fewest tiles for the wide kernel: with less, large GPUs would have multiprocessors without one.
+const WIDE_TILES: usize = 64;
+
 /// The variant of one preset's kernel; the generated types of the presets are distinct, their common axes equal.
 macro_rules! variant {
-    ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)?) => {{
+    ($kernel:ident, $op:expr $(, $axis:ident: $value:expr)*) => {{
         use $kernel::{Epilogue, Variant, Weights};
         let weights = match $op.weight.format() {
             WeightFormat::F32 => Weights::F32,
             WeightFormat::F16 => Weights::F16,
         };
         let epilogue = if $op.residual { Epilogue::Residual } else { Epilogue::None };
-        Variant { weights, bias: $op.bias.is_some(), epilogue $(, $axis: $value)? }
+        Variant { weights, epilogue $(, $axis: $value)* }
     }};
 }
 
 pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
     let (shape, x, w) = (cx.output_shape(), cx.shape(0), op.weight.shape());
     let (rows, n, n4) = (shape.rows(), shape.channels(), shape.channels4());
-    let bias = op.bias.as_ref().map(|b| Binding::Weight(b.clone()));
+    let has_bias = op.bias.is_some();
+    // Only `conv3d_lanes` has texts without a bias.
+    let bias = (has_bias || cx.preset != Preset::Lanes).then(|| Lowering::vector(op.bias.as_ref(), 0.0, n));
     let residual = op.residual.then(|| cx.input(1));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(residual).chain([cx.output()]).collect();
     let flops = 2.0 * rows as f64 * w.elements() as f64;
@@ -109,7 +118,7 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
     match cx.preset {
         Preset::Lanes => {
             let params = params!(conv3d_lanes);
-            let kernel = variant!(conv3d_lanes, op, narrow: n <= NARROW).kernel();
+            let kernel = variant!(conv3d_lanes, op, bias: has_bias, narrow: n <= NARROW).kernel();
             let items = lanes_tiles(rows, n);
             cx.dispatch(kernel, items, flops, bindings, params);
         }
@@ -121,12 +130,26 @@ pub(super) fn lower(op: &Conv3d, cx: &mut Lowering<'_>) {
             cx.dispatch(kernel, items, flops, bindings, params);
         }
         Preset::Gpu => {
-            let params = params!(conv3d_gpu);
-            let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
-            let kernel = variant!(conv3d_gpu, op).kernel();
-            cx.dispatch(kernel, items, flops, bindings, params);
+            let tiles = wide_tiles(shape, n);
+            if w.dims()[3..] == [3, 3] && op.stride[1..] == [1, 1] && tiles >= WIDE_TILES && n > GPU_TILE {
+                let params = params!(conv3d_gpu_wide);
+                let kernel = variant!(conv3d_gpu_wide, op).kernel();
+                cx.dispatch(kernel, tiles, flops, bindings, params);
+            } else {
+                let params = params!(conv3d_gpu);
+                let items = rows.div_ceil(GPU_TILE) * n.div_ceil(GPU_TILE);
+                let kernel = variant!(conv3d_gpu, op).kernel();
+                cx.dispatch(kernel, items, flops, bindings, params);
+            }
         }
     }
+}
+
+/// Tiles of `conv3d_gpu_wide` for an output `[B, F, H, W, N]`: of a frame each.
+fn wide_tiles(shape: Shape, n: usize) -> usize {
+    let [high, wide, columns] = WIDE_TILE;
+    let &[batch, frames, height, width, _] = shape.dims() else { return 0 };
+    batch * frames * height.div_ceil(high) * width.div_ceil(wide) * n.div_ceil(columns)
 }
 
 /// Time, height and width, and a fourth number.

@@ -58,8 +58,8 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
     let (shape, x) = (cx.output_shape(), cx.shape(0));
     let (rows, n, n4) = (shape.rows(), shape.channels(), shape.channels4());
     let has_bias = op.bias.is_some();
-    // The kernels for GPUs have no texts without a bias.
-    let bias = (has_bias || cx.preset == Preset::Gpu).then(|| Lowering::vector(op.bias.as_ref(), 0.0, n));
+    // Only `gemm_lanes` has texts without a bias.
+    let bias = (has_bias || cx.preset != Preset::Lanes).then(|| Lowering::vector(op.bias.as_ref(), 0.0, n));
     // Residual, gate table and gate index are inputs 1 to 3, as many as there are.
     let extra = (1..cx.step.inputs.len()).map(|i| cx.input(i));
     let bindings = [cx.input(0), Binding::Weight(op.weight.clone())].into_iter().chain(bias).chain(extra).chain([cx.output()]).collect();
@@ -90,7 +90,7 @@ pub(super) fn lower(op: &Gemm, cx: &mut Lowering<'_>) {
             let quads = cx.preset == Preset::Quads;
             let SoftGrid { lane_cols, items } = soft_grid(rows, n, quads);
             let params = gemm_soft::Params { lane_cols, ..params!(gemm_soft) };
-            let kernel = variant!(gemm_soft, op, bias: has_bias, quads: quads).kernel();
+            let kernel = variant!(gemm_soft, op, quads: quads).kernel();
             cx.dispatch(kernel, items, flops, bindings, params);
         }
         Preset::Gpu => {

@@ -106,6 +106,21 @@ fn convolutions(cases: &mut Vec<Case>) {
     }
 }
 
+/// With as many tiles as the wide kernel for GPUs wants, ends of tiles in all directions, channels that fill no stage, and
+/// strides in time.
+fn wide_convolutions(cases: &mut Vec<Case>) {
+    for (format, padding) in FORMATS.into_iter().zip([Padding::Replicate, Padding::Zero]) {
+        let options = Conv3dOptions { stride: [2, 1, 1], front: [1, 1, 2], back: [0, 1, 0], time_padding: padding, space_padding: padding };
+        for (bias, residual) in [(None, true), (Some(vector(100)), false)] {
+            cases.push(case(10 * 18, |plan| {
+                let x = plan.input("x", &[2, 7, 9, 17, 10], Cadence::Once);
+                let y = x.conv3d(&weight(&[100, 10, 2, 3, 3], format), bias.as_ref(), &options);
+                if residual { y + plan.input("r", &[2, 4, 9, 17, 100], Cadence::Once) } else { y }
+            }));
+        }
+    }
+}
+
 fn attentions(cases: &mut Vec<Case>) {
     // With 160 the columns of the values are cut in two.
     for head in [64, 128, 160] {
@@ -258,7 +273,7 @@ fn tall_gemms(cases: &mut Vec<Case>) {
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for add in [gemms, banded_gemms, tall_gemms, convolutions, attentions, norms, group_norms, others] {
+    for add in [gemms, banded_gemms, tall_gemms, convolutions, wide_convolutions, attentions, norms, group_norms, others] {
         add(&mut cases);
     }
     cases

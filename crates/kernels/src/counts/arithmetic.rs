@@ -1,0 +1,102 @@
+//! Sums, products and functions of an invocation.
+
+use naga::{BinaryOperator, Expression, Handle, MathFunction};
+
+use super::machine::{Class, Machine};
+use super::value::{Value, is_float, scalars};
+
+impl Machine<'_> {
+    pub(super) fn binary(
+        &mut self,
+        handle: Handle<Expression>,
+        op: BinaryOperator,
+        left: Handle<Expression>,
+        right: Handle<Expression>,
+    ) -> Value {
+        let (inner, operand) = (self.inner(handle), self.inner(left));
+        let n = scalars(&self.program.module, inner);
+        if is_float(operand) {
+            let fused = self.fused();
+            let class = match op {
+                BinaryOperator::Divide => Class::Special,
+                BinaryOperator::Add | BinaryOperator::Subtract if fused.contains(&left) || fused.contains(&right) => Class::Fma,
+                _ => Class::Float,
+            };
+            if !fused.contains(&handle) {
+                self.count(class, n);
+            }
+            return Value::Float;
+        }
+        let (a, b) = (self.value(left), self.value(right));
+        let result = a.zip(&b, &|a, b| apply(op, a, b));
+        self.integer(handle, &[a, b], result)
+    }
+
+    pub(super) fn math(&mut self, handle: Handle<Expression>, fun: MathFunction, operands: &[Value], n: u64) -> Value {
+        let inner = self.inner(handle);
+        if is_float(inner) {
+            let (class, n) = match fun {
+                MathFunction::Fma => (Class::Fma, n),
+                MathFunction::Transpose => return Value::Float,
+                MathFunction::Dot => (Class::Fma, 4),
+                MathFunction::Exp | MathFunction::Exp2 | MathFunction::Log2 | MathFunction::Tanh => (Class::Special, n),
+                MathFunction::Sqrt | MathFunction::InverseSqrt | MathFunction::Pow => (Class::Special, n),
+                _ => (Class::Float, n),
+            };
+            self.count(class, n);
+            return Value::Float;
+        }
+        let pick =
+            |smaller: bool| move |a: &Value, b: &Value| if apply(BinaryOperator::Less, a, b).holds() == smaller { a } else { b }.clone();
+        let result = match (fun, operands) {
+            (MathFunction::Min, [a, b]) => a.zip(b, &pick(true)),
+            (MathFunction::Max, [a, b]) => a.zip(b, &pick(false)),
+            (MathFunction::Clamp, [v, low, high]) => v.zip(low, &pick(false)).zip(high, &pick(true)),
+            other => panic!("no kernel has {other:?} of integers"),
+        };
+        self.integer(handle, operands, result)
+    }
+}
+
+fn apply(op: BinaryOperator, a: &Value, b: &Value) -> Value {
+    use BinaryOperator as B;
+    use Value::{Bool, Signed, Unsigned};
+    match (op, a, b) {
+        (B::Equal, a, b) => Bool(a == b),
+        (B::NotEqual, a, b) => Bool(a != b),
+        (B::ShiftLeft, Unsigned(a), Unsigned(b)) => Unsigned(a << b),
+        (B::ShiftLeft, Signed(a), Unsigned(b)) => Signed(a << b),
+        (B::ShiftRight, Unsigned(a), Unsigned(b)) => Unsigned(a >> b),
+        (B::ShiftRight, Signed(a), Unsigned(b)) => Signed(a >> b),
+        (B::And | B::LogicalAnd, Bool(a), Bool(b)) => Bool(a & b),
+        (B::InclusiveOr | B::LogicalOr, Bool(a), Bool(b)) => Bool(a | b),
+        (_, Unsigned(a), Unsigned(b)) => match op {
+            B::Add => Unsigned(a.wrapping_add(*b)),
+            B::Subtract => Unsigned(a.wrapping_sub(*b)),
+            B::Multiply => Unsigned(a.wrapping_mul(*b)),
+            B::Divide => Unsigned(a / b),
+            B::Modulo => Unsigned(a % b),
+            B::Less => Bool(a < b),
+            B::LessEqual => Bool(a <= b),
+            B::Greater => Bool(a > b),
+            B::GreaterEqual => Bool(a >= b),
+            B::And => Unsigned(a & b),
+            B::ExclusiveOr => Unsigned(a ^ b),
+            B::InclusiveOr => Unsigned(a | b),
+            other => panic!("no kernel has {other:?}"),
+        },
+        (_, Signed(a), Signed(b)) => match op {
+            B::Add => Signed(a.wrapping_add(*b)),
+            B::Subtract => Signed(a.wrapping_sub(*b)),
+            B::Multiply => Signed(a.wrapping_mul(*b)),
+            B::Divide => Signed(a / b),
+            B::Modulo => Signed(a % b),
+            B::Less => Bool(a < b),
+            B::LessEqual => Bool(a <= b),
+            B::Greater => Bool(a > b),
+            B::GreaterEqual => Bool(a >= b),
+            other => panic!("no kernel has {other:?}"),
+        },
+        other => panic!("no kernel has {other:?}"),
+    }
+}
