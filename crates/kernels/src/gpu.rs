@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::adapter::{AdapterInfo, AdapterSelect, describe, instance, pick};
@@ -16,6 +18,10 @@ use crate::weight::WeakWeight;
 
 /// How long the news may take that a device is lost.
 const NEWS_OF_LOSS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Drivers optimise deep expressions by recursion: as much as the main thread has on most systems.
+#[cfg(not(target_arch = "wasm32"))]
+const COMPILER_STACK: usize = 8 << 20;
 
 /// A compiled kernel.
 pub(crate) struct Pipeline {
@@ -169,6 +175,37 @@ impl Gpu {
         lock(&self.pipelines).insert(kernel.name, pipeline.clone());
         pipeline
     }
+
+    /// Compiles what of these is not yet, on as many threads as the machine has.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn compile_all(&self, kernels: impl IntoIterator<Item = &'static Kernel>) {
+        let mut missing: Vec<&'static Kernel> = Vec::new();
+        for kernel in kernels {
+            let is_known = lock(&self.pipelines).contains_key(kernel.name) || missing.iter().any(|other| other.name == kernel.name);
+            if !is_known {
+                missing.push(kernel);
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let compile = || {
+            while let Some(kernel) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.pipeline(kernel);
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                // Where no thread can be had, the others do its work.
+                let _ = std::thread::Builder::new().stack_size(COMPILER_STACK).spawn_scoped(scope, compile);
+            }
+            compile();
+        });
+    }
+
+    /// A page has compiled them already.
+    #[cfg(target_arch = "wasm32")]
+    #[expect(clippy::unused_self, reason = "the same on all targets")]
+    pub(crate) fn compile_all(&self, _: impl IntoIterator<Item = &'static Kernel>) {}
 
     fn compile(&self, kernel: &'static Kernel) -> Pipeline {
         crate::counters::kernel();

@@ -85,6 +85,7 @@ impl Replay {
         weight_bytes: Option<u64>,
     ) -> Result<Self> {
         let lowered = lowered(graph, gpu.preset());
+        gpu.compile_all(lowered.iter().map(|(_, dispatch)| dispatch.kernel));
         let segments = segments(graph, &lowered, weight_bytes)?;
         let uniforms = upload_params(&gpu, &lowered);
         let mut replay =
