@@ -12,7 +12,11 @@ const ALLOWED_NMSE = 1e-7;
 
 let server, browser, page;
 before(async () => {
-  server = await serve(undefined, (request, response, path) => path.startsWith('/golden/') && response.end(readFileSync(join(GOLDEN, path.slice('/golden/'.length)))));
+  server = await serve(undefined, (request, response, path) => {
+    if (path.startsWith('/golden/')) return response.end(readFileSync(join(GOLDEN, path.slice('/golden/'.length))));
+    // Where `cargo xtask conformance` puts it.
+    return path.startsWith('/conformance/wasm/') && response.writeHead(307, { location: path.replace('/conformance/', '/test/') }).end();
+  });
   browser = await launch();
   page = await open(browser, server.origin);
   await page.evaluate(async () => {
@@ -26,13 +30,34 @@ after(async () => {
   await server?.close();
 });
 
-for (const [family, what] of [['soft', 'every soft kernel'], ['gpu', 'every gpu kernel'], ['cpu', 'what the processor computes']]) {
-  test(`${what} matches its twin`, { timeout: 900_000 }, async () => {
-    const cases = await page.evaluate(async (family) => (await Tester.open(family)).kernels(), family);
-    console.log(`${cases} cases`);
-    assert.ok(cases > 100, `${cases} cases`);
+test('what the processor computes matches its twins', { timeout: 900_000 }, async () => {
+  const { cases, problems } = await page.evaluate(async () => {
+    const [tester, problems] = [await Tester.open('cpu'), []];
+    for (let at = 0; at < tester.case_count(); at++) await tester.compare(at).catch((problem) => problems.push(problem));
+    return { cases: tester.case_count(), problems };
   });
-}
+  assert.deepEqual(problems, []);
+  assert.ok(cases > 100, `${cases} cases`);
+});
+
+test('the conformance page compares every kernel with its twin', { timeout: 1_800_000 }, async () => {
+  const conformance = await open(browser, `${server.origin}/conformance/index.html`);
+  await conformance.click('#run');
+  await conformance.waitForSelector('#report:not([hidden])', { timeout: 0 });
+  const report = JSON.parse(await conformance.inputValue('#json'));
+  for (const kernels of ['gpu', 'soft']) {
+    const own = report.cases.filter((one) => one.preset === kernels);
+    console.log(`${own.length} cases of ${kernels}`);
+    assert.ok(own.length > 100, `${own.length} cases of ${kernels}`);
+  }
+  assert.deepEqual(report.cases.filter((one) => one.problem), []);
+  assert.ok(report.cases.some((one) => one.kernels.includes('conv3d_gpu_wide[f16,none]')), 'every variant is there');
+  assert.match(report.browser, /Chrome/);
+  assert.ok(report.limits.maxBufferSize > 0 && report.kinora && report.device);
+  assert.match(await conformance.textContent('#verdict'), /all right/);
+  assert.deepEqual(conformance.problems, []);
+  await conformance.close();
+});
 
 test('the browser knows the Unicode that the command has in tables', { timeout: 120_000 }, async () => {
   const differences = await page.evaluate(() => {

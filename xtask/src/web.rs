@@ -87,11 +87,37 @@ pub(crate) fn clippy() -> Outcome {
     clippy(&["--package", "kinora-runtime", "--package", "kinora-wasm", "--no-default-features"])
 }
 
+/// The bodies of native tests, for the browser.
+fn test_bodies() -> Outcome {
+    step("WASM of the test bodies", || glue("test/wasm", &[wasm("core", "kinora-browser-tests", &[])?]))
+}
+
+/// A folder for any web server: a page that compares every kernel with its twin in the browser that opens it.
+pub(crate) fn conformance() -> Outcome {
+    ensure_target()?;
+    step("what writes the glue", build_bindgen)?;
+    test_bodies()?;
+    let folder = rules::target_folder()?.join("conformance");
+    let copy = |from: &Path, to: &Path| {
+        std::fs::create_dir_all(to.parent().unwrap_or(&folder))
+            .and_then(|()| std::fs::copy(from, to))
+            .map_err(|error| format!("{}: {error}", to.display()))
+    };
+    for file in ["index.html", "page.js"] {
+        copy(&web().join("conformance").join(file), &folder.join(file))?;
+    }
+    for file in ["core.js", "core_bg.wasm"] {
+        copy(&web().join("test/wasm").join(file), &folder.join("wasm").join(file))?;
+    }
+    println!("{}", folder.display());
+    Ok(())
+}
+
 /// Builds the package and runs its tests in headless Chromium on SwiftShader: all, or the files of these names.
 pub(crate) fn test(names: &[String]) -> Outcome<Counts> {
     let files = test_files(names)?;
     build()?;
-    step("WASM of the test bodies", || glue("test/wasm", &[wasm("core", "kinora-browser-tests", &[])?]))?;
+    test_bodies()?;
     // Comes with Chromium, so that this installs both; other systems bring their own browser and adapter.
     let manifest = if cfg!(target_os = "linux") { Some(SWIFTSHADER.manifest()?) } else { None };
     // Frames of the page are compared with those of the command on the same adapter.

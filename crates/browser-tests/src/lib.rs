@@ -1,4 +1,5 @@
-//! The bodies of native tests, run in a browser by `web/test/bodies.test.mjs`: same cases, same comparison, same tolerances.
+//! The bodies of native tests, run in a browser by `web/test/bodies.test.mjs` and the page of `cargo xtask conformance`: same cases,
+//! same comparison, same tolerances.
 
 // Elsewhere there is no JavaScript to call this; the native tests include the same files.
 #![cfg(target_arch = "wasm32")]
@@ -24,9 +25,12 @@ use kinora_runtime::models::component::Component;
 use kinora_runtime::weights::Checkpoint;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// A device with the kernels of one preset.
+/// A device with the kernels of one preset, and what is compared on it.
 #[wasm_bindgen]
-pub struct Tester(Device);
+pub struct Tester {
+    device: Device,
+    cases: Vec<cases::Case>,
+}
 
 #[wasm_bindgen]
 impl Tester {
@@ -35,28 +39,45 @@ impl Tester {
     /// # Errors
     /// Those of opening a device.
     pub async fn open(preset: String) -> Result<Self, String> {
+        let cases = cases::cases();
         if preset == "cpu" {
-            return Ok(Self(Device::host(None)));
+            return Ok(Self { device: Device::host(None), cases });
         }
         let preset = if preset == "gpu" { Preset::Gpu } else { Preset::Soft };
         let gpu = Gpu::open(&AdapterSelect::Auto, Some(preset)).await.map_err(|error| error.to_string())?;
         #[expect(clippy::arc_with_non_send_sync, reason = "a device is shared between threads everywhere but in browsers")]
         let gpu = Arc::new(gpu.with_guards());
-        Ok(Self(Device::Gpu(gpu)))
+        Ok(Self { device: Device::Gpu(gpu), cases })
     }
 
-    /// Compares every kernel with its twin; returns how many cases there were.
+    /// What it runs on.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.device.name()
+    }
+
+    /// How many cases there are: every variant of every kernel is in one.
+    #[must_use]
+    pub fn case_count(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// The kernels of a case.
+    #[must_use]
+    pub fn kernels_of(&self, case: usize) -> Vec<String> {
+        let graph = &self.cases[case].graph;
+        let preset = self.device.preset().unwrap_or(Preset::Soft);
+        graph.kernels(preset).into_iter().map(|kernel| kernel.name.to_owned()).collect()
+    }
+
+    /// Compares the kernels of a case with their twins.
     ///
     /// # Errors
-    /// The cases that differ.
-    pub async fn kernels(&self) -> Result<usize, String> {
-        let cases = cases::cases();
-        let mut problems = Vec::new();
-        for cases::Case { graph, terms, indices } in &cases {
-            let expected = body::evaluate(&Device::cpu(), graph, indices, Executable::new).await?;
-            problems.extend(body::compare(&self.0, graph, *terms, indices, &expected).await.err());
-        }
-        if problems.is_empty() { Ok(cases.len()) } else { Err(problems.join("\n")) }
+    /// What differs.
+    pub async fn compare(&self, case: usize) -> Result<(), String> {
+        let cases::Case { graph, terms, indices } = &self.cases[case];
+        let expected = body::evaluate(&Device::cpu(), graph, indices, Executable::new).await?;
+        body::compare(&self.device, graph, *terms, indices, &expected).await
     }
 
     /// Floating-point operations of a plan with 2³⁵ of them.
@@ -83,9 +104,16 @@ impl Tester {
         };
         let weights = read(&weights)?;
         let model = Component::load(&config, &case, &weights, WeightFormat::F32, &Index::default()).map_err(|error| error.to_string())?;
-        let errors = fixture::errors(&model, &case, &read(&[inputs])?, &read(&[expected])?, &self.0).await?;
+        let errors = fixture::errors(&model, &case, &read(&[inputs])?, &read(&[expected])?, &self.device).await?;
         Ok(errors.iter().fold(0.0, |worst, (_, error)| error.max(worst)))
     }
+}
+
+/// The version that is tested.
+#[wasm_bindgen]
+#[must_use]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
 }
 
 /// The cases of `tests/requests.tsv` that come to something else here, with what that is. The files are those of `tests/tiny-model`.
