@@ -3,6 +3,7 @@
 mod ci;
 mod demo;
 mod deny;
+mod gpu_check;
 mod mutants;
 mod new_kernel;
 mod release;
@@ -20,11 +21,13 @@ cargo xtask <task> [arguments]
 
   generate PROMPT [flags]  set up what is missing, build, make a clip; flags as in `kinora generate --help`
   bench [flags]            build and measure kernels; flags as in `kinora bench --help`
+  gpu-check [FILE]         ten minutes on a GPU: kernels right there, how fast, and out of memory; a report in FILE
   test                     everything CI checks, cheap checks first
   demo                     build the demo page, serve it on this machine and print its address; PORT chooses another
   web                      build the npm package into web/dist
   web test [names]         build it and run its tests in headless Chromium, all or those of web/test/NAME.test.mjs
   consumers [names]        build sites from the packed package, each with its own install, and make a clip with each
+  conformance              a page that compares every kernel with its twin in whatever browser opens it, in target/conformance
   docs                     the site of guides and reference, in target/docs
   release --dry-run        everything a release consists of, with checksums; publishes nothing
   golden [parts]           make the PyTorch fixtures in tests/golden again
@@ -45,11 +48,13 @@ fn main() -> ExitCode {
     let result = match task.as_str() {
         "generate" => tasks::generate(&arguments),
         "bench" => tasks::bench(&arguments),
+        "gpu-check" => gpu_check::gpu_check(&arguments),
         "test" if arguments.is_empty() => ci::test(),
         "demo" if arguments.is_empty() => demo::demo(),
         "web" if arguments.is_empty() => web::build(),
         "web" if arguments.first().is_some_and(|first| first == "test") => web::test(&arguments[1..]).and_then(shell::Counts::verdict),
         "consumers" => web::consumers(&arguments),
+        "conformance" if arguments.is_empty() => web::conformance(),
         "docs" if arguments.is_empty() => web::docs(),
         "release" if arguments == ["--dry-run"] => release::dry_run(),
         "golden" => tasks::golden(&arguments),
