@@ -22,6 +22,11 @@ fn index(plan: &Plan, len: usize) -> Tensor<'_> {
     plan.index_input("index", len, Cadence::EveryStep)
 }
 
+/// As many words as `gather_indices` is measured with.
+fn words<'p>(plan: &'p Plan, name: &str) -> Tensor<'p> {
+    plan.index_input(name, 1 << 20, Cadence::EveryStep)
+}
+
 /// The kernels that compute: name and plan.
 pub(crate) fn computing() -> Result<Vec<(String, Graph)>> {
     let mut plans = Vec::new();
@@ -64,6 +69,11 @@ pub(crate) fn moving() -> Result<Vec<(&'static str, f64, Graph)>> {
         }),
         ("add/8192x512", 3.0 * tensor, plan(|plan| input(plan, "x", &DIMS) + input(plan, "b", &DIMS))?),
         ("gather_rows/8192x512", 2.0 * tensor, plan(|plan| input(plan, "x", &DIMS).gather_rows(index(plan, DIMS[0])))?),
+        ("gather_indices/1048576", 4.0 * 4.0 * (1 << 20) as f64, {
+            plan(|plan| words(plan, "table").gather_indices(words(plan, "index"), words(plan, "offset")))?
+        }),
+        // Read for its moments, and again.
+        ("group_norm/32/8192x512", 3.0 * tensor, plan(|plan| input(plan, "x", &DIMS).group_norm(1, 32, None, None, 1e-6))?),
         ("concat_frames/8x32x32x512", 2.0 * tensor, {
             plan(|plan| input(plan, "a", &[1, 1, 32, 32, 512]).concat_frames(input(plan, "b", &[1, 7, 32, 32, 512])))?
         }),
