@@ -1,11 +1,15 @@
 //! Plans whose weights do not fit: run in segments they have the same bits, and take what was said beforehand.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use half::f16;
 use kinora_kernels::{
-    AdapterInfo, AdapterSelect, Cadence, Device, DeviceMemory, Encoding, Error, Executable, Footprint, Graph, Place, Plan, Preset, Scales,
-    Shape, SharedBuffers, Stored, Weight, WeightFormat, adapters,
+    AdapterInfo, AdapterSelect, ByteSource, Cadence, Device, DeviceMemory, Encoding, Error, Executable, Footprint, Graph, Place, Plan,
+    Preset, Scales, Shape, SharedBuffers, Stored, Weight, WeightFormat, adapters,
 };
 
 /// Seeded values in −1..1.
@@ -164,6 +168,71 @@ fn what_a_plan_takes_is_known_beforehand() {
             assert!(live > left && left <= 4096, "{left} bytes are left: vectors of equal values, and the buffer for reading");
         }
     }
+}
+
+/// A file on a slow disk: reading takes time and no processor.
+struct Slow {
+    bytes: Vec<u8>,
+    per_byte: Duration,
+    spent: Arc<AtomicU64>,
+}
+
+impl ByteSource for Slow {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, range: Range<u64>) -> std::io::Result<Cow<'_, [u8]>> {
+        let begun = Instant::now();
+        std::thread::sleep(self.per_byte * (range.end - range.start) as u32);
+        self.spent.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.bytes.read(range)
+    }
+}
+
+/// A disk as slow as the device: reading the weights of a segment while the one before runs must save most of one of both.
+#[test]
+#[ignore = "needs a machine that does nothing else; its figure stands in docs/adr/0021"]
+fn weights_come_while_others_are_used() {
+    const SIDE: usize = 1024;
+    const LAYERS: usize = 12;
+    let device = &devices()[0];
+    let spent = Arc::new(AtomicU64::new(0));
+    let graph = |per_byte| {
+        let plan = Plan::new();
+        let matrix = |seed: usize| {
+            let bytes: Vec<u8> = noise(SIDE * SIDE, seed as u32).iter().flat_map(|v| f16::from_f32(v * 0.05).to_le_bytes()).collect();
+            let file = Slow { bytes, per_byte, spent: Arc::clone(&spent) };
+            let place = Place { range: 0..file.size(), file: Arc::new(file), encoding: Encoding::F16 };
+            Weight::stored(format!("w{seed}"), Shape::new(&[SIDE, SIDE]), place.into(), WeightFormat::F16).expect("the bytes are there")
+        };
+        let x = plan.input("x", &[1024, SIDE], Cadence::EveryStep);
+        plan.output("y", (0..LAYERS).fold(x, |x, layer| x.linear(&matrix(layer), None)));
+        plan.finish().expect("valid")
+    };
+    let timed = |exec: &mut Executable| {
+        exec.write("x", &noise(1024 * SIDE, 1)).expect("fits");
+        let mut seconds: Vec<f64> = Vec::new();
+        for _ in 0..4 {
+            spent.store(0, Ordering::Relaxed);
+            let begun = Instant::now();
+            pollster::block_on(async {
+                exec.run_step().await.expect("runs");
+                exec.idle().await.expect("runs");
+            });
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+        // The first is not warm.
+        seconds[1..].iter().fold(f64::INFINITY, |least, seconds| least.min(*seconds))
+    };
+    let resident = timed(&mut Executable::new(device, graph(Duration::ZERO)).expect("fits"));
+    let bytes = (2 * SIDE * SIDE * LAYERS) as f64;
+    let per_byte = Duration::from_secs_f64(resident / bytes);
+    let streamed = timed(&mut Executable::with_weight_bytes(device, graph(per_byte), 12 << 20).expect("fits"));
+    let read = spent.load(Ordering::Relaxed) as f64 / 1e9;
+    let ratio = (resident + read) / streamed;
+    println!("{}: {resident:.3} s of computing and {read:.3} s of reading in {streamed:.3} s: {ratio:.2}", device.name());
+    assert!(ratio >= 1.3, "{ratio:.2}");
 }
 
 #[test]
