@@ -24,6 +24,7 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// What the server does wrong with the next answers about contents, one after another; afterwards it does nothing wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
+    /// Without a pause asked for.
     Status(u16),
     /// With a pause of so many seconds asked for.
     Busy(u16),
@@ -33,7 +34,7 @@ enum Fault {
     NoRange,
     /// A range other than the one asked for.
     WrongRange,
-    /// Right in length, wrong in a byte.
+    /// Right in length, wrong in a byte: what a file that was replaced meanwhile comes to.
     Damaged,
     /// More than the file has.
     TooLong,
@@ -81,7 +82,7 @@ impl Server {
 
     fn command(&self, home: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
-        command.args(["models"]).args(words).env("HF_ENDPOINT", &self.address).env("HF_HOME", home).env("KINORA_PULL_PAUSE_MS", "1");
+        command.args(["models"]).args(words).env("HF_ENDPOINT", &self.address).env("HF_HOME", home);
         for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"] {
             command.env_remove(name);
         }
@@ -147,7 +148,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let body = &bytes[start..];
     match fault {
         None => send(&mut stream, status, &headers, body),
-        Some(Fault::Status(code)) => send(&mut stream, &format!("{code} Fault"), "", b""),
+        Some(Fault::Status(code)) => send(&mut stream, &format!("{code} Fault"), "Retry-After: 0\r\n", b""),
         Some(Fault::Busy(code)) => send(&mut stream, &format!("{code} Busy"), "Retry-After: 1\r\n", b""),
         Some(Fault::NoRange) => send(&mut stream, "200 OK", "", &bytes),
         Some(Fault::WrongRange) => {
@@ -210,10 +211,11 @@ fn check(folder: &Path, home: &Path) -> Outcome {
 fn every_fault_of_a_server_is_overcome_or_said() -> Outcome {
     use Fault::{Busy, Cut, Damaged, NoRange, Slow, Status, TooLong, WrongRange};
     let server = server()?;
-    let overcome: [&[Fault]; 9] = [
+    let overcome: [&[Fault]; 10] = [
         &[],
         &[Status(503), Status(500), Status(503)],
         &[Busy(429)],
+        &[Cut, Status(429), Cut],
         &[Cut, Cut, Cut],
         &[Cut, NoRange],
         &[Cut, WrongRange, Cut],
@@ -261,23 +263,78 @@ fn a_pull_goes_on_where_it_was_cut_and_fetches_nothing_twice() -> Outcome {
     Ok(())
 }
 
+/// Kills pulls of a slow server at so many random moments, each of a cache of its own and of one that they share, and pulls again.
+fn killed(moments: usize) -> Outcome {
+    let server = server()?;
+    let mut random = Random(20_261_129);
+    let shared = Folder::new("pull-killed")?;
+    let pull = |home: &Path| -> Outcome {
+        check(&pulled(&server.run(home, &[], &["pull", "owner/tiny", "-q"])?)?, home)?;
+        let verified = server.run(home, &[], &["verify", "owner/tiny"])?;
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+        Ok(())
+    };
+    let (mut early, mut partial) = (0, 0);
+    for moment in 0..moments {
+        let own = Folder::new("pull-killed-once")?;
+        for home in [&own.0, &shared.0] {
+            let mut state = server.state.lock().map_err(|_| "poisoned")?;
+            state.faults = vec![Fault::Slow; 4];
+            drop(state);
+            let mut child = server.command(home, &["pull", "owner/tiny", "-q"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            thread::sleep(Duration::from_millis(random.below(600) as u64));
+            child.kill()?;
+            child.wait()?;
+            let blobs = home.join("hub/models--owner--tiny/blobs");
+            let blob = blobs.join(hash(&weights()));
+            assert!(!blob.exists() || fs::read(&blob)? == weights(), "moment {moment}: half a file under its name");
+            early += usize::from(!blobs.exists());
+            partial += usize::from(blob.with_extension("incomplete").exists());
+        }
+        pull(&own.0).map_err(|error| format!("moment {moment}: {error}"))?;
+    }
+    pull(&shared.0)?;
+    println!("{moments} moments twice: {early} before the first byte, {partial} within the weights");
+    assert!(partial > 0, "all kills were too early or too late");
+    Ok(())
+}
+
 #[test]
 fn a_pull_that_is_killed_leaves_nothing_that_counts() -> Outcome {
-    let (server, folder) = (server()?, Folder::new("pull-killed")?);
-    for round in 0..10u64 {
-        let mut state = server.state.lock().map_err(|_| "poisoned")?;
-        state.faults = vec![Fault::Slow; 4];
-        drop(state);
-        let mut child = server.command(&folder.0, &["pull", "owner/tiny", "-q"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        thread::sleep(Duration::from_millis(20 + round * 37 % 300));
-        child.kill()?;
-        child.wait()?;
-        let blob = folder.0.join("hub/models--owner--tiny/blobs").join(hash(&weights()));
-        assert!(!blob.exists() || fs::read(&blob)? == weights(), "round {round}: half a file under its name");
+    killed(5)
+}
+
+#[test]
+#[ignore = "half a minute; its figure stands in docs/reliability.md"]
+fn fifty_kills_of_a_pull_leave_nothing_that_counts() -> Outcome {
+    killed(50)
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pull_without_room_says_so_and_goes_on_when_there_is_some() -> Outcome {
+    let (server, folder) = (server()?, Folder::new("pull-full")?);
+    // As a quota does: no file may be longer than 100 or 200 kB, by the unit of the shell.
+    let script = "ulimit -f 200; exec \"$0\" \"$@\"";
+    let pull = server.command(&folder.0, &["pull", "owner/tiny", "-q"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script]).arg(pull.get_program()).args(pull.get_args());
+    for (name, value) in pull.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
     }
+    let output = limited.output()?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(4) && errors.contains("error[cache-unwritable]"), "{errors}");
+    assert!(!folder.0.join("hub/models--owner--tiny/refs/main").exists(), "nothing half-written counts");
+    let part = folder.0.join("hub/models--owner--tiny/blobs").join(hash(&weights())).with_extension("incomplete");
+    let there = fs::metadata(part)?.len();
+    assert!((100 << 10..300_000).contains(&there), "{there} bytes");
     check(&pulled(&server.run(&folder.0, &[], &["pull", "owner/tiny", "-q"])?)?, &folder.0)?;
-    let verified = server.run(&folder.0, &[], &["verify", "owner/tiny"])?;
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let ranges: Vec<String> = server.asked().into_iter().filter(|asked| asked.contains("model.safetensors")).collect();
+    assert_eq!(ranges, [format!("transformer/model.safetensors {there}-")], "the rest alone");
     Ok(())
 }
 

@@ -22,6 +22,10 @@ const ATTEMPTS: u32 = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest time for one answer.
 const LONGEST_ANSWER: Duration = Duration::from_secs(600);
+/// Pause before an attempt that goes on where the one before got to.
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
+/// First pause before an attempt that follows one without a byte; each further one is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause that a server may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// Longest list of files.
@@ -49,14 +53,14 @@ pub(super) struct Remote {
     endpoint: String,
     token: Option<String>,
     agent: Agent,
-    /// How long the first pause between attempts is.
-    pause: Duration,
 }
 
 /// Why an attempt ended.
 enum Stop {
-    /// Another may go on.
+    /// Another may go on, after the pause that the server asks for.
     Again(String, Option<Duration>),
+    /// What is there of the file is longer than the server's.
+    Shorter,
     Never(Failure),
 }
 
@@ -65,7 +69,6 @@ impl Remote {
     pub(super) fn from_environment() -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        let pause = set("KINORA_PULL_PAUSE_MS").and_then(|text| text.parse().ok()).unwrap_or(1000);
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(PATIENCE))
@@ -77,7 +80,6 @@ impl Remote {
             endpoint: endpoint.trim_end_matches('/').into(),
             token: set("HF_TOKEN").map(|token| token.trim().to_owned()),
             agent: agent.into(),
-            pause: Duration::from_millis(pause),
         }
     }
 
@@ -98,7 +100,7 @@ impl Remote {
         match status {
             200 | 206 => Ok(response),
             // Beyond its end: it has changed, or was complete.
-            416 => Err(Stop::Again("the file is shorter than what is there of it".into(), Some(Duration::ZERO))),
+            416 => Err(Stop::Shorter),
             408 | 429 | 500..=599 => {
                 let pause = header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
                 Err(Stop::Again(format!("the server answered {status}"), pause))
@@ -116,15 +118,18 @@ impl Remote {
     }
 
     /// Calls `attempt` until it succeeds, or fails for good, or fails often without having got further.
-    fn persist<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<T, (Stop, bool)>) -> Result<T, Failure> {
+    fn persist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, (Stop, bool)>) -> Result<T, Failure> {
         let mut fruitless = 0;
         loop {
             let (problem, pause) = match attempt() {
                 Ok(value) => return Ok(value),
                 Err((Stop::Never(failure), _)) => return Err(failure),
-                Err((Stop::Again(problem, pause), further)) => {
+                Err((stop, further)) => {
                     fruitless = if further { 0 } else { fruitless + 1 };
-                    (problem, pause)
+                    match stop {
+                        Stop::Again(problem, pause) => (problem, pause),
+                        _ => ("the file is shorter than what is there of it".to_owned(), None),
+                    }
                 }
             };
             if fruitless >= ATTEMPTS {
@@ -132,8 +137,8 @@ impl Remote {
                     failed("hub-failed", format!("{what}: {problem}; {ATTEMPTS} attempts")).hint("try again later: what is there is kept")
                 );
             }
-            let pause = pause.unwrap_or(self.pause * 2u32.pow(fruitless.saturating_sub(1))).min(LONGEST_PAUSE);
-            thread::sleep(pause);
+            let own = fruitless.checked_sub(1).map_or(SHORT_PAUSE, |before| PAUSE * 2u32.pow(before));
+            thread::sleep(pause.unwrap_or(own).min(LONGEST_PAUSE));
         }
     }
 
@@ -146,7 +151,7 @@ impl Remote {
             model.name,
             model.revision.replace('/', "%2F")
         );
-        let answer = self.persist(&url, || {
+        let answer = Self::persist(&url, || {
             let response = self.get(&url, 0).map_err(|stop| (stop, false))?;
             let mut body = String::new();
             let read = response.into_body().into_reader().take(MOST_LIST_BYTES).read_to_string(&mut body);
@@ -184,7 +189,7 @@ impl Remote {
         let mut fetched = 0;
         // What an attempt got that is not what the hub lists may be the server's fault once.
         for last in [false, true] {
-            self.persist(&url, || {
+            Self::persist(&url, || {
                 let before = fetched;
                 let result = self.attempt(&url, file, &part, &mut |bytes, new| {
                     fetched += new;
@@ -217,9 +222,9 @@ impl Remote {
             return Ok(());
         }
         let response = match self.get(url, start) {
-            Err(Stop::Again(problem, Some(Duration::ZERO))) => {
+            Err(Stop::Shorter) => {
                 fs::remove_file(part).map_err(broken)?;
-                return Err(Stop::Again(problem, None));
+                return Err(Stop::Shorter);
             }
             other => other?,
         };
