@@ -13,6 +13,7 @@ mod hub;
 mod interrupt;
 mod lines;
 mod maker;
+mod manifest;
 mod models;
 mod options;
 mod parts;
@@ -89,7 +90,11 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
         }
         Command::Models(ModelsCommand::List) => Ok(list_models()),
         Command::Models(ModelsCommand::Pull(args)) => hub::pull(args, console),
-        Command::Models(ModelsCommand::Verify { model }) => hub::verify(model),
+        Command::Models(ModelsCommand::Verify { model }) => match models::folder(model) {
+            Some(folder) => manifest::verify(&folder),
+            None => hub::verify(model),
+        },
+        Command::Models(ModelsCommand::Manifest { folder, overwrite }) => manifest::write(folder, *overwrite),
         Command::Models(ModelsCommand::Rm { model }) => hub::remove(model),
         Command::Models(ModelsCommand::Info { model }) => {
             let json = models::describe(&models::find(model)?)?;

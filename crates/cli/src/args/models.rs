@@ -1,5 +1,7 @@
 //! Arguments of `kinora models`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
@@ -19,11 +21,20 @@ pub(crate) struct PullArgs {
 pub(crate) enum ModelsCommand {
     /// Fetch a model from a hub into the cache that the Hugging Face libraries share ($HF_HOME); goes on where it was interrupted
     Pull(PullArgs),
-    /// Compare the files of a fetched model with the hashes that the hub listed
+    /// Compare the files of a fetched model with the hashes that the hub listed, or those of a folder with its manifest
     Verify {
-        /// Fetched model
-        #[arg(value_name = "OWNER/NAME[@REVISION]")]
+        /// Fetched model, model folder or name
+        #[arg(value_name = "OWNER/NAME[@REVISION]|DIR|NAME")]
         model: String,
+    },
+    /// Write the SHA-256 of each 4 MiB of a folder's files to manifest.json in it
+    Manifest {
+        /// Model folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Replace the one that is there
+        #[arg(short = 'y', long)]
+        overwrite: bool,
     },
     /// Remove a fetched model from the cache
     Rm {
