@@ -29,13 +29,6 @@ impl Folder {
         self.command(words).output()
     }
 
-    fn names(&self) -> std::io::Result<Vec<String>> {
-        let entries = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
-        names.sort();
-        Ok(names)
-    }
-
     fn program(&self, name: &str, script: &str) -> std::io::Result<String> {
         let path = self.0.join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;

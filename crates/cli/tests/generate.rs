@@ -16,13 +16,6 @@ use support::Folder;
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 impl Folder {
-    fn names(&self) -> std::io::Result<Vec<String>> {
-        let entries = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
-        names.sort();
-        Ok(names)
-    }
-
     /// A copy of the tiny model that may be damaged.
     fn model(&self) -> std::io::Result<PathBuf> {
         let copy = self.0.join("model");

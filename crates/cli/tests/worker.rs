@@ -1,5 +1,7 @@
 //! `--batch -`: one process that is told jobs by lines and answers each by a line; batches that go on where they were stopped.
 
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 mod support;
 
 use std::{
@@ -9,6 +11,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+use random::Random;
 use serde_json::{Value, json};
 use support::Folder;
 
@@ -193,12 +196,11 @@ fn every_output_is_there_once_and_whole_after_twenty_kills() -> Outcome {
     fs::write(folder.0.join("jobs.jsonl"), lines.join("\n"))?;
     let words = ["--batch", "-", "--resume", "-q"];
     let (mut kills, mut made) = (0, 0);
-    let mut chance = std::process::id() as u64;
+    let mut random = Random(u64::from(std::process::id()));
     while kills < 20 {
         let mut command = kinora(&folder, "generate", &words);
         let mut child = command.stdin(fs::File::open(folder.0.join("jobs.jsonl"))?).stdout(Stdio::piped()).spawn()?;
-        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(std::time::Duration::from_millis(100 + (chance >> 33) % 900));
+        std::thread::sleep(std::time::Duration::from_millis(100 + random.below(900) as u64));
         child.kill()?;
         let answers = child.wait_with_output()?.stdout;
         made += String::from_utf8_lossy(&answers).lines().filter(|line| line.contains("\"done\"")).count();

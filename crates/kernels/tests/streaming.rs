@@ -1,5 +1,7 @@
 //! Plans whose weights do not fit: run in segments they have the same bits, and take what was said beforehand.
 
+mod support;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,16 +13,7 @@ use kinora_kernels::{
     AdapterInfo, AdapterSelect, ByteSource, Cadence, Device, DeviceMemory, Encoding, Error, Executable, Footprint, Graph, Place, Plan,
     Preset, Scales, Shape, SharedBuffers, Stored, Weight, WeightFormat, adapters,
 };
-
-/// Seeded values in −1..1.
-fn noise(len: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_769).wrapping_add(1);
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
+use support::body::noise;
 
 /// Every adapter with every kernels it runs, each its own: others would count in its memory.
 fn devices() -> Vec<Device> {

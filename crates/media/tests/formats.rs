@@ -1,8 +1,12 @@
 //! Every stream format is decoded again and compared with the frames that went in.
 
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
+
 use std::io::Cursor;
 
 use kinora_media::{Clip, Error, Format, FrameRate, Metadata, encode};
+use random::Random;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -92,11 +96,8 @@ fn gif_plays_the_frames_that_went_in() -> Outcome {
 #[test]
 fn gif_holds_noisy_backgrounds_still() -> Outcome {
     // ±2 levels of noise around one colour, as a decoder leaves on a flat background; 9 frames.
-    let mut state = 1u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8 % 3
-    };
+    let mut random = Random(1);
+    let mut noise = || random.below(3) as u8;
     let frames = (0..9).map(|_| (0..40 * 40).flat_map(|_| [40 + noise(), 90 + noise(), 160 + noise(), 255]).collect());
     let clip = Clip::new(40, 40, FrameRate::new(12, 1)?, frames.collect())?;
     let (canvases, _) = play_gif(&encoded(&clip, Format::Gif)?)?;

@@ -1,39 +1,17 @@
 //! Files on disk: they appear whole or not at all, and nothing else is touched.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+#[path = "../../kernels/tests/support/folder.rs"]
+mod folder;
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 
+use std::{fs, path::Path, process::Command};
+
+use folder::Folder;
 use kinora_media::{Clip, Error, Format, FrameRate, Head, Metadata, Output, Place, encode, find_ffmpeg};
+use random::Random;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// A folder of its own for one test, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("kinora-media-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    fn names(&self) -> std::io::Result<Vec<String>> {
-        let entries = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names = entries.collect::<std::io::Result<Vec<_>>>()?;
-        names.sort();
-        Ok(names)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn clip(width: u32, height: u32, num_frames: usize) -> Result<Clip, Error> {
     let frame = |t: usize| (0..width * height).flat_map(|i| [60 + (i % 4) as u8, 40 * t as u8, 128, 255]).collect();
@@ -433,11 +411,8 @@ fn av1_of_the_built_in_encoder_plays() -> Outcome {
 #[test]
 fn still_areas_cost_nothing_in_the_built_in_mp4() -> Outcome {
     // Half of the picture never changes, the other half is noise; near the border they share chroma.
-    let mut state = 1u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
+    let mut random = Random(1);
+    let mut noise = || random.next() as u8;
     let frame = |_| (0..64 * 64).flat_map(|i| if i % 64 < 32 { [200, 100, 50, 255] } else { [noise(), noise(), noise(), 255] }).collect();
     let frames: Vec<Vec<u8>> = (0..9).map(frame).collect();
     let clip = Clip::new(64, 64, FrameRate::new(24_000, 1001)?, frames)?;

@@ -1,9 +1,16 @@
 //! Images and clips of every format read back, and files that are no such thing.
 
-use std::{fs, io::Cursor, path::PathBuf};
+#[path = "../../kernels/tests/support/folder.rs"]
+mod folder;
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 
+use std::{fs, io::Cursor};
+
+use folder::Folder;
 use image::{DynamicImage, ImageFormat, RgbImage, RgbaImage};
 use kinora_media::{Clip, Format, FrameRate, Metadata, Need, Output, Part, Source, encode};
+use random::Random;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -21,24 +28,6 @@ fn encoded(format: Format) -> Result<Vec<u8>, kinora_media::Error> {
     let mut bytes = Vec::new();
     encode(&clip()?, format, &Metadata::default(), &mut bytes, &mut |_| true)?;
     Ok(bytes)
-}
-
-/// A folder of its own for one test, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("kinora-read-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What 3 frames of 0.1 s each are at this rate, in their own size.
@@ -377,20 +366,16 @@ fn damaged_files_of_every_format_are_no_panic() -> Outcome {
     for format in [Format::Gif, Format::Apng, Format::Y4m] {
         files.push(encoded(format)?);
     }
-    let mut state = 15u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
+    let mut random = Random(15);
     let mut refused = 0;
     for file in &files {
         let mut damaged: Vec<Vec<u8>> = (0..file.len()).step_by(3).map(|cut| file[..cut].to_vec()).collect();
         for _ in 0..400 {
             let mut bytes = file.clone();
-            for _ in 0..=random(3) {
-                let (at, value) = (random(bytes.len()), random(256) as u8);
+            for _ in 0..=random.below(3) {
+                let (at, value) = (random.below(bytes.len()), random.below(256) as u8);
                 // Single bits, whole bytes, and what overflows.
-                bytes[at] = [bytes[at] ^ (1 << (value % 8)), value, 0, 255][random(4)];
+                bytes[at] = [bytes[at] ^ (1 << (value % 8)), value, 0, 255][random.below(4)];
             }
             damaged.push(bytes);
         }

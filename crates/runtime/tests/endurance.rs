@@ -1,6 +1,8 @@
 //! Many clips in one process: they stay the same, memory does not grow, and a cancelled one ends at once. A few here;
 //! `KINORA_SOAK_MINUTES` goes on for as long (`cargo xtask soak`).
 
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 mod support;
 
 use std::path::Path;
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kinora_kernels::AdapterSelect;
 use kinora_runtime::{CancelToken, Device, Error, GenerateRequest, Generated, VideoPipeline, WeightFormat};
+use random::Random;
 
 /// From the word to the end, of 95 in 100 generations that are cancelled.
 const SOON: Duration = Duration::from_millis(250);
@@ -84,11 +87,10 @@ fn cancelled_generations_end_soon_wherever_they_are() {
     generate(&pipeline, &request, &CancelToken::default()).expect("generates");
     let length = begun.elapsed();
     let (mut waits, mut late) = (Vec::new(), 0);
-    let mut random = 20_261_128_u32;
+    let mut random = Random(20_261_128);
     for _ in 0..count {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // After one of the events, and up to a few steps later.
-        let (at, wait) = (1 + (random >> 24) as usize % 6, length.mul_f64(f64::from(random & 0xffff) / f64::from(1 << 20)));
+        let (at, wait) = (random.upto(6), length.mul_f64(random.below(1 << 16) as f64 / f64::from(1 << 20)));
         let token = CancelToken::default();
         let (end, said) = std::thread::scope(|scope| {
             let (mut seen, mut speaker) = (0, None);

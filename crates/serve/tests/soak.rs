@@ -1,5 +1,7 @@
 //! Long runs of the server, by name with `--ignored`; docs/serving.md has their figures.
 
+#[path = "../../kernels/tests/support/random.rs"]
+mod random;
 #[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
@@ -9,18 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use random::Random;
 use serde_json::{Value, json};
 use support::{Folder, Outcome, Server, small};
-
-/// Numbers by chance that a seed gives again.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % most
-    }
-}
 
 #[test]
 #[ignore = "minutes of work"]
@@ -28,7 +21,7 @@ fn two_hundred_clients_lose_no_job_over_ten_kills() -> Outcome {
     let folder = Folder::new("kills")?;
     let words = ["--queue", "20", "--at-once", "4", "--preview-every", "0"];
     let mut server = Server::start(&folder.0, &words)?;
-    let mut chance = Chance(7);
+    let mut random = Random(7);
     let (mut accepted, mut refused): (HashSet<String>, usize) = (HashSet::new(), 0);
     for kill in 0..=10 {
         let outcomes: Vec<Option<(u16, bool, Option<String>)>> = thread::scope(|scope| {
@@ -50,7 +43,7 @@ fn two_hundred_clients_lose_no_job_over_ten_kills() -> Outcome {
                 (status, ..) => return Err(format!("{status}, without Retry-After if 429").into()),
             }
         }
-        thread::sleep(Duration::from_millis(100 + chance.below(2000) as u64));
+        thread::sleep(Duration::from_millis(100 + random.below(2000) as u64));
         if kill < 10 {
             server.child.kill()?;
             server.child.wait()?;
@@ -72,7 +65,7 @@ fn two_hundred_clients_lose_no_job_over_ten_kills() -> Outcome {
 fn no_body_makes_the_server_fail() -> Outcome {
     let folder = Folder::new("fuzz")?;
     let server = Server::start(&folder.0, &["--queue", "100000", "--at-once", "1"])?;
-    let mut chance = Chance(11);
+    let mut random = Random(11);
     let whole = small(1).to_string();
     let form = "--b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na fox\r\n--b\r\nContent-Disposition: form-data; name=\"input_reference\"; filename=\"a\"\r\n\r\n\x7fPNG\r\n\x1a\n\r\n--b--\r\n";
     let odd = [
@@ -110,23 +103,23 @@ fn no_body_makes_the_server_fail() -> Outcome {
                 let (kind, text) =
                     if round % 8 < 4 { ("application/json", whole.as_str()) } else { ("multipart/form-data; boundary=b", form) };
                 let mut bytes = text.as_bytes().to_vec();
-                for _ in 0..=chance.below(4) {
-                    let at = chance.below(bytes.len());
-                    match chance.below(3) {
-                        0 => bytes[at] = chance.below(256) as u8,
+                for _ in 0..=random.below(4) {
+                    let at = random.below(bytes.len());
+                    match random.below(3) {
+                        0 => bytes[at] = random.below(256) as u8,
                         1 => drop(bytes.remove(at)),
-                        _ => bytes.insert(at, chance.below(256) as u8),
+                        _ => bytes.insert(at, random.below(256) as u8),
                     }
                 }
                 (kind, bytes)
             }
             // Cut off.
-            2 => ("application/json", whole.as_bytes()[..chance.below(whole.len())].to_vec()),
+            2 => ("application/json", whole.as_bytes()[..random.below(whole.len())].to_vec()),
             // Right in form, odd in value.
             _ => {
                 let mut body = small(1);
-                for _ in 0..=chance.below(3) {
-                    body[names[chance.below(names.len())]] = odd[chance.below(odd.len())].clone();
+                for _ in 0..=random.below(3) {
+                    body[names[random.below(names.len())]] = odd[random.below(odd.len())].clone();
                 }
                 ("application/json", body.to_string().into_bytes())
             }

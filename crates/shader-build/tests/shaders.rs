@@ -1,45 +1,46 @@
 //! Small shader folders through the whole generator: what is written, and every way to fail.
 
+#[path = "../../kernels/tests/support/folder.rs"]
+mod folder;
+
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use folder::Folder;
 use kinora_shader_build::{Generated, Target, generate, write};
 
-/// A shader folder that is removed with its owner.
-struct Folder(PathBuf);
+/// A folder of shaders.
+struct Shaders(Folder);
 
-impl Folder {
+impl Shaders {
     fn new(table: &str, files: &[(&str, &str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kinora-shaders-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let folder = Self(std::env::temp_dir().join(name));
-        folder.put("variants.toml", table);
+        let name = format!("shaders-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let shaders = Self(Folder::new(&name).expect("temporary folder"));
+        shaders.put("variants.toml", table);
         for (path, text) in files {
-            folder.put(path, text);
+            shaders.put(path, text);
         }
-        folder
+        shaders
+    }
+
+    fn path(&self) -> &Path {
+        &self.0.0
     }
 
     fn put(&self, path: &str, text: &str) {
-        let path = self.0.join(path);
+        let path = self.path().join(path);
         fs::create_dir_all(path.parent().expect("a file has a folder")).expect("temporary folder");
         fs::write(path, text).expect("temporary file");
     }
 
     fn generate(&self) -> Generated {
-        generate(&self.0, Target::Native).unwrap_or_else(|e| panic!("{e}"))
+        generate(self.path(), Target::Native).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn problems(&self) -> Vec<String> {
-        generate(&self.0, Target::Native).err().map(|e| e.problems).unwrap_or_default()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A leftover in the temporary folder is no reason to fail a test.
-        let _ = fs::remove_dir_all(&self.0);
+        generate(self.path(), Target::Native).err().map(|e| e.problems).unwrap_or_default()
     }
 }
 
@@ -64,14 +65,14 @@ axes = { rounding = ["exact", "coarse"] }
 constants = { ZOOM = 3, WG = 64, ASPECT = 2 }
 "#;
 
-fn scale(edit: (&str, &str)) -> Folder {
+fn scale(edit: (&str, &str)) -> Shaders {
     assert!(SCALE.contains(edit.0), "the edit must change something: {}", edit.0);
     let source = SCALE.replacen(edit.0, edit.1, 1);
-    Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)])
+    Shaders::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)])
 }
 
 #[track_caller]
-fn assert_problem(folder: &Folder, expected: &str) {
+fn assert_problem(folder: &Shaders, expected: &str) {
     let problems = folder.problems();
     assert!(problems.iter().any(|p| p.contains(expected)), "expected {expected:?} in {problems:#?}");
 }
@@ -105,7 +106,7 @@ fn constants_do_not_depend_on_the_order_of_a_hash_map() {
     let source =
         SCALE.replace("WG)\n", "WG * ASPECT * ZOOM / 6u)\n").replace("import constants::WG;", "import constants::{ZOOM, WG, ASPECT};");
     let text = || {
-        let folder = Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
+        let folder = Shaders::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
         folder.generate().wgsl[0].1.clone()
     };
     let first = text();
@@ -118,7 +119,7 @@ fn boolean_and_numeric_axes() {
 axes = { exact = [false, true], wg = [32, 64] }
 "#;
     let round = ROUND.replace("@if(coarse)", "@else");
-    let folder = Folder::new(table, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
+    let folder = Shaders::new(table, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
     let Generated { rust, wgsl } = folder.generate();
     assert!(rust.contains("pub exact: bool,") && rust.contains("pub wg: Wg,"), "{rust}");
     assert!(rust.contains("64 => Some(Self::N64),"), "{rust}");
@@ -133,7 +134,7 @@ axes = { exact = [false, true], wg = [32, 64] }
 fn fixed_features_are_in_every_variant_and_no_label() {
     let table = "[\"ops/scale\"]\nfeatures = [\"exact\"]\nconstants = { WG = 64 }\n";
     let round = "@if(exact) fn shorten(v: f32) -> f32 { return v; }\n";
-    let Generated { rust, wgsl } = Folder::new(table, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", round)]).generate();
+    let Generated { rust, wgsl } = Shaders::new(table, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", round)]).generate();
     assert!(rust.contains(r#"name: "scale","#) && rust.contains("pub static KERNEL: &Kernel"), "no axis is left: {rust}");
     assert!(wgsl[0].1.contains("shorten"), "{}", wgsl[0].1);
 }
@@ -141,9 +142,9 @@ fn fixed_features_are_in_every_variant_and_no_label() {
 #[test]
 fn writing_replaces_what_an_older_table_left() {
     let folder = scale(("", ""));
-    let out = folder.0.join("out");
+    let out = folder.path().join("out");
     folder.put("out/wgsl/gone.wgsl", "old");
-    write(&folder.0, &out, Target::Native).unwrap_or_else(|e| panic!("{e}"));
+    write(folder.path(), &out, Target::Native).unwrap_or_else(|e| panic!("{e}"));
     assert!(out.join("wgsl/scale.exact.wgsl").exists(), "linked text is on disk");
     assert!(!out.join("wgsl/gone.wgsl").exists(), "stale text is removed");
     assert!(out.join("kernels.rs").exists(), "the Rust side is on disk");
@@ -162,7 +163,7 @@ fn shaders_that_do_not_compile_name_kernel_and_variant() {
 #[test]
 fn a_condition_on_an_unknown_feature_is_a_spelling_mistake() {
     let round = ROUND.replace("@if(coarse)", "@if(corse)");
-    let folder = Folder::new(TABLE, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
+    let folder = Shaders::new(TABLE, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
     assert_problem(&folder, "corse");
 }
 
@@ -173,7 +174,7 @@ fn lints_of_the_source() {
     assert_problem(&scale(("    if at", "    @if(exact) if at")), "ops/scale.wesl:10: condition inside a body");
     assert_problem(&scale(("import constants", "enable f16;\nimport constants")), "ops/scale.wesl:2: directive");
     let round = format!("enable f16;\n{ROUND}");
-    let folder = Folder::new(TABLE, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
+    let folder = Shaders::new(TABLE, &[("ops/scale.wesl", SCALE), ("lib/round.wesl", &round)]);
     assert_problem(&folder, "lib/round.wesl:1: directive");
     assert_problem(&scale(("p.factor * x[at.x]", "max(-3.0e38, x[at.x])")), "ops/scale.wesl:10: -3.0e38 is beyond 1e30");
 }
@@ -192,7 +193,7 @@ fn lints_of_the_interface() {
     assert_problem(&scale(("<storage, read>", "<storage, read_write>")), "exactly one read_write binding");
     let shared = "var<workgroup> big: array<f32, 4097>;\n@compute";
     let source = SCALE.replace("@compute", shared).replace("shorten(", "big[0] + shorten(");
-    let folder = Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
+    let folder = Shaders::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
     assert_problem(&folder, "16388 bytes of workgroup memory");
     let many: String = (3..11).map(|i| format!("@group(0) @binding({i}) var<storage, read> z{i}: array<f32>; // [1]\n")).collect();
     assert_problem(&scale(("@compute", &format!("{many}@compute"))), "10 storage buffers");
@@ -201,7 +202,7 @@ fn lints_of_the_interface() {
 #[test]
 fn subgroups_are_for_kernels_and_variants_that_need_them() {
     let source = SCALE.replace("shorten(p", "shorten(subgroupBroadcast(p.factor, 0u) * p");
-    let folder = |table: &str| Folder::new(table, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
+    let folder = |table: &str| Shaders::new(table, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
     assert_problem(&folder(TABLE), "rejected by naga");
     assert_problem(&folder(&format!("{TABLE}needs = [\"integers64\"]")), "rejected by naga");
     folder(&format!("{TABLE}needs = [\"subgroups\"]")).generate();
@@ -212,8 +213,8 @@ fn subgroups_are_for_kernels_and_variants_that_need_them() {
 #[test]
 fn texts_that_need_something_are_not_in_builds_for_browsers() {
     let folder =
-        Folder::new(&format!("{TABLE}needs = {{ coarse = [\"subgroups\"] }}"), &[("ops/scale.wesl", SCALE), ("lib/round.wesl", ROUND)]);
-    let Generated { rust, wgsl } = generate(&folder.0, Target::Browser).unwrap_or_else(|e| panic!("{e}"));
+        Shaders::new(&format!("{TABLE}needs = {{ coarse = [\"subgroups\"] }}"), &[("ops/scale.wesl", SCALE), ("lib/round.wesl", ROUND)]);
+    let Generated { rust, wgsl } = generate(folder.path(), Target::Browser).unwrap_or_else(|e| panic!("{e}"));
     assert!(rust.contains(r#"name: "scale[coarse]", lines: &[],"#), "the variant keeps its place: {rust}");
     assert_eq!(wgsl.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["scale.exact.wgsl"]);
 }
@@ -224,13 +225,13 @@ fn all_variants_share_one_params() {
         "struct Params { factor: f32, count: u32,",
         "@if(exact) struct Params { factor: f32, count: u32, pad0: u32, pad1: u32 }\n@if(coarse) struct Params { count: u32, factor: f32,",
     );
-    let folder = Folder::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
+    let folder = Shaders::new(TABLE, &[("ops/scale.wesl", &source), ("lib/round.wesl", ROUND)]);
     assert_problem(&folder, "scale[coarse]: Params differs from that of scale[exact]");
 }
 
 #[test]
 fn mistakes_in_the_table() {
-    let problem = |table: &str, expected: &str| assert_problem(&Folder::new(table, &[]), expected);
+    let problem = |table: &str, expected: &str| assert_problem(&Shaders::new(table, &[]), expected);
     problem("[", "variants.toml");
     problem("[\"a/b\"]\naxis = 1", "unknown key `axis`");
     problem("[\"a/b\"]\naxes = { w = [] }", "axis `w`: expected a list");
