@@ -62,17 +62,19 @@ impl Bench {
         pollster::block_on(self.pipeline.generate(&self.request, &CancelToken::default(), &mut |_| {}))
     }
 
-    /// A clean generation from nothing: the clip, the calls it took, and what is there afterwards.
-    fn clean(&mut self) -> (Generated, u64, (u64, LiveObjects)) {
-        self.forget();
+    /// A generation in which nothing fails, with whatever the last one has left: the clip, and what is there afterwards. Pipelines
+    /// are not counted: those that were compiled before the fault live as long as the plans that use them.
+    fn clean(&self) -> (Generated, (u64, LiveObjects)) {
         self.gpu.plan_fault(None);
         let clip = self.generate().expect("nothing fails");
-        (clip, self.gpu.calls().0, (self.gpu.memory().live, self.gpu.live_objects()))
+        (clip, (self.gpu.memory().live, LiveObjects { pipelines: 0, ..self.gpu.live_objects() }))
     }
 
-    fn forget(&mut self) {
+    /// Drops all that is kept for later and returns what is there all the same.
+    fn forget(&mut self) -> (u64, LiveObjects) {
         self.pipeline.set_device(Device::Gpu(self.gpu.clone()));
         self.gpu.forget_all();
+        (self.gpu.memory().live, self.gpu.live_objects())
     }
 
     /// The device of the pipeline, which may be another than before.
@@ -85,7 +87,9 @@ impl Bench {
 /// Tries faults of a kind and returns how often a generation ended in which way.
 fn try_faults(fault: Fault, sticky: bool, given: bool, trying: &mpsc::Sender<String>) -> BTreeMap<String, usize> {
     let mut bench = Bench::new(given);
-    let (expected, calls, baseline) = bench.clean();
+    let empty = bench.forget();
+    let (expected, baseline) = bench.clean();
+    let calls = bench.gpu.calls().0;
     assert!(calls > 100, "{calls} calls");
     let wanted = std::env::var("KINORA_FAULTS").ok();
     let count = wanted.as_ref().map_or(PICKED, |wanted| wanted.parse().unwrap_or(calls));
@@ -93,10 +97,14 @@ fn try_faults(fault: Fault, sticky: bool, given: bool, trying: &mpsc::Sender<Str
     let picked: Vec<u64> =
         if count >= calls { (0..calls).collect() } else { (0..count).map(|i| (i * calls / count + 7 * i) % calls).collect() };
     let mut ends = BTreeMap::new();
-    for call in picked {
+    let (all, first) = (picked.len(), Instant::now());
+    for (tried, call) in picked.into_iter().enumerate() {
+        if tried > 0 && tried % 100 == 0 {
+            println!("{tried} of {all} in {:.0} s: {ends:?}", first.elapsed().as_secs_f64());
+        }
         let plan = FaultPlan { call, fault, sticky };
         trying.send(format!("{plan:?}")).expect("somebody watches");
-        bench.forget();
+        assert_eq!(bench.forget(), empty, "before {plan:?}: something cannot be dropped");
         bench.gpu.plan_fault(Some(plan));
         let begun = Instant::now();
         let end = bench.generate();
@@ -121,12 +129,14 @@ fn try_faults(fault: Fault, sticky: bool, given: bool, trying: &mpsc::Sender<Str
         bench.follow();
         if fault == Fault::Lost && sticky {
             bench.gpu = open();
+            bench.forget();
         }
         trying.send(format!("{plan:?}, and none afterwards")).expect("somebody watches");
-        let (clip, _, left) = bench.clean();
+        let (clip, left) = bench.clean();
         assert!(clip == expected, "{plan:?}: other bits afterwards");
         assert_eq!(left, baseline, "{plan:?}: something is left behind");
     }
+    assert_eq!(bench.forget(), empty, "something cannot be dropped");
     ends
 }
 

@@ -27,17 +27,21 @@ impl VideoPipeline {
     /// [`on_device`](Self::on_device) for a stage that goes on where it was: as long as more of it is `done` from one loss to the
     /// next. Two at the same place are its own fault, and a system that resets a device over and over takes it away.
     pub(super) async fn going_on<T>(&self, done: &Cell<usize>, mut stage: impl AsyncFnMut(&Device) -> Result<T>) -> Result<T> {
-        // A page opens it itself, with kernels compiled ahead.
-        if cfg!(target_arch = "wasm32") {
-            return stage(&self.device()).await;
-        }
         let mut lost_at = None;
         loop {
             let device = self.device();
             match stage(&device).await {
-                Err(Error::Kernels(lost @ kinora_kernels::Error::DeviceLost { .. })) if lost_at != Some(done.get()) => {
+                // A page opens another itself, with kernels compiled ahead.
+                Err(Error::Kernels(lost @ kinora_kernels::Error::DeviceLost { .. }))
+                    if cfg!(not(target_arch = "wasm32")) && lost_at != Some(done.get()) =>
+                {
                     lost_at = Some(done.get());
                     self.replace_device(&device, lost).await?;
+                }
+                // The device has dropped the weights that it kept; those of plans that wait would be there beside new ones.
+                Err(error @ Error::Kernels(kinora_kernels::Error::Device { .. } | kinora_kernels::Error::OutOfMemory { .. })) => {
+                    self.executables.clear();
+                    return Err(error);
                 }
                 end => return end,
             }
