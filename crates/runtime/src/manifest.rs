@@ -41,6 +41,22 @@ impl Index {
         self.get(folder).and_then(Value::as_array).is_some_and(|entry| entry.iter().any(|part| !part.is_null()))
     }
 
+    /// Fails if it says that the component in `folder` is of another class than its own configuration, which says `class`. Classes
+    /// that are not known here may be other names of one that is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn check_class(&self, folder: &str, class: &str) -> Result<()> {
+        let Some(entry) = self.get(folder) else { return Ok(()) };
+        let own = entry.as_array().filter(|entry| entry.len() == 2).and_then(|entry| entry[1].as_str());
+        let is_known = |own: &str| FAMILIES.iter().flat_map(|family| family.components).any(|class| class.name == own);
+        // A model with a projection is one without it, which is not used.
+        match own {
+            Some(own) if own.starts_with(class) || class.starts_with(own) || !is_known(own) => Ok(()),
+            _ => Err(self.invalid(format!("`{folder}` is {entry}, but its configuration is of class {class}"))),
+        }
+    }
+
     /// The keys of the `kinora` object that `T` knows; others are left to those who read them.
     ///
     /// # Errors
@@ -68,6 +84,11 @@ impl Index {
             known: classes().map(|class| class.name).collect::<Vec<_>>().join(", "),
         })
     }
+}
+
+/// Whether a name that a model gives stays below its folder, on every system.
+fn is_inside(name: &str) -> bool {
+    !name.contains(['\\', ':']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// Frames per second that no clip has.
@@ -152,6 +173,10 @@ impl Manifest {
         if counts.contains(&0) || manifest.fps.is_nan() || manifest.fps <= 0.0 {
             return Err(index.invalid("`kinora`: counts and fps must be above 0".into()));
         }
+        let named = manifest.vocabulary.iter().chain(&manifest.vocabulary_states).chain(&manifest.cascade);
+        if let Some(name) = named.into_iter().find(|name| !is_inside(name)) {
+            return Err(index.invalid(format!("`kinora`: expected names of files inside the folder, found `{name}`")));
+        }
         if manifest.fps > MOST_FPS {
             return Err(index.invalid(format!("`kinora.fps`: expected at most {MOST_FPS}, found {}", manifest.fps)));
         }
@@ -189,9 +214,32 @@ mod tests {
         assert!(fast.contains("`kinora.fps`: expected at most 1000, found 65535"), "{fast}");
         let key = manifest(r#"{"_class_name": "LTXPipeline", "kinora": {"default_step": 8}}"#).expect_err("misspelt").to_string();
         assert!(key.contains("model_index.json: `kinora.default_step` is no key of a LTXPipeline, which has token_packing"), "{key}");
+        for name in ["/etc/passwd", "../x", "a/../../x", "C:x", "..\\\\x", ""] {
+            let json = format!(r#"{{"_class_name": "LTXPipeline", "kinora": {{"vocabulary": "{name}"}}}}"#);
+            assert!(manifest(&json).expect_err(name).to_string().contains("inside the folder"), "{name}");
+            let json = format!(r#"{{"_class_name": "LTXPipeline", "kinora": {{"cascade": ["{name}"]}}}}"#);
+            assert!(manifest(&json).is_err(), "{name}");
+        }
         let class = manifest(r#"{"_class_name": "StableAudioPipeline"}"#).expect_err("another family");
         assert_eq!(class.code(), "unknown-class", "{class}");
         assert!(class.to_string().contains("LTXPipeline, LTXImageToVideoPipeline"), "{class}");
+    }
+
+    #[test]
+    fn components_are_of_the_class_that_their_configuration_names() {
+        let json = r#"{"vae": ["diffusers", "AutoencoderKLLTXVideo"], "image_encoder": ["transformers", "CLIPVisionModel"],
+            "scheduler": [1, 2], "transformer": ["diffusers", "AnotherName"]}"#;
+        let index = Index::parse(json, "model_index.json").expect("valid");
+        for (folder, class, fits) in [
+            ("vae", "AutoencoderKLLTXVideo", true),
+            ("vae", "AutoencoderKLWan", false),
+            ("image_encoder", "CLIPVisionModelWithProjection", true),
+            ("scheduler", "AutoencoderKLWan", false),
+            ("transformer", "LTXVideoTransformer3DModel", true),
+            ("text_encoder", "BertModel", true),
+        ] {
+            assert_eq!(index.check_class(folder, class).is_ok(), fits, "{folder}: {class}");
+        }
     }
 
     #[test]

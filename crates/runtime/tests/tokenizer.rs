@@ -172,9 +172,24 @@ fn added_tokens_swallow_spaces_if_they_say_so() {
     assert_ne!(ids("<extra_id_1> a"), ids("<extra_id_1>a"), "spaces behind another token stay");
 }
 
+/// A character map that knows nothing and has this replacement, in base64: a trie of one unit.
+fn base64_of_a_map(replacement: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = [&[4, 0, 0, 0, 0, 0, 0, 0], replacement.as_bytes()].concat();
+    bytes.resize(bytes.len().next_multiple_of(3), 0);
+    let four = |three: &[u8]| {
+        let bits = three.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        [18, 12, 6, 0].map(|shift| char::from(DIGITS[bits >> shift & 63]))
+    };
+    bytes.chunks(3).flat_map(four).collect()
+}
+
 #[test]
 fn unusable_files_are_refused() {
     let charsmap = "/normalizer/normalizers/0/precompiled_charsmap";
+    let bomb = |step: Value| json!({ "/normalizer": { "type": "Sequence", "normalizers": vec![step; 40] } });
+    let double = |pattern: Value| json!({ "type": "Replace", "pattern": pattern, "content": "aa" });
+    let long: String = base64_of_a_map(&"a".repeat(501));
     let cases = [
         ("wordpiece.json", json!({ "/model/type": "WordLevel" }), "`WordLevel` is not supported"),
         ("wordpiece.json", json!({ "/model/unk_token": "[absent]" }), "unknown"),
@@ -194,6 +209,10 @@ fn unusable_files_are_refused() {
         ("bpe.json", json!({ "/pre_tokenizer/pretokenizers/0/pattern": { "Regex": "a+" } }), "`a+` is not supported"),
         ("bpe.json", json!({ "/pre_tokenizer/pretokenizers/0/pattern": { "String": "a" } }), "only at expressions"),
         ("bpe.json", json!({ "/pre_tokenizer/pretokenizers/0/behavior": "MergedWithNext" }), "MergedWithNext"),
+        ("wordpiece.json", bomb(double(json!({ "String": "a" }))), "more than 500 bytes of one"),
+        ("unigram.json", bomb(double(json!({ "Regex": r"\s+" }))), "more than 500 bytes of one"),
+        ("bpe.json", bomb(json!({ "type": "Prepend", "prepend": "a" })), "more than 500 bytes of one"),
+        ("unigram.json", json!({ (charsmap): long }), "more than 500 bytes of one"),
         ("unigram.json", json!({ (charsmap): "" }), "charsmap is empty"),
         ("unigram.json", json!({ (charsmap): "?!" }), "not base64"),
         ("unigram.json", json!({ (charsmap): "/////wAA" }), "cut off"),

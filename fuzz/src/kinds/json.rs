@@ -25,7 +25,7 @@ pub(super) const BAD_CONFIG: [&str; 10] = [
 ];
 
 /// Indices that must be refused.
-pub(super) const BAD_INDEX: [&str; 8] = [
+pub(super) const BAD_INDEX: [&str; 10] = [
     "no class",
     "unknown class",
     "count 0",
@@ -34,10 +34,12 @@ pub(super) const BAD_INDEX: [&str; 8] = [
     "rate 0",
     "rate 65535",
     "unknown key of kinora",
+    "file elsewhere",
+    "folder elsewhere",
 ];
 
 /// Tokenizers that must be refused.
-pub(super) const BAD_TOKENIZER: [&str; 9] = [
+pub(super) const BAD_TOKENIZER: [&str; 10] = [
     "token twice",
     "no model",
     "unknown model",
@@ -47,6 +49,7 @@ pub(super) const BAD_TOKENIZER: [&str; 9] = [
     "no unknown token",
     "template of nothing known",
     "empty added token",
+    "text that doubles forty times",
 ];
 
 /// Options that must be refused.
@@ -150,6 +153,8 @@ pub(super) fn index(spoil: &str, random: &mut Random) -> Vec<u8> {
         "count a text" => kinora[count] = json!("2"),
         "rate 0" => kinora["fps"] = json!(0),
         "rate 65535" => kinora["fps"] = json!(65_535),
+        "file elsewhere" => kinora["vocabulary"] = json!(random.pick(&["../x.json", "/etc/passwd", "a/../../b", "C:x", "..\\x"])),
+        "folder elsewhere" => kinora["cascade"] = json!(["../refiner"]),
         "unknown key of kinora" => kinora["default_step"] = json!(2),
         "no class" => drop(document.as_object_mut().expect("an object").remove("_class_name")),
         "unknown class" => document["_class_name"] = json!("NothingPipeline"),
@@ -177,6 +182,10 @@ pub(super) fn tokenizer(spoil: &str, random: &mut Random) -> Vec<u8> {
         "unknown step" => document["pre_tokenizer"] = json!({"type": "Nothing"}),
         "template of nothing known" => {
             document["post_processor"] = json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}], "pair": [], "special_tokens": {}});
+        }
+        "text that doubles forty times" => {
+            let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+            document["normalizer"] = json!({"type": "Sequence", "normalizers": vec![double; 40]});
         }
         "empty added token" => document["added_tokens"][0]["content"] = json!(""),
         _ => return spoilt(spoil, text, random),

@@ -80,6 +80,10 @@ impl Files<'_> {
         if !classes.contains(&class) {
             return Err(Error::UnknownClass { class: class.into(), file, known: classes.join(", ") });
         }
+        // What replaces a component need not be of its class.
+        if !cfg!(feature = "families") || self.overlay.text(&format!("{folder}/config.json")).is_none() {
+            index.check_class(folder, class)?;
+        }
         Component::load(&config, &file, &self.weights(folder)?, format, index)
     }
 

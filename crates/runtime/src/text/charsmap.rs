@@ -33,6 +33,11 @@ impl TryFrom<String> for Charsmap {
 }
 
 impl Charsmap {
+    /// Bytes of the longest replacement.
+    pub(super) fn longest(&self) -> usize {
+        self.replacements.split(|&byte| byte == 0).map(<[u8]>::len).max().unwrap_or(0)
+    }
+
     /// Replaces what the map knows.
     ///
     /// As in the reference: a short grapheme is looked up as a whole, a longer one, or one that is

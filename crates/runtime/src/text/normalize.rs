@@ -80,7 +80,29 @@ impl TryFrom<StoredPattern> for Pattern {
     }
 }
 
+impl Pattern {
+    /// Bytes of the least that it finds.
+    fn shortest(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Spaces => 2,
+            Self::WhiteSpace => 1,
+        }
+    }
+}
+
 impl Normalize {
+    /// How many bytes it may make of one by what its file says; what Unicode says adds little.
+    pub(super) fn growth(&self) -> usize {
+        match self {
+            Self::Sequence { normalizers } => normalizers.iter().fold(1, |growth: usize, step| growth.saturating_mul(step.growth())),
+            Self::Precompiled { precompiled_charsmap } => precompiled_charsmap.longest().max(1),
+            Self::Replace { pattern, content } => content.len().div_ceil(pattern.shortest()).max(1),
+            Self::Prepend { prepend } => 1 + prepend.len(),
+            _ => 1,
+        }
+    }
+
     pub(super) fn apply(&self, text: &str) -> String {
         match self {
             Self::Sequence { normalizers } => normalizers.iter().fold(text.into(), |text, step| step.apply(&text)),

@@ -158,6 +158,9 @@ impl Template {
     }
 }
 
+/// Bytes that normalizers may make of one: those of published models stay below 100.
+const MOST_GROWTH: usize = 500;
+
 impl Tokenizer {
     /// Reads a `tokenizer.json` file.
     ///
@@ -186,6 +189,9 @@ impl Tokenizer {
         }
         if let Some(token) = file.added_tokens.iter().find(|token| token.single_word || token.content.is_empty()) {
             return Err(format!("the added token `{}` is empty or limited to single words, which is not supported", token.content));
+        }
+        if file.normalizer.as_ref().is_some_and(|normalizer| normalizer.growth() > MOST_GROWTH) {
+            return Err(format!("its normalizers may make more than {MOST_GROWTH} bytes of one"));
         }
         let mut added = file.added_tokens;
         // Where two match at the same place, the longer wins.
