@@ -43,6 +43,7 @@ mod gif;
 mod h264;
 mod made;
 mod mp4;
+mod on_disk;
 mod output;
 mod palette;
 mod pattern;

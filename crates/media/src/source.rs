@@ -15,14 +15,13 @@ use crate::{
     ffmpeg::Ffmpeg,
     files::file_error,
     fit::Shape,
+    on_disk::Files,
     pattern::{Pattern, has_percent},
     pipe::open_input,
     sample::{self, Clock, Frame, Frames},
     y4m,
 };
 
-/// Whether there are files and other programs: a page has none, and does not download what reads them.
-const FILES: bool = cfg!(not(target_arch = "wasm32"));
 /// Bytes that are read into memory: a file, and a pipe, which may have no end.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 const MAX_PIPE_BYTES: u64 = 256 << 20;
@@ -44,10 +43,10 @@ pub struct Source {
 enum Data {
     Memory(Vec<u8>, Header),
     /// Uncompressed, hence read from the file as far as needed.
-    Y4m,
-    Sequence(Vec<PathBuf>),
+    Y4m(Files),
+    Sequence(Vec<PathBuf>, Files),
     Clip(Clip),
-    Ffmpeg(Demuxed),
+    Ffmpeg(Demuxed, Files),
 }
 
 impl Source {
@@ -60,12 +59,10 @@ impl Source {
     }
 
     fn open_unnamed(path: &Path) -> Result<Self> {
-        if !FILES {
-            return Err(Error::UnknownInput { path: path.to_owned() });
-        }
+        let files = Files::for_reading(path)?;
         let unreadable = |source| file_error("read", path, source);
         if path.is_dir() || (has_percent(path) && !path.exists()) {
-            return Self::sequence(path);
+            return Self::sequence(path, files);
         }
         let mut file = open_input(path).map_err(unreadable)?;
         let (is_file, len) = (file.is_file().map_err(unreadable)?, file.len().map_err(unreadable)?);
@@ -76,15 +73,15 @@ impl Source {
             return match y4m::Stream::new(bytes.chain(BufReader::new(file))) {
                 Ok(stream) => {
                     check_shape(&stream.shape(), len)?;
-                    Ok(Self { path: path.to_owned(), data: Data::Y4m, shape: Some(stream.shape()) })
+                    Ok(Self { path: path.to_owned(), data: Data::Y4m(files), shape: Some(stream.shape()) })
                 }
-                Err(error) => Self::through_ffmpeg(path, error),
+                Err(error) => Self::through_ffmpeg(path, error, files),
             };
         }
         if !known {
             let error = Error::UnknownInput { path: path.to_owned() };
             // A pipe can be read once, and has been.
-            return if is_file { Self::through_ffmpeg(path, error) } else { Err(error) };
+            return if is_file { Self::through_ffmpeg(path, error, files) } else { Err(error) };
         }
         let most = if is_file { MAX_FILE_BYTES } else { MAX_PIPE_BYTES };
         let left = most.saturating_sub(bytes.len() as u64);
@@ -94,7 +91,7 @@ impl Source {
         }
         match Self::decode(bytes) {
             Ok(source) => Ok(Self { path: path.to_owned(), ..source }),
-            Err(error) if is_file => Self::through_ffmpeg(path, error),
+            Err(error) if is_file => Self::through_ffmpeg(path, error, files),
             Err(error) => Err(error),
         }
     }
@@ -109,14 +106,14 @@ impl Source {
     }
 
     /// What our own readers do not know, ffmpeg may; `error` if it is no question of knowing, or there is no ffmpeg.
-    fn through_ffmpeg(path: &Path, error: Error) -> Result<Self> {
-        let program = if FILES && matches!(error, Error::UnknownInput { .. }) { Ffmpeg::locate() } else { None };
+    fn through_ffmpeg(path: &Path, error: Error, files: Files) -> Result<Self> {
+        let program = if matches!(error, Error::UnknownInput { .. }) { Ffmpeg::locate() } else { None };
         let demuxed = Demuxed::open(program.ok_or(error)?, path)?;
-        Ok(Self { path: path.to_owned(), shape: demuxed.shape, data: Data::Ffmpeg(demuxed) })
+        Ok(Self { path: path.to_owned(), shape: demuxed.shape, data: Data::Ffmpeg(demuxed, files) })
     }
 
     /// PNG files in the order of their numbers.
-    fn sequence(path: &Path) -> Result<Self> {
+    fn sequence(path: &Path, on_disk: Files) -> Result<Self> {
         let files: Vec<PathBuf> = if path.is_dir() {
             let entries = fs::read_dir(path).map_err(|source| file_error("read", path, source))?;
             let png = |path: &PathBuf| path.extension().and_then(OsStr::to_str).is_some_and(|e| e.eq_ignore_ascii_case("png"));
@@ -133,7 +130,7 @@ impl Source {
             return Err(Error::Decode { path: path.to_owned(), message: "there are no PNG files of this name".into() });
         };
         let shape = Self::open(first)?.shape;
-        Ok(Self { path: path.to_owned(), data: Data::Sequence(files), shape })
+        Ok(Self { path: path.to_owned(), data: Data::Sequence(files, on_disk), shape })
     }
 
     /// Width and height as they are shown, in pixels; `None` if only reading tells.
@@ -154,14 +151,15 @@ impl Source {
     /// # Errors
     /// Those of reading them.
     pub fn frames_at(&self, rate: FrameRate, most: usize) -> Result<usize> {
-        if FILES && matches!(self.data, Data::Ffmpeg(_)) {
+        if matches!(self.data, Data::Ffmpeg(..)) {
             let need = Need { width: 16, height: 16, rate, part: Part::First(most), background: [0; 3], whole: false };
             return Ok(self.take(&need)?.frames.len());
         }
         let mut clock = Clock::new(rate);
         let mut frames = 0u64;
-        for frame in self.frames()? {
-            frames += clock.advance(frame?.seconds);
+        let named = |error: Error| error.in_file(&self.path);
+        for frame in self.frames().map_err(named)? {
+            frames += clock.advance(frame.map_err(named)?.seconds);
             if frames >= most as u64 {
                 return Ok(most);
             }
@@ -176,11 +174,15 @@ impl Source {
     pub fn check_image(&self) -> Result<()> {
         let frames = match &self.data {
             Data::Memory(_, Header { kind: decode::Kind::Still, .. }) => 1,
-            Data::Ffmpeg(demuxed) if FILES => {
+            Data::Ffmpeg(demuxed, _) => {
                 let rate = FrameRate::new(1, 1)?;
                 demuxed.count(&Need { width: 16, height: 16, rate, part: Part::First(1), background: [0; 3], whole: false }, MAX_COUNTED)?
             }
-            _ => self.frames()?.take(MAX_COUNTED).try_fold(0, |frames, frame| frame.map(|_| frames + 1))?,
+            _ => {
+                let counted =
+                    self.frames().and_then(|frames| frames.take(MAX_COUNTED).try_fold(0, |frames, frame| frame.map(|_| frames + 1)));
+                counted.map_err(|error| error.in_file(&self.path))?
+            }
         };
         if frames > 1 { Err(Error::NotAnImage { path: self.path.clone(), frames }) } else { Ok(()) }
     }
@@ -191,14 +193,16 @@ impl Source {
     /// [`Error::Size`] for a side of 0, [`Error::Decode`], [`Error::TooLarge`].
     pub fn take(&self, need: &Need) -> Result<Taken> {
         let taken = match (&self.data, self.shape) {
-            (Data::Ffmpeg(demuxed), _) if FILES => demuxed.take(need),
+            (Data::Ffmpeg(demuxed, _), _) => demuxed.take(need),
             (_, None) => Err(Error::NoFrames),
             (_, Some(shape)) => self.frames().and_then(|mut frames| sample::take(&mut *frames, shape, need)),
         };
         match (taken, &self.data) {
             // A variant that only decoding finds to be unknown.
-            (Err(Error::UnknownInput { .. }), Data::Memory(..)) if FILES && self.path.is_file() => {
-                Self::through_ffmpeg(&self.path, Error::UnknownInput { path: self.path.clone() })?.take(need)
+            (Err(Error::UnknownInput { .. }), Data::Memory(..)) => {
+                let files = Files::for_reading(&self.path)?;
+                let unknown = Error::UnknownInput { path: self.path.clone() };
+                if self.path.is_file() { Self::through_ffmpeg(&self.path, unknown, files)?.take(need) } else { Err(unknown) }
             }
             (Ok(taken), _) if taken.frames.is_empty() => Err(Error::NoFrames),
             (taken, _) => taken.map_err(|error| error.in_file(&self.path)),
@@ -227,7 +231,7 @@ impl Source {
     fn frames(&self) -> Result<Box<Frames<'_>>> {
         match &self.data {
             Data::Memory(bytes, header) => decode::frames(bytes, header),
-            Data::Y4m if FILES => {
+            Data::Y4m(_) => {
                 let file = File::open(&self.path).map_err(|source| file_error("read", &self.path, source))?;
                 Ok(Box::new(y4m::Stream::new(BufReader::new(file))?))
             }
@@ -235,11 +239,11 @@ impl Source {
                 let seconds = Some(clip.frame_rate().as_f64().recip());
                 Ok(Box::new(clip.frames().iter().map(move |frame| Ok(Frame { rgba: frame.clone(), seconds }))))
             }
-            Data::Sequence(files) if FILES => Ok(Box::new(files.iter().flat_map(|file| match self.frames_of(file) {
+            Data::Sequence(files, _) => Ok(Box::new(files.iter().flat_map(|file| match self.frames_of(file) {
                 Ok(frames) => frames.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             }))),
-            Data::Y4m | Data::Sequence(_) | Data::Ffmpeg(_) => Err(Error::UnknownInput { path: self.path.clone() }),
+            Data::Ffmpeg(..) => Err(Error::UnknownInput { path: self.path.clone() }),
         }
     }
 
