@@ -58,7 +58,8 @@ pub(crate) fn expand(args: &GenerateArgs) -> Result<Vec<GenerateArgs>, Failure> 
     let lines = match &args.many.batch {
         None => vec![args.clone()],
         Some(path) => {
-            let text = kinora_media::open_input(path).and_then(|file| read_text(file, MAX_BATCH_BYTES)).map_err(|error| {
+            let open = kinora_media::open_input(path).map(kinora_media::Input::patient);
+            let text = open.and_then(|file| read_text(file, MAX_BATCH_BYTES)).map_err(|error| {
                 let message = format!("cannot read the batch from `{}`: {error}", path.display());
                 Failure::new(Exit::Usage, "bad-batch", message).hint("one JSON object per line, in UTF-8")
             })?;
