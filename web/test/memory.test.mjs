@@ -38,7 +38,7 @@ function field(status, name) {
   return Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0);
 }
 
-test(`${CYCLES} models, one after another, take the memory of one`, { timeout: 3_600_000 }, async () => {
+test(`${CYCLES} models, one after another, take the memory of one`, { timeout: 7_200_000 }, async () => {
   const server = await serve();
   const browser = await launch();
   try {
