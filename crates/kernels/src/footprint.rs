@@ -111,7 +111,8 @@ impl Footprint {
 
     /// Bytes of the resident weights.
     pub fn weight_bytes(&self) -> u64 {
-        let all: BTreeMap<u64, u64> = self.parts.iter().flat_map(|part| &part.weights).map(|(id, w)| (*id, w.stored_bytes())).collect();
+        let mut all: BTreeMap<u64, u64> = BTreeMap::new();
+        all.extend(self.parts.iter().flat_map(|part| &part.weights).map(|(id, w)| (*id, w.stored_bytes())));
         all.values().sum()
     }
 

@@ -1,6 +1,8 @@
 //! The frame between two: means of pixels that match, on the host (`between` in `training/cascade.py`). What moves evenly is found
 //! where it is half way, instead of twice and faint as in a mean of the two frames.
 
+use kinora_kernels::sort_by_numbers;
+
 /// Pixels that something may move each way from the frame between.
 const REACH: usize = 4;
 /// Half the side of the square around a pixel that is compared.
@@ -35,7 +37,7 @@ pub fn between(before: &[u8], after: &[u8], extents: [usize; 2]) -> Vec<[u16; 3]
     let reach = REACH.cast_signed();
     let mut shifts: Vec<[isize; 2]> = (-reach..=reach).flat_map(|y| (-reach..=reach).map(move |x| [y, x])).collect();
     // Among equals the smallest is right, and there the first.
-    shifts.sort_by_key(|[y, x]| y * y + x * x);
+    sort_by_numbers(&mut shifts, |[y, x]| [(y * y + x * x) as u64, 0]);
     let lumas = [before, after].map(|frame| Lumas::of(frame, extents));
     let mut least = vec![i32::MAX; height * width];
     let mut best = vec![[0, 0]; height * width];

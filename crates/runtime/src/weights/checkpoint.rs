@@ -171,7 +171,10 @@ impl Checkpoint {
     #[must_use]
     pub fn renamed(&self, name: impl Fn(&str) -> Option<String>) -> Self {
         let renamed = |(old, tensor): (&String, &Tensor)| Some((name(old)?, tensor.clone()));
-        Self { tensors: self.tensors.iter().filter_map(renamed).collect(), ..self.clone() }
+        // Collected, they would be sorted first, by code of its own.
+        let mut tensors = BTreeMap::new();
+        tensors.extend(self.tensors.iter().filter_map(renamed));
+        Self { tensors, ..self.clone() }
     }
 
     /// Whether there is a tensor of this name.
