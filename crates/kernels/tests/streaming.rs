@@ -185,7 +185,7 @@ impl ByteSource for Slow {
 
 /// A disk as slow as the device: reading the weights of a segment while the one before runs must save most of one of both.
 #[test]
-#[ignore = "needs a machine that does nothing else; its figure stands in docs/adr/0021"]
+#[ignore = "needs a machine that does nothing else"]
 fn weights_come_while_others_are_used() {
     const SIDE: usize = 1024;
     const LAYERS: usize = 12;
