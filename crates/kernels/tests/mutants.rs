@@ -7,6 +7,8 @@ mod cases;
 mod random;
 mod support;
 
+use std::collections::BTreeMap;
+
 use cases::{Case, cases};
 use kinora_kernels::{Device, Executable, Gpu, Kernel, Mutant};
 use random::Random;
@@ -99,12 +101,15 @@ const BEYOND: &str = "what is written beyond the end is dropped";
 /// Loops take one round more, over what is zero or hidden there.
 const ONE_MORE: &str = "what lies beyond the end counts as nothing";
 
+/// What is written a row too far.
+const LATER: &str = "what stands beyond the end of a row is the next one's, which comes later on a software adapter";
+
 /// How the names of some kernels begin.
 const GEMM_NARROW: &str = "gemm_lanes[narrow";
 
 /// Changes of which it is known why no result shows them: how the names of the kernels begin, what a line becomes, and the reason.
 /// That results stay the same to the bit is checked.
-const WITHOUT_EFFECT: [(&str, &str, &str); 26] = [
+const WITHOUT_EFFECT: [(&str, &str, &str); 39] = [
     ("", "item > p.end", BEYOND),
     ("", "item <= p.end", BEYOND),
     ("", "item < p.end || task < p.tasks", BEYOND),
@@ -128,9 +133,22 @@ const WITHOUT_EFFECT: [(&str, &str, &str); 26] = [
     ("", "v <= vec4(0.0)", "0 is 0"),
     ("conv3d_lanes", "p.rows + 1u), p.output", "rows beyond the last are read and not written"),
     (GEMM_NARROW, "col4 % 4u * lanes_SHARE4", "a share is one vector"),
-    ("reindex", "i <= p.run;", "what a run writes beyond its end the next one writes over, which comes later on a software adapter"),
+    ("reindex", "i <= p.run;", LATER),
     ("row_norm", "(68u / reduce_LANES_PER_ROW)", "as many rows: the division rounds down"),
     ("unary[", "x[i] * p.scale - p.offset", "0 is 0: no function has an offset"),
+    ("", "below <= vec4(-10.0)", "-10 is -10"),
+    ("", "v <= vec4(-80.0)", "silu(-80) is below 1e-32 either way"),
+    ("row_norm", "min(task, p.tasks + 1u)", "rows beyond the last are read and not written"),
+    ("conv3d_lanes", "grid_ceil_div(n4, 4u) + 1u)", "columns beyond the last are computed and not written"),
+    (GEMM_NARROW, "row < p.rows || col4 < p.n4", LATER),
+    ("flash_", "row <= rows", LATER),
+    ("reindex", "source + i + p.in_run", "kernels for GPUs copy runs of one scalar"),
+    ("reindex", "to - i * p.out_run", "as above"),
+    ("gemm_lanes", "col4 + 1u <= p.n4", LATER),
+    ("gemm_", "grid_ceil_div(p.n4, 4u) + 1u)", "columns beyond the last are computed and not written"),
+    ("flash_gpu[head64]", "scores_biased(min(key, k_len - 1u) * 4u", "there is no bias"),
+    ("", "i > p.scalars", BEYOND),
+    ("reindex", "k > 0u || rest > 0u", "of what is left after the last loop nothing is left, and what is left of nothing adds nothing"),
 ];
 
 /// Whether the line of a mutant holds one of these, and not before.
@@ -164,8 +182,10 @@ fn changed_kernels_are_noticed() {
         let device = random.pick(devices());
         let Device::Gpu(gpu) = device else { continue };
         let preset = device.preset().expect("a GPU");
-        let kernels = random.pick(&cases).0.graph.kernels(preset);
-        let kernel = *random.pick(&kernels);
+        // By name, so that another case does not change what becomes of a number.
+        let kernels: BTreeMap<&str, &Kernel> =
+            cases.iter().flat_map(|(case, _)| case.graph.kernels(preset)).map(|kernel| (kernel.name, kernel)).collect();
+        let kernel = *random.pick(&kernels.into_values().collect::<Vec<_>>());
         let Some(mutant) = mutant(kernel, random.next()) else { continue };
         let uses = |graph: &kinora_kernels::Graph| graph.kernels(preset).iter().any(|used| used.name == kernel.name);
         let own: Vec<&(Case, Vec<f32>)> = cases.iter().filter(|(case, _)| uses(&case.graph)).collect();
