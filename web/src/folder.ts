@@ -7,6 +7,8 @@ import type { FileEntry, ModelSource } from './options.js';
 import { fetchAddress, refusePages, shown } from './transport.js';
 
 const INDEX = 'model_index.json';
+/** Of prompts, for a model without its text encoder. */
+const STATES = 'text_states.safetensors';
 /** Whoever has the model already does not wait longer to hear that it is still the newest. */
 const NEWS_MS = 5000;
 /** Components with weights. */
@@ -69,7 +71,7 @@ async function list(folder: string, text: string, signal: AbortSignal | undefine
     return WEIGHTED.test(name) ? weighted(name, String(component[0])) : [];
   });
   const stages = Array.isArray(cascade) ? cascade.map((name) => weighted(String(name), 'diffusers')) : [];
-  const words = [vocabulary, states].filter((path) => typeof path === 'string').map((path) => entry(path));
+  const words = [vocabulary, states, known?.has(STATES) && STATES].filter((path) => typeof path === 'string').map((path) => entry(path));
   const files = [entry(INDEX), ...(await Promise.all([...components, ...stages])).flat(), ...words];
   const version = await digestOf(text);
   const { _class_name: pipeline } = index;

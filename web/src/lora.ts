@@ -1,4 +1,4 @@
-/** Adaptations as files of the model that they adapt. */
+/** Adaptations as files of the model that they adapt; imported by those that have some. */
 
 import { KinoraError } from './errors.js';
 import type { LoraSource, ModelSource } from './options.js';

@@ -6,7 +6,6 @@ import { Client, hasThread } from './client.js';
 import { blamesFiles, KinoraError, errorFromData } from './errors.js';
 import { expandPrompt } from './expand.js';
 import { Generation } from './generation.js';
-import { withLoras } from './lora.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
 import type {
@@ -44,7 +43,7 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   const keeper = adapter && bridge?.withCache(adapter, options.fetch ?? fetch);
   const by = keeper?.fetch ?? options.fetch;
   const model = await resolveModel(asked, signal, cache !== 'none' && !adapter, by);
-  const { source, loras } = withLoras(model, options.lora);
+  const { source, loras } = options.lora ? (await import('./lora.js')).withLoras(model, options.lora) : { source: model, loras: [] };
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && model !== flipbook);
   const wasm = String(options.wasm ?? moduleFor(source, worker, loras.length > 0));
@@ -163,6 +162,14 @@ export class VideoModel implements AsyncDisposable {
    */
   async understand(text: string, { signal }: { signal?: AbortSignal } = {}): Promise<Extract<GenerationEvent, { type: 'prompt' }> | undefined> {
     return (await this.#client.call('understand', text, { signal })) ?? undefined;
+  }
+
+  /**
+   * What the text encoder made of all texts that came lately, as a file: in a model's folder, as `text_states.safetensors`, it stands in
+   * for the encoder. Waits for generations that run.
+   */
+  async textStates(): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#client.call('states', 0);
   }
 
   /** Ends what runs and frees the GPU. Clips stay usable. */

@@ -85,6 +85,7 @@ export interface Calls {
     event: [number, GenerationEvent];
   };
   understand: { parameters: string; result: Extract<GenerationEvent, { type: 'prompt' }> | null; event: never };
+  states: { parameters: 0; result: Uint8Array<ArrayBuffer>; event: never };
   estimate: { parameters: GenerateCall; result: Estimate; event: never };
   encode: { parameters: EncodeCall & { wasm: string }; result: Uint8Array; event: never };
 }

@@ -124,6 +124,8 @@ class Session {
         return [await this.#work(signal, (model, cancel) => model.estimate(json(call.parameters), cancel, () => performance.now())), []];
       case 'understand':
         return [await this.#work(signal, (model, cancel) => model.understand(call.parameters, cancel)), []];
+      case 'states':
+        return [await this.#work(signal, async (model) => model.textStates()), []];
       case 'encode': {
         const { wasm, frames, ...settings } = call.parameters;
         await this.#start(wasm, signal);

@@ -191,6 +191,35 @@ test('an adaptation changes the clip as far as it is asked to, and is reported',
   assert.match(seen.loras.join(), /own\.safetensors: 2 of 4 tensors applied; not used: transformer\.nothing/);
 });
 
+test('states of texts replace the text encoder', { timeout: 120_000 }, async () => {
+  const folder = join(web, '../tests/tiny-model');
+  const weights = (part) => [`${part}/config.json`, `${part}/diffusion_pytorch_model.safetensors`];
+  const shared = ['scheduler/scheduler_config.json', 'tokenizer/tokenizer.json', ...weights('transformer'), ...weights('vae')];
+  for (const name of [...shared, 'model_index.json', 'text_encoder/config.json', 'text_encoder/model.safetensors']) files.set(`/whole/${name}`, readFileSync(join(folder, name)));
+  const clip = async (address) => page.evaluate(async (model) => {
+    const loaded = await kinora.loadModel({ model, cache: 'none' });
+    const video = await loaded.generate({ text: 'water', negative: 'ocean waves' }, { seed: 3 });
+    const states = await loaded.textStates();
+    const [code, message] = await failure(loaded.generate('a stone'));
+    await loaded.dispose();
+    return { rgba: Array.from({ length: video.frameCount }, (_, at) => [...video.rgba(at)]), states: [...states], code, message };
+  }, address);
+  const whole = await clip('/whole/');
+  for (const name of shared) files.set(`/bare/${name}`, files.get(`/whole/${name}`));
+  files.set('/bare/text_states.safetensors', Buffer.from(whole.states));
+  const { kinora, ...index } = JSON.parse(files.get('/whole/model_index.json'));
+  const sizes = Object.fromEntries([...files].flatMap(([path, { length }]) => (path.startsWith('/bare/') ? [[path.slice(6), length]] : [])));
+  files.set('/bare/model_index.json', Buffer.from(JSON.stringify({ ...index, text_encoder: [null, null], kinora: { ...kinora, files: sizes } })));
+  asked = [];
+  const bare = await clip('/bare/');
+  assert.deepEqual(bare.rgba, whole.rgba, 'the same clip, bit for bit');
+  assert.ok(whole.rgba.length === 5 && whole.rgba[0].some((value) => value !== whole.rgba[0][0]), 'a clip');
+  assert.deepEqual(bare.states, whole.states, 'and the same states again');
+  assert.deepEqual([whole.code, bare.code], ['none', 'invalid-request']);
+  assert.match(bare.message, /`a stone`, expected a text of .*text_states\.safetensors, since .* without its text encoder \(BertModel\)/);
+  assert.ok(asked.some(({ path }) => path === '/bare/text_states.safetensors') && asked.every(({ path }) => !path.startsWith('/bare/text_encoder')), 'no encoder was asked for');
+});
+
 test('a model says which words it knows and what it needs', { timeout: 60_000 }, async () => {
   const seen = await page.evaluate(async () => {
     const model = await kinora.loadModel({ device: 'cpu' });

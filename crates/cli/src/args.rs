@@ -228,6 +228,9 @@ pub(crate) struct GenerateArgs {
     /// Also write the final latents
     #[arg(help_heading = "Output", long, value_name = "FILE")]
     pub(crate) latents_out: Option<PathBuf>,
+    /// Also write what the text encoder made of all prompts, for --text-states
+    #[arg(help_heading = "Output", long, value_name = "FILE")]
+    pub(crate) text_states_out: Option<PathBuf>,
     /// With --progress json, add the first frame as it is now to every Nth step, as a PNG in base64; clips that are computed side by
     /// side have none
     #[arg(help_heading = "Output", long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]

@@ -35,6 +35,10 @@ const MAX_PROMPT_BYTES: u64 = 1 << 20;
 
 pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report, Failure> {
     if args.many.is_worker() {
+        if args.text_states_out.is_some() {
+            let message = "--text-states-out writes one file at the end, and a worker has none";
+            return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give it with a batch in a file"));
+        }
         return worker::work(args, console);
     }
     let begun = Instant::now();
@@ -52,10 +56,15 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     let mut maker = Maker::new(&pipeline, renderer);
     tasks.iter().try_for_each(|task| maker.check(task))?;
 
+    let states = args.text_states_out.as_deref().map(|path| Place::open(path, args.overwrite)).transpose()?;
     let mut listed = Listed { outcomes: tasks.iter().map(|_| None).collect(), waiting: tasks.into_iter().enumerate().collect() };
     let finished = interrupt::polite(|| maker.run(&mut listed));
     maker.renderer.clear();
     finished?;
+    if let Some(place) = states {
+        let file = pipeline.text_states_file()?;
+        place.write(&mut |out| Ok(out.write_all(&file)?))?;
+    }
     maker.renderer.show(&Event::Done);
 
     let written: Vec<Outcome> = listed.outcomes.into_iter().flatten().collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kinora_runtime::{
     Device, Error, ModelParts, VideoPipeline,
-    pipeline::parts::components,
+    pipeline::parts::{STATES, components},
     weights::{Checkpoint, Lora, WEIGHT_FILES},
 };
 use serde_json::{Map, Value, json};
@@ -31,9 +31,12 @@ pub(crate) fn load(device: &Device, model: &Path, given: &PartsArgs, dtype: Weig
         parts.weights.push(file);
     }
     let files = if folder.is_some() { Vec::new() } else { weight_files(model)? };
-    for file in &files {
-        let file = Checkpoint::open(file)?;
-        parts.weights.push(file);
+    for path in &files {
+        let file = Checkpoint::open(path)?;
+        if path.ends_with(STATES) { parts.text_states = Some(file) } else { parts.weights.push(file) }
+    }
+    if let Some(path) = &given.text_states {
+        parts.text_states = Some(Checkpoint::open(path)?);
     }
     let beside = files.iter().chain(&given.text_encoder).filter_map(|file| file.parent()).chain([model]);
     let tokenizers = beside.flat_map(|folder| ["tokenizer.json", "tokenizer/tokenizer.json"].map(|name| folder.join(name)));
@@ -83,7 +86,7 @@ const BESIDE: [&str; 6] = [".scale", ".scale_weight", ".weight_scale", ".scale_i
 /// What weight files that are no folder in diffusers layout hold, in the form of [`models::describe`].
 pub(crate) fn describe(model: &Path) -> Result<Value, Failure> {
     let (mut described, mut size_bytes, mut pipeline) = (Map::new(), 0, Value::Null);
-    for path in weight_files(model)? {
+    for path in weight_files(model)?.into_iter().filter(|path| !path.ends_with(STATES)) {
         let file = Checkpoint::open(&path)?;
         let bytes = fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or(0);
         size_bytes += bytes;

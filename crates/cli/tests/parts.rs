@@ -67,6 +67,26 @@ fn a_model_is_put_together_from_files_and_adapted() -> Outcome {
 }
 
 #[test]
+fn states_of_prompts_replace_the_text_encoder() -> Outcome {
+    let folder = Folder::new("states")?;
+    let (path, states) = (folder.0.join("a.y4m"), folder.0.join("a.safetensors"));
+    let states = states.to_str().ok_or("a path")?;
+    let whole = generate(&[&FILES, &["--text-states-out", states][..]].concat(), &path)?;
+    assert!(whole.status.success(), "{}", errors(&whole));
+    let clip = fs::read(&path)?;
+    let without: Vec<&str> = FILES.into_iter().filter(|word| !word.contains("umt5") && *word != "--text-encoder").collect();
+    let missing = generate(&without, &path)?;
+    assert!(errors(&missing).contains("error[incomplete-model]"), "{}", errors(&missing));
+    let bare = generate(&[&without, &["--text-states", states][..]].concat(), &path)?;
+    assert!(bare.status.success() && fs::read(&path)? == clip, "{}", errors(&bare));
+    let other = generate(&[&without, &["--text-states", states, "--negative", "blurred", "--guidance", "2"][..]].concat(), &path)?;
+    assert!(other.status.code() == Some(2) && errors(&other).contains("without its text encoder (UMT5EncoderModel)"), "{}", errors(&other));
+    let wrong = generate(&[&without, &["--text-states", "vae.safetensors"][..]].concat(), &path)?;
+    assert!(wrong.status.code() == Some(4) && errors(&wrong).contains("vae.safetensors: its metadata names"), "{}", errors(&wrong));
+    Ok(())
+}
+
+#[test]
 fn another_decoder_draws_the_same_latents() -> Outcome {
     let folder = Folder::new("decoder")?;
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");

@@ -23,6 +23,7 @@ mod requirements;
 mod rollout;
 mod sink;
 mod sources;
+mod states;
 mod text;
 mod windows;
 
@@ -39,13 +40,14 @@ use self::refine::Refiners;
 pub use self::requirements::{Requirements, StageMemory};
 pub use self::sink::Made;
 use self::sink::Sink;
+use self::states::TextStates;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::executables::Executables;
 use crate::layout::Budget;
 use crate::manifest::Manifest;
-use crate::models::family::{Autoencoder, Direction, ImageEncoder, PipelineClass, TextEncoder};
+use crate::models::family::{Autoencoder, Direction, ImageEncoder, PipelineClass};
 use crate::request::GenerateRequest;
 use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
@@ -83,7 +85,7 @@ pub struct VideoPipeline {
     manifest: Manifest,
     scheduler: SchedulerFile,
     tokenizer: Tokenizer,
-    text_encoder: Box<dyn TextEncoder>,
+    texts: TextStates,
     /// There if the denoisers look at pictures.
     image_encoder: Option<Box<dyn ImageEncoder>>,
     /// From high noise to low; at least one.

@@ -20,7 +20,7 @@ fn open(name: &str) -> Checkpoint {
 
 fn parts(files: &[&str]) -> ModelParts {
     let tokenizer = std::fs::read(golden().join("tokenizer/unigram.json")).expect("a fixture");
-    ModelParts { weights: files.iter().map(|name| open(name)).collect(), tokenizer: Some(tokenizer), loras: Vec::new() }
+    ModelParts { weights: files.iter().map(|name| open(name)).collect(), tokenizer: Some(tokenizer), ..ModelParts::default() }
 }
 
 fn load(parts: ModelParts) -> Result<VideoPipeline> {

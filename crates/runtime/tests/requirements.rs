@@ -47,7 +47,7 @@ fn load_quantised(device: &Device, memory: Option<u64>) -> VideoPipeline {
     let open = |name: &&str| Checkpoint::open(golden().join("containers").join(name)).expect("a fixture");
     let weights = ["wan_q8_0.gguf", "umt5_q8_0.gguf", "vae.safetensors"].iter().map(open).collect();
     let tokenizer = std::fs::read(golden().join("tokenizer/unigram.json")).expect("a fixture");
-    let parts = ModelParts { weights, tokenizer: Some(tokenizer), loras: Vec::new() };
+    let parts = ModelParts { weights, tokenizer: Some(tokenizer), ..ModelParts::default() };
     let mut pipeline = VideoPipeline::load_with(device.clone(), None, parts, WeightFormat::F32).expect("a model of the tests");
     pipeline.set_memory(memory);
     pipeline

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use kinora_kernels::Preparations;
 use kinora_runtime::conditioning::{Conditioning, Long};
+use kinora_runtime::pipeline::parts::STATES;
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
+use kinora_runtime::weights::ModelFiles;
 use kinora_runtime::{CancelToken, Device, Error, Event, GenerateRequest, Generated, VideoPipeline, WeightFormat};
 
 fn load(device: &Device) -> VideoPipeline {
@@ -46,6 +48,43 @@ fn the_same_sizes_make_nothing_new() {
         make(&pipeline, &wider);
         assert_eq!(pipeline.executables_made(), made + 2, "{name}: denoised and decoded in another size, the same text");
     }
+}
+
+#[test]
+fn given_states_stand_in_for_the_text_encoder() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+    let bare = |device: &Device, states: Vec<u8>| {
+        let mut files = ModelFiles::new("tiny");
+        for part in ["scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "model_index.json"] {
+            files.insert(part, std::fs::read(folder.join(part)).expect("a file of the tiny model"));
+        }
+        for part in ["transformer", "vae"] {
+            for name in ["config.json", "diffusion_pytorch_model.safetensors"].map(|name| format!("{part}/{name}")) {
+                files.insert(name.clone(), std::fs::read(folder.join(name)).expect("a file of the tiny model"));
+            }
+        }
+        files.insert(STATES, states);
+        VideoPipeline::from_files(device.clone(), files, WeightFormat::F32)
+    };
+    for (name, device, _) in support::devices() {
+        let whole = load(device);
+        let request = GenerateRequest { frames: 5, steps: 2, guidance: 3.0.into(), ..whole.request("water") };
+        let (clip, _) = make(&whole, &request);
+        make(&whole, &GenerateRequest { prompt: "ocean waves".into(), ..request.clone() });
+        let states = whole.text_states_file().expect("plain");
+        let bare = bare(device, states).expect("a model without its text encoder");
+        assert!(make(&bare, &request).0 == clip, "{name}: the same bits");
+        let planned = bare.requirements(&request).expect("fits");
+        assert!(planned.stages.iter().all(|stage| stage.name != "text encoder"), "{name}: {planned:?}");
+        assert!(bare.kernels().is_ok_and(|kernels| kernels.len() <= whole.kernels().map_or(0, |all| all.len())), "{name}");
+        let other = GenerateRequest { prompt: "a stone".into(), ..request };
+        let error = pollster::block_on(bare.generate(&other, &CancelToken::default(), &mut |_| {})).expect_err("nobody encodes it");
+        assert!(error.code() == "invalid-request" && error.to_string().contains("`a stone`"), "{name}: {error}");
+        assert!(bare.requirements(&other).is_err(), "{name}: known before");
+    }
+    let error = bare(&Device::cpu(), std::fs::read(folder.join("vae/diffusion_pytorch_model.safetensors")).expect("there"));
+    let error = error.err().expect("no states").to_string();
+    assert!(error.contains(STATES) && error.contains("no `encoder` and `width`"), "{error}");
 }
 
 #[test]

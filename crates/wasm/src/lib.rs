@@ -155,6 +155,15 @@ impl Model {
         to_js(&told.map_err(Failure::from)?.into_iter().flatten().next())
     }
 
+    /// What the text encoder made of all texts that came lately, as the file `text_states.safetensors` of a model without it.
+    ///
+    /// # Errors
+    /// None in practice.
+    #[wasm_bindgen(js_name = textStates)]
+    pub fn text_states(&self) -> Result<Uint8Array, JsValue> {
+        Ok(self.pipeline.borrow().text_states_file().map_err(Failure::from)?.as_slice().into())
+    }
+
     /// Replaces a device that was lost.
     ///
     /// # Errors

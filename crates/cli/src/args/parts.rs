@@ -25,6 +25,9 @@ pub(crate) struct PartsArgs {
     /// The text encoder's tokenizer.json [default: the one beside its weights, or in them]
     #[arg(help_heading = MODEL, long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
+    /// States of prompts that --text-states-out wrote: those prompts need no text encoder, which may then be absent
+    #[arg(help_heading = MODEL, long, value_name = "FILE")]
+    pub(crate) text_states: Option<PathBuf>,
     /// Adapt the model by a LoRA, several times for several; alpha is for files that lack it
     #[arg(help_heading = MODEL, long, value_name = "FILE[:STRENGTH[:ALPHA]]", value_parser = parse_lora)]
     pub(crate) lora: Vec<LoraArg>,

@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use kinora_kernels::{Device, WeightFormat};
 
 use super::VideoPipeline;
-use super::parts::{ModelParts, Overlay, TOKENIZER};
+use super::parts::{ModelParts, Overlay, STATES, TOKENIZER};
 use super::refine::Refiners;
+use super::states::TextStates;
 use super::text;
 use crate::error::{Error, Result};
 use crate::executables::Executables;
@@ -91,6 +92,27 @@ impl Files<'_> {
     fn any_component(&self, folder: &str, format: WeightFormat, index: &Index) -> Result<Component> {
         let (config, file) = self.config(folder)?;
         Component::load(&config, &file, &self.weights(folder)?, format, index)
+    }
+
+    /// The text encoder with the states that are given, or those alone.
+    fn texts(&self, classes: &[&str], format: WeightFormat, index: &Index) -> Result<TextStates> {
+        let given = match self.overlay.text_states.clone() {
+            None => match self.bytes(STATES) {
+                Err(Error::NotFound { .. }) => None,
+                bytes => Some(Checkpoint::from_files((self.path)(STATES), vec![((self.path)(STATES), bytes?)])?),
+            },
+            given => given,
+        };
+        let encoder = || {
+            let encoder = text_encoder(self.component("text_encoder", classes, format, index)?, index)?;
+            let (config, file) = self.config("text_encoder")?;
+            Ok(TextStates::of(encoder, class_of(&config, &file)?.name))
+        };
+        match (encoder(), given) {
+            (Err(Error::NotFound { .. }), Some(given)) => TextStates::without_encoder(&given, classes),
+            (Ok(encoder), Some(given)) => encoder.with(&given),
+            (encoder, _) => encoder,
+        }
     }
 
     /// Text of a component's `config.json`, and what errors call it.
@@ -194,14 +216,14 @@ impl VideoPipeline {
             }
         }
         let vae = autoencoder(files.component("vae", class.autoencoders, format, &index)?, &index)?;
-        let text_encoder = text_encoder(files.component("text_encoder", class.text_encoders, format, &index)?, &index)?;
+        let texts = files.texts(class.text_encoders, format, &index)?;
         let image_encoder = match experts.iter().any(|expert| expert.denoiser.pictures().is_some()) {
             true => Some(image_encoder(files.component("image_encoder", class.image_encoders, format, &index)?, &index)?),
             false => None,
         };
         for (range, expert) in ranges.iter().zip(&experts) {
             let file = (files.path)(&format!("{}/config.json", range.folder));
-            check_fit(&file, expert.denoiser.as_ref(), vae.as_ref(), text_encoder.as_ref(), image_encoder.as_deref())?;
+            check_fit(&file, expert.denoiser.as_ref(), vae.as_ref(), texts.width(), image_encoder.as_deref())?;
             if expert.denoiser.given() != first.denoiser.given() {
                 return Err(Error::InvalidConfig { file, problem: "it is given frames in another way than the denoiser before it".into() });
             }
@@ -223,7 +245,7 @@ impl VideoPipeline {
             None | Some((_, Err(Error::NotFound { .. }))) => None,
             Some((name, text)) => Some(Vocabulary::parse(&text?, &(files.path)(name))?),
         };
-        let understanding = vocabulary.map(|vocabulary| understanding(vocabulary, &manifest, files, text_encoder.width())).transpose()?;
+        let understanding = vocabulary.map(|vocabulary| understanding(vocabulary, &manifest, files, texts.width())).transpose()?;
         Ok(Self {
             device: Mutex::new(device),
             executables: Executables::default(),
@@ -231,7 +253,7 @@ impl VideoPipeline {
             manifest,
             scheduler,
             tokenizer,
-            text_encoder,
+            texts,
             image_encoder,
             experts,
             vae,
@@ -251,14 +273,14 @@ fn check_fit(
     file: &str,
     denoiser: &dyn Denoiser,
     vae: &dyn Autoencoder,
-    text: &dyn TextEncoder,
+    text_width: usize,
     images: Option<&dyn ImageEncoder>,
 ) -> Result<()> {
     let [latents, captions] = denoiser.channel_fields();
     let joined: usize = denoiser.packing().iter().product();
     let mut pairs = vec![
         (latents, denoiser.latent_channels(), vae.latent_channels(), "channels of vae"),
-        (captions, denoiser.text_channels(), text.width(), "channels of text_encoder"),
+        (captions, denoiser.text_channels(), text_width, "channels of text_encoder"),
     ];
     let ([step, rows, columns], made) = (vae.compression(), vae.latent_channels());
     let beside = match denoiser.given() {

@@ -54,7 +54,8 @@ impl VideoPipeline {
         let device = self.device();
         let Some(preset) = device.preset() else { return Ok(Vec::new()) };
         let job = self.typical_job(&GenerateRequest { guidance: 1.0.into(), ..self.request("") })?;
-        let mut graphs = vec![self.typical_text_plan()?, self.typical_denoise(&job, &[job.sequence()]).plan()?];
+        let mut graphs: Vec<Graph> = self.typical_text_plan()?.into_iter().collect();
+        graphs.push(self.typical_denoise(&job, &[job.sequence()]).plan()?);
         graphs.extend(self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape.first_frame())?.graphs);
         graphs.extend(self.coder(Direction::Decode, &device).choose(Direction::Decode, job.shape)?.graphs);
         let mut kernels: Vec<&'static Kernel> = Vec::new();
@@ -84,7 +85,8 @@ impl VideoPipeline {
         let step_seconds = denoise.time_step((&device, &self.executables), &job.tokens, clock, cancel).await?;
         let denoise = denoise.plan()?.cost();
         // What runs besides the steps, and how often.
-        let mut stages = vec![(1, self.typical_text_plan()?.cost()), (1, decode.cost())];
+        let mut stages: Vec<(usize, Cost)> = self.typical_text_plan()?.into_iter().map(|plan| (1, plan.cost())).collect();
+        stages.push((1, decode.cost()));
         #[cfg(feature = "families")]
         for (times, _, graph) in self.later_plans(request, &job)? {
             stages.push((times, graph.cost()));
@@ -118,17 +120,17 @@ impl VideoPipeline {
         })
     }
 
-    /// The plan of a prompt of typical length.
-    fn typical_text_plan(&self) -> Result<Graph> {
+    /// The plan of a prompt of typical length, if it is encoded here.
+    fn typical_text_plan(&self) -> Result<Option<Graph>> {
         let tokens = encoded_tokens(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
-        text_plan(self.text_encoder.as_ref(), &[[tokens, tokens]])
+        self.texts.encoder().map(|encoder| text_plan(encoder, &[[tokens, tokens]])).transpose()
     }
 
     /// A request for text of typical length.
     fn typical_job(&self, request: &GenerateRequest) -> Result<Job> {
         let shape = self.check(request)?;
         let rows = padded_rows(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
-        let prompt = vec![0.5; rows * self.text_encoder.width()];
+        let prompt = vec![0.5; rows * self.texts.width()];
         let negative = (!request.guidance.is_off()).then(|| prompt.clone());
         let request = GenerateRequest { conditioning: Conditioning::default(), ..request.clone() };
         self.job(&request, shape, Texts { prompt, negative })

@@ -16,6 +16,8 @@ pub struct ModelParts {
     pub weights: Vec<Checkpoint>,
     /// Contents of a `tokenizer.json`; absent if the text encoder's file has a tokenizer in it.
     pub tokenizer: Option<Vec<u8>>,
+    /// States of texts, as [`text_states_file`](crate::VideoPipeline::text_states_file) writes them: prompts among them need no text encoder.
+    pub text_states: Option<Checkpoint>,
     /// Adaptations of the denoisers, which add up.
     pub loras: Vec<Lora>,
 }
@@ -28,8 +30,12 @@ pub(super) struct Overlay {
     /// Weights by the folder of their component.
     checkpoints: BTreeMap<&'static str, Checkpoint>,
     pub(super) loras: Vec<Lora>,
+    pub(super) text_states: Option<Checkpoint>,
 }
 
+const ENCODER: &str = "text_encoder/config.json";
+/// The file of [`text_states`](ModelParts::text_states) in a model folder.
+pub const STATES: &str = "text_states.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer/tokenizer.json";
 
 /// The folder of a component of this class in a model that has one denoiser.
@@ -73,7 +79,7 @@ pub fn components(file: &Checkpoint) -> Result<Vec<(&'static str, Found)>> {
 impl Overlay {
     /// Recognises `parts`; `whole` if there is no model folder below them.
     pub(super) fn new(parts: ModelParts, whole: bool) -> Result<Self> {
-        let mut overlay = Self { loras: parts.loras, ..Self::default() };
+        let mut overlay = Self { loras: parts.loras, text_states: parts.text_states, ..Self::default() };
         for file in &parts.weights {
             for (folder, found) in components(file)? {
                 overlay.texts.insert(format!("{folder}/config.json"), found.config.to_string().into_bytes());
@@ -107,10 +113,11 @@ impl Overlay {
         let parts = [
             ("a diffusion transformer (`transformer`)", "model_index.json"),
             ("the autoencoder of the model (`vae`)", "vae/config.json"),
-            ("the text encoder of the model (`text_encoder`)", "text_encoder/config.json"),
+            ("the text encoder of the model (`text_encoder`)", ENCODER),
             ("the tokenizer.json of the text encoder (`tokenizer`)", TOKENIZER),
         ];
-        match parts.iter().find(|(_, file)| !self.texts.contains_key(*file)) {
+        let is_there = |file: &str| self.texts.contains_key(file) || (file == ENCODER && self.text_states.is_some());
+        match parts.iter().find(|(_, file)| !is_there(file)) {
             None => Ok(()),
             Some((what, _)) => {
                 let given: Vec<&str> = self.checkpoints.values().map(Checkpoint::label).collect();

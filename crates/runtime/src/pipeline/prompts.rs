@@ -36,8 +36,8 @@ impl VideoPipeline {
     async fn pooled_states(&self, texts: &[&str], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
         let encode = |text: &&str| tokenize(&self.tokenizer, &self.class.text, self.manifest.max_text_tokens, text).ids.into();
         let ids: Vec<Text> = texts.iter().map(encode).collect();
-        let states = self.text_states(&ids, cancel).await?;
-        Ok(states.iter().map(|states| pooled(states, self.text_encoder.width())).collect())
+        let states = self.text_states(&ids, texts, cancel).await?;
+        Ok(states.iter().map(|states| pooled(states, self.texts.width())).collect())
     }
 }
 

@@ -139,9 +139,11 @@ impl VideoPipeline {
         let mut all = Foresight { pipeline: self, account: Account::with_budget(self.memory), found, decoded: 0 };
         let (prompt, negative) = self.encoded_texts(request);
         let negative = negative.filter(|negative| *negative != prompt);
-        let sequences: Vec<[usize; 2]> = [Some(prompt), negative].iter().flatten().map(|text| [text.ids.len(), text.seen]).collect();
-        if sequences.iter().any(|[length, _]| *length > 0) {
-            all.stage(Key::Text(sequences.clone()), || Ok(Chosen::of(text_plan(self.text_encoder.as_ref(), &sequences)?)))?;
+        let texts: Vec<Text> = [Some(prompt), negative].into_iter().flatten().collect();
+        let sequences: Vec<[usize; 2]> = texts.iter().map(|text| [text.ids.len(), text.seen]).collect();
+        if texts.iter().any(|text| !text.ids.is_empty() && !self.texts.knows(text)) {
+            let encoder = self.texts.encoder_for(&request.prompt)?;
+            all.stage(Key::Text(sequences.clone()), || Ok(Chosen::of(text_plan(encoder, &sequences)?)))?;
         }
         self.window_requirements(request, shape, &mut all)?;
         if let Some(long) = &request.long {
@@ -240,9 +242,8 @@ impl VideoPipeline {
 
     /// The job of a request with text states of the right size.
     fn job_of_sizes(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Job> {
-        let states = |text: Text| {
-            vec![0.0; padded_rows(text.ids.len(), &self.class.text, self.manifest.max_text_tokens) * self.text_encoder.width()]
-        };
+        let states =
+            |text: Text| vec![0.0; padded_rows(text.ids.len(), &self.class.text, self.manifest.max_text_tokens) * self.texts.width()];
         let (prompt, negative) = self.encoded_texts(request);
         self.job(request, shape, Texts { prompt: states(prompt), negative: negative.map(states) })
     }

@@ -1,5 +1,7 @@
 //! Prompts to text states: a pipeline's text rules around its text encoder.
 
+use std::sync::Arc;
+
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
 use super::VideoPipeline;
@@ -126,10 +128,27 @@ pub(super) struct Texts {
 }
 
 impl VideoPipeline {
-    /// Hidden states of each text.
-    pub(super) async fn text_states(&self, texts: &[Text], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
-        let encoder = self.text_encoder.as_ref();
-        self.on_device(async |device: &Device| encode_ids(encoder, (device, &self.executables), texts, cancel).await).await
+    /// Hidden states of each text, which errors call as it is `written`. Unless all are known, all are encoded, in one pass: with some of
+    /// them it would be another plan.
+    pub(super) async fn text_states(&self, texts: &[Text], written: &[&str], cancel: &CancelToken) -> Result<Vec<Arc<[f32]>>> {
+        if let Some(known) = texts.iter().map(|text| self.texts.find(text)).collect() {
+            return Ok(known);
+        }
+        let new = texts.iter().position(|text| !self.texts.knows(text)).unwrap_or(0);
+        let encoder = self.texts.encoder_for(written[new])?;
+        let made = self.on_device(async |device: &Device| encode_ids(encoder, (device, &self.executables), texts, cancel).await).await?;
+        let states: Vec<Arc<[f32]>> = made.into_iter().map(Arc::from).collect();
+        texts.iter().zip(&states).for_each(|(text, states)| self.texts.keep(text.clone(), states));
+        Ok(states)
+    }
+
+    /// The states of all texts that this pipeline has encoded lately or was given, as a file that stands in for the text encoder of the
+    /// same model.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn text_states_file(&self) -> Result<Vec<u8>> {
+        self.texts.to_bytes(&format!("{}, {} tokens", self.class.name, self.manifest.max_text_tokens))
     }
 
     /// Prompt and, where it guides, negative prompt of each request, in one pass; equal texts are encoded once.
@@ -139,12 +158,13 @@ impl VideoPipeline {
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(usize, Event),
     ) -> Result<Vec<Texts>> {
-        let (rules, max_tokens, width) = (&self.class.text, self.manifest.max_text_tokens, self.text_encoder.width());
-        let mut distinct: Vec<Text> = Vec::new();
-        let mut index = |text: Text| match distinct.iter().position(|known| *known == text) {
+        let (rules, max_tokens, width) = (&self.class.text, self.manifest.max_text_tokens, self.texts.width());
+        let (mut distinct, mut written): (Vec<Text>, Vec<&str>) = (Vec::new(), Vec::new());
+        let mut index = |text: Text, prompt| match distinct.iter().position(|known| *known == text) {
             Some(at) => at,
             None => {
                 distinct.push(text);
+                written.push(prompt);
                 distinct.len() - 1
             }
         };
@@ -155,12 +175,12 @@ impl VideoPipeline {
             on_event(i, Event::Text { tokens, truncated: prompt.truncated });
             let negative = (!request.guidance.is_off()).then(|| {
                 let ids = tokenize(&self.tokenizer, rules, max_tokens, &request.negative).ids;
-                index(encoded_negative(ids, rules, max_tokens, tokens))
+                index(encoded_negative(ids, rules, max_tokens, tokens), request.negative.as_str())
             });
-            places.push((index(encoded_text(prompt.ids, rules, max_tokens)), negative));
+            places.push((index(encoded_text(prompt.ids, rules, max_tokens), &request.prompt), negative));
         }
-        let states = self.text_states(&distinct, cancel).await?;
-        let text = |at: usize| padded(states[at].clone(), rules, max_tokens, width);
+        let states = self.text_states(&distinct, &written, cancel).await?;
+        let text = |at: usize| padded(states[at].to_vec(), rules, max_tokens, width);
         let texts = places.into_iter().map(|(prompt, negative)| {
             let (prompt, mut negative) = (text(prompt), negative.map(text));
             if let (TextPadding::Paired(_), Some(negative)) = (rules.padding, &mut negative) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kinora_kernels::SharedBytes;
 
 use crate::error::{Error, Result};
-use crate::pipeline::ModelParts;
+use crate::pipeline::parts::{ModelParts, STATES};
 use crate::weights::{Checkpoint, Lora};
 
 /// Endings of files that hold weights and can be read.
@@ -120,9 +120,12 @@ impl ModelFiles {
     pub fn take_parts(&mut self) -> Result<ModelParts> {
         let mut parts = ModelParts::default();
         for name in self.files.keys().cloned().collect::<Vec<_>>() {
-            if WEIGHT_FILES.iter().any(|ending| name.ends_with(ending)) {
+            let last = name.rsplit('/').next();
+            if last == Some(STATES) {
+                parts.text_states = Some(self.take_file(&name)?);
+            } else if WEIGHT_FILES.iter().any(|ending| name.ends_with(ending)) {
                 parts.weights.push(self.take_file(&name)?);
-            } else if name.rsplit('/').next() == Some("tokenizer.json") {
+            } else if last == Some("tokenizer.json") {
                 parts.tokenizer = Some(self.take(&name)?);
             }
         }

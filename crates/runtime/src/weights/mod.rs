@@ -19,4 +19,4 @@ pub use safetensors::Header;
 pub use tensor::{DType, Entry, TensorView};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::write_file;
-pub use write::{NewTensor, Values, to_bytes};
+pub use write::{NewTensor, Values, to_bytes, to_bytes_with};

@@ -1,8 +1,5 @@
 //! Writes tensors as safetensors, to memory or atomically to a file.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-
 use crate::error::{Error, Result};
 
 /// A tensor to be written.
@@ -40,10 +37,11 @@ impl Values<'_> {
         }
     }
 
-    fn extend(&self, bytes: &mut Vec<u8>) {
+    /// Every target is little-endian, as files are.
+    fn bytes(&self) -> &[u8] {
         match self {
-            Self::F32(values) => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-            Self::I64(values) => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::I64(values) => bytemuck::cast_slice(values),
         }
     }
 }
@@ -54,19 +52,31 @@ impl Values<'_> {
 /// [`Error::WrongShape`] if a shape does not match its values, [`Error::InvalidRequest`] for a
 /// repeated or reserved name.
 pub fn to_bytes(tensors: &[NewTensor<'_>]) -> Result<Vec<u8>> {
+    to_bytes_with(&[], tensors)
+}
+
+/// [`to_bytes`] with texts about the file, by name.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn to_bytes_with(about: &[(&str, &str)], tensors: &[NewTensor<'_>]) -> Result<Vec<u8>> {
+    let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
     let mut header = String::from("{");
-    let mut names = BTreeSet::new();
-    // 8-byte elements first, so that every tensor is aligned to its element size.
-    let mut ordered: Vec<_> = tensors.iter().collect();
-    ordered.sort_by_key(|t| matches!(t.values, Values::F32(_)));
+    for (at, (name, text)) in about.iter().enumerate() {
+        header += if at == 0 { r#""__metadata__":{"# } else { "," };
+        header += &format!("{}:{}", quoted(name), quoted(text));
+    }
+    header += if about.is_empty() { "" } else { "}" };
     let mut data = Vec::new();
-    for tensor in ordered {
+    // 8-byte elements first, so that every tensor is aligned to its element size.
+    let wide = |tensor: &&NewTensor<'_>| matches!(tensor.values, Values::I64(_));
+    for tensor in tensors.iter().filter(wide).chain(tensors.iter().filter(|tensor| !wide(tensor))) {
         let count = tensor.shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         if count != Some(tensor.values.len()) {
             let expected = format!("a product of {}", tensor.values.len());
             return Err(Error::WrongShape { name: tensor.name.into(), expected, found: tensor.shape.to_vec() });
         }
-        if tensor.name == "__metadata__" || !names.insert(tensor.name) {
+        if tensor.name == "__metadata__" || tensors.iter().filter(|other| other.name == tensor.name).count() > 1 {
             return Err(Error::InvalidRequest {
                 parameter: "tensor name".into(),
                 found: tensor.name.into(),
@@ -74,15 +84,14 @@ pub fn to_bytes(tensors: &[NewTensor<'_>]) -> Result<Vec<u8>> {
             });
         }
         let begin = data.len();
-        tensor.values.extend(&mut data);
-        let comma = if names.len() > 1 { "," } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            header,
-            r#"{comma}{}:{{"dtype":"{}","shape":{:?},"data_offsets":[{begin},{}]}}"#,
-            serde_json::Value::from(tensor.name),
+        data.extend_from_slice(tensor.values.bytes());
+        let comma = if header.len() > 1 { "," } else { "" };
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        header += &format!(
+            r#"{comma}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{begin},{}]}}"#,
+            quoted(tensor.name),
             tensor.values.dtype(),
-            tensor.shape,
+            shape.join(","),
             data.len()
         );
     }
