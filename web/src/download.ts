@@ -41,6 +41,8 @@ const RETRY_MS = 500;
 /** Files of weights from so many bytes on stay in the cache; smaller ones are read at once, and other tabs may have them. */
 const LARGE_BYTES = 32 * 1024 * 1024;
 const WEIGHTS = /\.(safetensors|gguf)$/;
+/** Memory that the network is read into. */
+const READ_BYTES = 256 * 1024;
 /** One of several files that together are one. */
 const PART = /-\d+-of-\d+\./;
 
@@ -176,13 +178,16 @@ class Transfer {
 
   /** The rest of the file in chunks, the last one shorter, all in the same memory. */
   async *#pieces(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-    const reader = body.getReader();
+    const reader = readerOf(body);
+    // Comes back with what was read, so that a large file leaves no memory behind to be collected.
+    let memory = new Uint8Array(READ_BYTES);
     const piece = new Uint8Array(CHUNK_BYTES);
     let filled = 0;
     try {
       for (;;) {
-        const { done, value } = await reader.read().catch((cause: unknown) => this.#failed(String(cause), cause));
+        const { done, value } = await reader.read(memory).catch((cause: unknown) => this.#failed(String(cause), cause));
         if (done) break;
+        memory = new Uint8Array(value.buffer);
         for (let at = 0; at < value.byteLength; ) {
           const size = Math.min(value.byteLength - at, CHUNK_BYTES - filled);
           piece.set(value.subarray(at, at + size), filled);
@@ -249,6 +254,15 @@ class Transfer {
     void this.#cached?.restart(null);
     const message = `${this.file.path} arrived changed or cut off: ${problem}`;
     throw new KinoraError('corrupt-download', message, { hint: 'load again; if it stays, the file on the server is not the one expected' });
+  }
+}
+
+/** Reads into memory that it is given where the stream can do that, as those of platforms do; others ignore the memory. */
+function readerOf(body: ReadableStream<Uint8Array>): ReadableStreamBYOBReader {
+  try {
+    return body.getReader({ mode: 'byob' });
+  } catch {
+    return body.getReader() as never;
   }
 }
 
