@@ -207,11 +207,15 @@ impl Finder {
 
 fn partners(colours: &[[f32; 3]], around: [f32; 3]) -> Vec<u8> {
     // At most 256 colours, so an index fits a byte.
-    let mut indices: Vec<u8> = (0..colours.len()).map(|index| index as u8).collect();
-    let distance_of = |index: u8| distance(colours[usize::from(index)], around);
-    indices.sort_by(|&a, &b| distance_of(a).total_cmp(&distance_of(b)));
+    let mut left: Vec<(u8, f32)> = (0..=u8::MAX).zip(colours).map(|(index, colour)| (index, distance(*colour, around))).collect();
+    let mut nearest = Vec::with_capacity(PARTNERS + 1);
+    while nearest.len() <= PARTNERS
+        && let Some((at, _)) = left.iter().enumerate().min_by(|(_, a), (_, b)| a.1.total_cmp(&b.1))
+    {
+        nearest.push(left.remove(at).0);
+    }
     // The first is the colour itself.
-    indices.into_iter().skip(1).take(PARTNERS).collect()
+    nearest.into_iter().skip(1).collect()
 }
 
 /// `first`, the nearest colour, and the partner that best makes up for its error on average.
