@@ -53,7 +53,7 @@ fn the_same_sizes_make_nothing_new() {
 #[test]
 fn given_states_stand_in_for_the_text_encoder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
-    let bare = |device: &Device, states: Vec<u8>| {
+    let bare = |device: &Device, states: Vec<u8>, with: &[&str]| {
         let mut files = ModelFiles::new("tiny");
         for part in ["scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "model_index.json"] {
             files.insert(part, std::fs::read(folder.join(part)).expect("a file of the tiny model"));
@@ -62,6 +62,9 @@ fn given_states_stand_in_for_the_text_encoder() {
             for name in ["config.json", "diffusion_pytorch_model.safetensors"].map(|name| format!("{part}/{name}")) {
                 files.insert(name.clone(), std::fs::read(folder.join(name)).expect("a file of the tiny model"));
             }
+        }
+        for name in with {
+            files.insert(*name, std::fs::read(folder.join(name)).expect("a file of the tiny model"));
         }
         files.insert(STATES, states);
         VideoPipeline::from_files(device.clone(), files, WeightFormat::F32)
@@ -72,7 +75,10 @@ fn given_states_stand_in_for_the_text_encoder() {
         let (clip, _) = make(&whole, &request);
         make(&whole, &GenerateRequest { prompt: "ocean waves".into(), ..request.clone() });
         let states = whole.text_states_file().expect("plain");
-        let bare = bare(device, states).expect("a model without its text encoder");
+        let both = bare(device, states.clone(), &["text_encoder/config.json", "text_encoder/model.safetensors"]).expect("a whole model");
+        assert!(make(&both, &request).0 == clip, "{name}: the same bits beside the encoder");
+        make(&both, &GenerateRequest { prompt: "a stone".into(), ..request.clone() });
+        let bare = bare(device, states, &["text_encoder/config.json"]).expect("a model without its text encoder");
         assert!(make(&bare, &request).0 == clip, "{name}: the same bits");
         let planned = bare.requirements(&request).expect("fits");
         assert!(planned.stages.iter().all(|stage| stage.name != "text encoder"), "{name}: {planned:?}");
@@ -82,7 +88,7 @@ fn given_states_stand_in_for_the_text_encoder() {
         assert!(error.code() == "invalid-request" && error.to_string().contains("`a stone`"), "{name}: {error}");
         assert!(bare.requirements(&other).is_err(), "{name}: known before");
     }
-    let error = bare(&Device::cpu(), std::fs::read(folder.join("vae/diffusion_pytorch_model.safetensors")).expect("there"));
+    let error = bare(&Device::cpu(), std::fs::read(folder.join("vae/diffusion_pytorch_model.safetensors")).expect("there"), &[]);
     let error = error.err().expect("no states").to_string();
     assert!(error.contains(STATES) && error.contains("no `encoder` and `width`"), "{error}");
 }

@@ -76,6 +76,11 @@ impl Files<'_> {
 
     /// The component in `folder`, which must be of one of `classes`.
     fn component(&self, folder: &str, classes: &[&str], format: WeightFormat, index: &Index) -> Result<Component> {
+        Ok(self.named_component(folder, classes, format, index)?.1)
+    }
+
+    /// [`component`](Self::component) with its class: files may be there for one reading.
+    fn named_component(&self, folder: &str, classes: &[&str], format: WeightFormat, index: &Index) -> Result<(&'static str, Component)> {
         let (config, file) = self.config(folder)?;
         let class = class_of(&config, &file)?.name;
         if !classes.contains(&class) {
@@ -85,7 +90,7 @@ impl Files<'_> {
         if !cfg!(feature = "families") || self.overlay.text(&format!("{folder}/config.json")).is_none() {
             index.check_class(folder, class)?;
         }
-        Component::load(&config, &file, &self.weights(folder)?, format, index)
+        Ok((class, Component::load(&config, &file, &self.weights(folder)?, format, index)?))
     }
 
     /// The component in `folder`, of whatever class.
@@ -104,9 +109,8 @@ impl Files<'_> {
             given => given,
         };
         let encoder = || {
-            let encoder = text_encoder(self.component("text_encoder", classes, format, index)?, index)?;
-            let (config, file) = self.config("text_encoder")?;
-            Ok(TextStates::of(encoder, class_of(&config, &file)?.name))
+            let (class, encoder) = self.named_component("text_encoder", classes, format, index)?;
+            Ok(TextStates::of(text_encoder(encoder, index)?, class))
         };
         match (encoder(), given) {
             (Err(Error::NotFound { .. }), Some(given)) => TextStates::without_encoder(&given, classes),
