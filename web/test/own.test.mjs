@@ -200,7 +200,7 @@ test('states of texts replace the text encoder', { timeout: 120_000 }, async () 
     const loaded = await kinora.loadModel({ model, cache: 'none' });
     const video = await loaded.generate({ text: 'water', negative: 'ocean waves' }, { seed: 3 });
     const states = await loaded.textStates();
-    const [code, message] = await failure(loaded.generate('a stone'));
+    const [code, message] = await failure(loaded.generate({ text: 'a stone', negative: 'ocean waves' }));
     await loaded.dispose();
     return { rgba: Array.from({ length: video.frameCount }, (_, at) => [...video.rgba(at)]), states: [...states], code, message };
   }, address);
