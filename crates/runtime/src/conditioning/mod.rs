@@ -179,11 +179,6 @@ impl Conditioning {
         Self { sources, plan: Some(plan), ..Self::default() }
     }
 
-    /// [`references`](Self::references), which pages cannot give, so that they need not download what becomes of them.
-    pub(crate) fn shown_references(&self) -> &[Vec<u8>] {
-        if cfg!(target_arch = "wasm32") { &[] } else { &self.references }
-    }
-
     /// Frames of each source.
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.sources.iter().map(Vec::len).collect()

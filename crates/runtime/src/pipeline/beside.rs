@@ -17,9 +17,8 @@ const STREAM: u64 = u64::MAX - 1;
 const PREFIX: usize = 2;
 
 impl VideoPipeline {
-    /// Pages give everything in its place, and need not download another way.
     fn is_given_beside(&self) -> bool {
-        !cfg!(target_arch = "wasm32") && self.experts[0].denoiser.is_given_beside()
+        self.experts[0].denoiser.is_given_beside()
     }
 
     /// An image that stands beside is encoded alone, and takes the place of no latent frame.
@@ -86,9 +85,6 @@ impl VideoPipeline {
 
     /// Tokens of what is given beside.
     pub(super) fn sources_beside(&self, given: &[GivenSegment], beside: &[Beside]) -> Vec<f32> {
-        if !self.is_given_beside() {
-            return Vec::new();
-        }
         let later = given.iter().filter(|given| given.segment.latent_frames.start > 0);
         let own = |(given, own): (&GivenSegment, &Beside)| {
             let [frames, height, width] = given.shape.grid;

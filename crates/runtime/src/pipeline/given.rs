@@ -50,7 +50,7 @@ impl VideoPipeline {
             Err(Error::InvalidConditioning { parameter, found, expected, remedy })
         };
         let control = matches!(self.given(), Given::Control(_));
-        if !control && !request.conditioning.shown_references().is_empty() {
+        if !control && !request.conditioning.references.is_empty() {
             return refuse("reference", "images", "none: this model looks at no references", "leave them out, or use a VACE model");
         }
         if self.given() == Given::Tokens {
@@ -120,11 +120,11 @@ impl VideoPipeline {
         let [length, height, width] = shape.grid;
         // References are kept, and come before the clip, the last one first.
         let mut lead = Vec::new();
-        for image in request.conditioning.shown_references() {
+        for image in &request.conditioning.references {
             let own = self.encode_frames(&[image.as_slice()], shape.first_frame(), cancel).await?;
             lead = if lead.is_empty() { own } else { led(&own, &lead, shape.channels) };
         }
-        let length = length + request.conditioning.shown_references().len();
+        let length = length + request.conditioning.references.len();
         let features: Vec<f32> = if lead.is_empty() {
             parts.concat()
         } else {

@@ -133,7 +133,7 @@ impl VideoPipeline {
         latents.iter_mut().for_each(|v| *v *= schedule.start as f32);
         let mut noise = self.token_noise(request, shape)?;
         // References come before the clip, and are generated like all of it.
-        let lead = request.conditioning.shown_references().len();
+        let lead = request.conditioning.references.len();
         let whole = LatentShape { grid: [lead + shape.grid[0], shape.grid[1], shape.grid[2]], ..shape };
         if lead > 0 {
             latents = led(&noise::normal(request.seed, REFERENCES_STREAM, whole.elements() - shape.elements()), &latents, shape.channels);

@@ -34,7 +34,7 @@ impl VideoPipeline {
         let (solver, schedule) = self.schedule(request, &shape)?;
         let [_, height, width] = shape.tokens(self.compression.packing);
         #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
-        let mut tokens = self.token_noise(request, shape)?.len() + request.conditioning.shown_references().len() * height * width;
+        let mut tokens = self.token_noise(request, shape)?.len() + request.conditioning.references.len() * height * width;
         #[cfg(feature = "families")]
         self.beside(request)?.iter().for_each(|(own, _)| tokens += own.length * height * width);
         Ok(self.item(tokens, request.guidance, request.conditioning_scale, &schedule, solver.as_ref()))
