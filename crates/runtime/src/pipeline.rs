@@ -103,10 +103,16 @@ pub struct VideoPipeline {
 }
 
 impl VideoPipeline {
-    /// Moves to another device: weights are uploaded again when they are needed.
+    /// Moves to another device: weights are uploaded again when they are needed, and texts encoded again, whose states may differ there.
     pub fn set_device(&mut self, device: Device) {
         self.device = Mutex::new(device);
         self.executables = Executables::with_budget(self.memory);
+        self.forget_texts();
+    }
+
+    /// Forgets the texts that were encoded, with their states; those that were given stay.
+    pub fn forget_texts(&self) {
+        self.texts.forget();
     }
 
     /// What the autoencoder may take of the device's memory; where that is not enough for a clip as a whole, it is encoded and

@@ -126,6 +126,11 @@ impl TextStates {
         Some(states)
     }
 
+    /// Forgets what the encoder made.
+    pub(super) fn forget(&self) {
+        self.known().retain(|known| known.given);
+    }
+
     /// Keeps what the encoder made of a text.
     pub(super) fn keep(&self, text: Text, states: &Arc<[f32]>) {
         let mut known = self.known();
