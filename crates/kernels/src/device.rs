@@ -14,6 +14,9 @@ use crate::preset::Preset;
 /// The largest value that the CPU twins are asked for, as large as that of an ordinary GPU: they would need hours for it.
 const HOST_BYTES: u64 = 1 << 30;
 
+/// Waits after a fault, each of which may bring more of it.
+const SETTLING: usize = 3;
+
 /// Lets others on this thread have a turn, where a thread has nobody else to do it.
 pub type Turn = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -81,6 +84,20 @@ impl Device {
             }
             Self::Cpu | Self::Host(_) => Ok(()),
             Self::Gpu(gpu) => gpu.check_limit_of(what, bytes, remedy),
+        }
+    }
+
+    /// Waits for what is still to be said of a fault, so that it is not taken for one of what comes next: browsers report
+    /// everything that was asked after it one by one, and later. Natively it was said at once.
+    pub async fn settle(&self) {
+        if let Self::Gpu(gpu) = self
+            && cfg!(target_arch = "wasm32")
+        {
+            for _ in 0..SETTLING {
+                if gpu.idle().await.is_ok() {
+                    break;
+                }
+            }
         }
     }
 

@@ -41,6 +41,7 @@ impl VideoPipeline {
                 // The device has dropped the weights that it kept; those of plans that wait would be there beside new ones.
                 Err(error @ Error::Kernels(kinora_kernels::Error::Device { .. } | kinora_kernels::Error::OutOfMemory { .. })) => {
                     self.executables.clear();
+                    device.settle().await;
                     return Err(error);
                 }
                 end => return end,
