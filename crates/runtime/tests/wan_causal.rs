@@ -143,7 +143,7 @@ fn what_blocks_cannot_do_is_refused() {
         (
             "rescaled guidance",
             GenerateRequest { guidance: Guidance { rescale: 0.5, ..5.0.into() }, ..request(&chunks, 9) },
-            "guidance_rescale",
+            "guidanceRescale",
         ),
         ("part of a block", with(images_at(3, &[0])), "whole blocks of 3 latent frames"),
         ("the end", with(images_at(3, &[2])), "at the start of the clip"),

@@ -38,6 +38,7 @@ impl Machine<'_> {
             let (class, n) = match fun {
                 MathFunction::Fma => (Class::Fma, n),
                 MathFunction::Transpose => return Value::Float,
+                // Of two vectors of four, as kernels have them.
                 MathFunction::Dot => (Class::Fma, 4),
                 MathFunction::Exp | MathFunction::Exp2 | MathFunction::Log2 | MathFunction::Tanh => (Class::Special, n),
                 MathFunction::Sqrt | MathFunction::InverseSqrt | MathFunction::Pow => (Class::Special, n),
@@ -61,6 +62,22 @@ impl Machine<'_> {
 fn apply(op: BinaryOperator, a: &Value, b: &Value) -> Value {
     use BinaryOperator as B;
     use Value::{Bool, Signed, Unsigned};
+    macro_rules! numbers {
+        ($kind:ident, $a:ident, $b:ident) => {
+            match op {
+                B::Add => $kind($a.wrapping_add(*$b)),
+                B::Subtract => $kind($a.wrapping_sub(*$b)),
+                B::Multiply => $kind($a.wrapping_mul(*$b)),
+                B::Divide => $kind($a / $b),
+                B::Modulo => $kind($a % $b),
+                B::Less => Bool($a < $b),
+                B::LessEqual => Bool($a <= $b),
+                B::Greater => Bool($a > $b),
+                B::GreaterEqual => Bool($a >= $b),
+                other => panic!("no kernel has {other:?}"),
+            }
+        };
+    }
     match (op, a, b) {
         (B::Equal, a, b) => Bool(a == b),
         (B::NotEqual, a, b) => Bool(a != b),
@@ -70,33 +87,11 @@ fn apply(op: BinaryOperator, a: &Value, b: &Value) -> Value {
         (B::ShiftRight, Signed(a), Unsigned(b)) => Signed(a >> b),
         (B::And | B::LogicalAnd, Bool(a), Bool(b)) => Bool(a & b),
         (B::InclusiveOr | B::LogicalOr, Bool(a), Bool(b)) => Bool(a | b),
-        (_, Unsigned(a), Unsigned(b)) => match op {
-            B::Add => Unsigned(a.wrapping_add(*b)),
-            B::Subtract => Unsigned(a.wrapping_sub(*b)),
-            B::Multiply => Unsigned(a.wrapping_mul(*b)),
-            B::Divide => Unsigned(a / b),
-            B::Modulo => Unsigned(a % b),
-            B::Less => Bool(a < b),
-            B::LessEqual => Bool(a <= b),
-            B::Greater => Bool(a > b),
-            B::GreaterEqual => Bool(a >= b),
-            B::And => Unsigned(a & b),
-            B::ExclusiveOr => Unsigned(a ^ b),
-            B::InclusiveOr => Unsigned(a | b),
-            other => panic!("no kernel has {other:?}"),
-        },
-        (_, Signed(a), Signed(b)) => match op {
-            B::Add => Signed(a.wrapping_add(*b)),
-            B::Subtract => Signed(a.wrapping_sub(*b)),
-            B::Multiply => Signed(a.wrapping_mul(*b)),
-            B::Divide => Signed(a / b),
-            B::Modulo => Signed(a % b),
-            B::Less => Bool(a < b),
-            B::LessEqual => Bool(a <= b),
-            B::Greater => Bool(a > b),
-            B::GreaterEqual => Bool(a >= b),
-            other => panic!("no kernel has {other:?}"),
-        },
+        (B::And, Unsigned(a), Unsigned(b)) => Unsigned(a & b),
+        (B::ExclusiveOr, Unsigned(a), Unsigned(b)) => Unsigned(a ^ b),
+        (B::InclusiveOr, Unsigned(a), Unsigned(b)) => Unsigned(a | b),
+        (_, Unsigned(a), Unsigned(b)) => numbers!(Unsigned, a, b),
+        (_, Signed(a), Signed(b)) => numbers!(Signed, a, b),
         other => panic!("no kernel has {other:?}"),
     }
 }

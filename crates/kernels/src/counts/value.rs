@@ -46,11 +46,13 @@ impl Value {
 
     /// A value in memory, of the words from `at`; words beyond the end are zero.
     pub(super) fn read(module: &Module, inner: &TypeInner, words: &[u32], at: u32) -> Self {
-        let word = words.get(at as usize / 4).copied().unwrap_or(0);
-        let scalar = |kind, at: u32| match kind {
-            ScalarKind::Uint => Self::Unsigned(words.get(at as usize / 4).copied().unwrap_or(0)),
-            ScalarKind::Sint => Self::Signed(words.get(at as usize / 4).copied().unwrap_or(0).cast_signed()),
-            _ => Self::Bool(word != 0),
+        let scalar = |kind, at: u32| {
+            let word = words.get(at as usize / 4).copied().unwrap_or(0);
+            match kind {
+                ScalarKind::Uint => Self::Unsigned(word),
+                ScalarKind::Sint => Self::Signed(word.cast_signed()),
+                _ => Self::Bool(word != 0),
+            }
         };
         match *inner {
             _ if is_float(inner) => Self::Float,

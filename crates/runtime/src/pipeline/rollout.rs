@@ -84,7 +84,7 @@ impl VideoPipeline {
             return Ok(());
         }
         let expected = "0: a block has no deviation of a whole clip".into();
-        Err(Error::InvalidRequest { parameter: "guidance_rescale".into(), found: request.guidance.rescale.to_string(), expected })
+        Err(Error::InvalidRequest { parameter: "guidanceRescale".into(), found: request.guidance.rescale.to_string(), expected })
     }
 
     /// Refuses given frames that are not whole blocks at the start; `noise` is that on each token.
