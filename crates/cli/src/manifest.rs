@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use kinora_media::Place;
+use kinora_runtime::manifest::is_inside;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -68,9 +69,10 @@ pub(crate) fn verify(folder: &Path) -> Result<Report, Failure> {
     let (mut wrong, mut bytes) = (Vec::new(), 0);
     for (name, listed) in &manifest.files {
         bytes += listed.bytes;
-        let names = name.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':']));
-        let found =
-            if names { sums(&folder.join(name), manifest.chunk_bytes) } else { Err(io::Error::other("it is no path inside the folder")) };
+        let found = match is_inside(name) {
+            true => sums(&folder.join(name), manifest.chunk_bytes),
+            false => Err(io::Error::other("it is no path inside the folder")),
+        };
         match found {
             Err(error) => wrong.push(format!("{name}: {error}")),
             Ok(found) if found.bytes != listed.bytes => {

@@ -86,8 +86,8 @@ impl Index {
     }
 }
 
-/// Whether a name that a model gives stays below its folder, on every system.
-fn is_inside(name: &str) -> bool {
+/// Whether a name that a model gives, with `/` between folders, stays below its folder, on every system.
+pub fn is_inside(name: &str) -> bool {
     !name.contains(['\\', ':']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
