@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Plan(Box<GenerateArgs>),
     /// Run one component of a model over tensors from a file, to compare with other implementations
     Eval(EvalArgs),
+    /// Write a model folder as one file that loads by upload alone, for --model, with its checksums beside it
+    Convert(ConvertArgs),
     /// List models, or describe one
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -260,6 +262,22 @@ pub(crate) struct GenerateArgs {
 
 const SIZE: &str = "Size and length";
 const MODEL: &str = "Model and device";
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// Model folder or name
+    #[arg(value_name = "DIR|NAME")]
+    pub(crate) model: String,
+    /// File to write
+    #[arg(value_name = "FILE.safetensors")]
+    pub(crate) output: PathBuf,
+    /// Storage of weights on the device, which is then the only one that the file is for
+    #[arg(long, value_enum, default_value_t = WeightType::F16)]
+    pub(crate) dtype: WeightType,
+    /// Replace an existing file
+    #[arg(short = 'y', long)]
+    pub(crate) overwrite: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {

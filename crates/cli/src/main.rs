@@ -4,6 +4,7 @@
 mod args;
 mod batch;
 mod bench;
+mod convert;
 mod doctor;
 mod expand;
 mod failure;
@@ -88,10 +89,11 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
             let json = run::eval(args)?;
             Ok(Report::new(args.outputs.as_os_str(), json))
         }
+        Command::Convert(args) => convert::convert(args),
         Command::Models(ModelsCommand::List) => Ok(list_models()),
         Command::Models(ModelsCommand::Pull(args)) => hub::pull(args, console),
-        Command::Models(ModelsCommand::Verify { model }) => match models::folder(model) {
-            Some(folder) => manifest::verify(&folder),
+        Command::Models(ModelsCommand::Verify { model }) => match models::place(model) {
+            Some(place) => manifest::verify(&place),
             None => hub::verify(model),
         },
         Command::Models(ModelsCommand::Manifest { folder, overwrite }) => manifest::write(folder, *overwrite),

@@ -17,7 +17,7 @@ use crate::{
     models::broken,
 };
 
-/// The file in the folder that it lists.
+/// The file in the folder that it lists; of a file, what follows its name.
 const NAME: &str = "manifest.json";
 /// Bytes covered by one sum, as in the npm package.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -39,12 +39,27 @@ struct Listed {
     sha256: Vec<String>,
 }
 
-/// Writes the manifest of a folder.
-pub(crate) fn write(folder: &Path, overwrite: bool) -> Result<Report, Failure> {
-    let path = folder.join(NAME);
+/// What the paths in a manifest are relative to, and where it is: in a folder, or beside a file.
+fn places(of: &Path) -> (PathBuf, PathBuf) {
+    if of.is_dir() {
+        return (of.into(), of.join(NAME));
+    }
+    let name = of.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    (of.parent().unwrap_or(Path::new("")).into(), of.with_file_name(format!("{name}.{NAME}")))
+}
+
+/// Writes the manifest of a folder or a file.
+pub(crate) fn write(of: &Path, overwrite: bool) -> Result<Report, Failure> {
+    let (folder, path) = places(of);
     let place = Place::open(&path, overwrite)?;
     let mut files = BTreeMap::new();
-    for (name, file) in files_of(folder)? {
+    let listed = if of.is_dir() {
+        files_of(&folder)?
+    } else {
+        let name = of.file_name().and_then(|name| name.to_str()).ok_or_else(|| broken(of, "its name is no Unicode"))?;
+        vec![(name.to_owned(), of.to_owned())]
+    };
+    for (name, file) in listed {
         files.insert(name, sums(&file, CHUNK_BYTES).map_err(|error| broken(&file, error))?);
     }
     let (count, bytes) = (files.len(), files.values().map(|listed| listed.bytes).sum::<u64>());
@@ -54,11 +69,11 @@ pub(crate) fn write(folder: &Path, overwrite: bool) -> Result<Report, Failure> {
     Ok(Report::new(path.as_os_str(), json!({ "path": path.display().to_string(), "files": count, "bytes": bytes })))
 }
 
-/// Compares the files of a folder with its manifest.
-pub(crate) fn verify(folder: &Path) -> Result<Report, Failure> {
-    let path = folder.join(NAME);
+/// Compares the files of a folder, or a file, with the manifest.
+pub(crate) fn verify(of: &Path) -> Result<Report, Failure> {
+    let (folder, path) = places(of);
     let text = fs::read(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::new(Exit::Model, "no-manifest", format!("`{}` has no {NAME}", folder.display()))
+        io::ErrorKind::NotFound => Failure::new(Exit::Model, "no-manifest", format!("there is no `{}`", path.display()))
             .hint("write one by `kinora models manifest DIR` where the files are known to be whole"),
         _ => broken(&path, error),
     })?;
@@ -86,7 +101,7 @@ pub(crate) fn verify(folder: &Path) -> Result<Report, Failure> {
             }
         }
     }
-    let shown = folder.display();
+    let shown = of.display();
     if wrong.is_empty() {
         let text = format!("{} files of {shown}, {:.1} MB, are as listed", manifest.files.len(), bytes as f64 / 1e6);
         return Ok(Report::new(text, json!({ "path": shown.to_string(), "files": manifest.files.len(), "bytes": bytes })));

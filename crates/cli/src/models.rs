@@ -37,10 +37,10 @@ pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
         .hint("give --model DIR, set KINORA_MODELS to the folder of models, or fetch one by `kinora models pull OWNER/NAME`"))
 }
 
-/// The folder at a path, or that of a model in the roots.
-pub(crate) fn folder(model: &str) -> Option<PathBuf> {
+/// The folder or file at a path, or the folder of a model in the roots.
+pub(crate) fn place(model: &str) -> Option<PathBuf> {
     let named = roots().into_iter().map(|root| root.join(model)).filter(|_| !model.contains(['/', '\\']));
-    std::iter::once(PathBuf::from(model)).chain(named).find(|path| path.is_dir())
+    std::iter::once(PathBuf::from(model)).chain(named).find(|path| path.exists())
 }
 
 fn is_model(path: &Path) -> bool {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kinora_runtime::{
     Device, Error, ModelParts, VideoPipeline,
     pipeline::parts::{STATES, components},
-    weights::{Checkpoint, Lora, WEIGHT_FILES},
+    weights::{Checkpoint, Lora, WEIGHT_FILES, is_packed, unpacked},
 };
 use serde_json::{Map, Value, json};
 
@@ -40,7 +40,9 @@ pub(crate) fn load(device: &Device, model: &Path, given: &PartsArgs, dtype: Weig
     }
     let beside = files.iter().chain(&given.text_encoder).filter_map(|file| file.parent()).chain([model]);
     let tokenizers = beside.flat_map(|folder| ["tokenizer.json", "tokenizer/tokenizer.json"].map(|name| folder.join(name)));
-    let beside = || tokenizers.into_iter().find(|path| folder.is_none() && path.is_file());
+    // A whole model in one file has its own.
+    let whole = folder.is_some() || parts.weights.iter().any(is_packed);
+    let beside = || tokenizers.into_iter().find(|path| !whole && path.is_file());
     if let Some(path) = given.tokenizer.clone().or_else(beside) {
         parts.tokenizer = Some(fs::read(&path).map_err(|error| models::broken(&path, error))?);
     }
@@ -85,6 +87,11 @@ const BESIDE: [&str; 6] = [".scale", ".scale_weight", ".weight_scale", ".scale_i
 
 /// What weight files that are no folder in diffusers layout hold, in the form of [`models::describe`].
 pub(crate) fn describe(model: &Path) -> Result<Value, Failure> {
+    if model.is_file()
+        && let Some((file, _)) = unpacked(&Checkpoint::open(model)?)?
+    {
+        return describe_packed(&file, model);
+    }
     let (mut described, mut size_bytes, mut pipeline) = (Map::new(), 0, Value::Null);
     for path in weight_files(model)?.into_iter().filter(|path| !path.ends_with(STATES)) {
         let file = Checkpoint::open(&path)?;
@@ -118,6 +125,38 @@ pub(crate) fn describe(model: &Path) -> Result<Value, Failure> {
     Ok(json!({
         "name": name, "path": model.display().to_string(), "class": pipeline, "parameters": parameters, "sizeBytes": size_bytes,
         "components": described, "settings": Value::Null, "vocabulary": Value::Null,
+    }))
+}
+
+/// A whole model in one file, in the same form.
+fn describe_packed(file: &Checkpoint, path: &Path) -> Result<Value, Failure> {
+    let text = |name: &str| -> Result<Value, Failure> {
+        let bytes = file.get(&format!("file:{name}"))?.bytes;
+        serde_json::from_slice(&bytes).map_err(|error| models::broken(path, error))
+    };
+    let index = text("model_index.json")?;
+    let mut components = Map::new();
+    for (name, entry) in index.as_object().into_iter().flatten() {
+        let own = || file.names().filter(|tensor| tensor.split_once('/').is_some_and(|(folder, _)| folder == name));
+        if own().next().is_some() {
+            let (mut parameters, mut bytes) = (0, 0);
+            for tensor in own() {
+                let entry = file.entry(tensor)?;
+                parameters += entry.elements() as u64;
+                bytes += entry.bytes.end - entry.bytes.start;
+            }
+            let config = text(&format!("{name}/config.json"))?;
+            let part =
+                json!({ "class": entry[1], "parameters": parameters, "sizeBytes": bytes, "tensors": own().count(), "config": config });
+            components.insert(name.clone(), part);
+        }
+    }
+    let parameters: u64 = components.values().filter_map(|part| part["parameters"].as_u64()).sum();
+    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(json!({
+        "name": index["kinora"]["name"].as_str().unwrap_or(&name), "path": path.display().to_string(), "class": index["_class_name"],
+        "parameters": parameters, "sizeBytes": size, "components": components, "settings": index["kinora"], "vocabulary": Value::Null,
     }))
 }
 

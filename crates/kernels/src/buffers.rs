@@ -106,9 +106,7 @@ impl Gpu {
         if let Some(packer) = Packer::new(self, new.iter().map(|(weight, _)| weight), window)? {
             packer.finish(self, &mut Pending::new(new.clone()))?;
         } else {
-            for (weight, memory) in &new {
-                self.write(&memory.buffer, memory.offset, &weight.vector_bytes());
-            }
+            Pending::new(new.clone()).upload(self)?;
         }
         let mut weights = lock(&self.weights);
         weights.extend(new.into_iter().map(|(weight, memory)| (weight.id(), (weight.downgrade(), memory.buffer))));

@@ -43,6 +43,11 @@ impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
         self.at >= self.list.len()
     }
+
+    /// Uploads what needs no packing, where there is nothing else.
+    pub(crate) fn upload(self, gpu: &Gpu) -> Result<()> {
+        self.list.iter().try_for_each(|(weight, memory)| upload(gpu, weight, memory).map(drop))
+    }
 }
 
 /// Some panels of a weight in the window.
@@ -77,7 +82,7 @@ impl Packer {
 
     /// Submits the next window of what is pending, or all that needs none.
     pub(crate) fn step(&mut self, gpu: &Gpu, pending: &mut Pending) -> Result<()> {
-        let pieces = pieces(gpu, pending, self.window.size());
+        let pieces = pieces(gpu, pending, self.window.size())?;
         let Some(size) = pieces.last().and_then(|last| std::num::NonZeroU64::new(last.offset + last.layout.extents(last.rows.len())[1]))
         else {
             return Ok(());
@@ -159,7 +164,7 @@ pub(crate) fn bind(
 /// Bytes of the window through which these weights are packed, if it may have `most` unless a panel is larger.
 pub(crate) fn window_bytes<'a>(weights: impl IntoIterator<Item = &'a Weight>, most: u64) -> u64 {
     let (mut all, mut panel) = (0, 0);
-    for weight in weights.into_iter().filter(|weight| weight.shape().rank() > 1) {
+    for weight in weights.into_iter().filter(|weight| weight.shape().rank() > 1 && weight.panels().is_none()) {
         let (layout, rows) = (Layout::of(weight), weight.shape().dims()[0]);
         all += layout.extents(rows)[1];
         panel = panel.max(layout.extents(rows.min(PANEL))[1] + 2 * ALIGNMENT);
@@ -167,13 +172,12 @@ pub(crate) fn window_bytes<'a>(weights: impl IntoIterator<Item = &'a Weight>, mo
     all.min(panel.max(most))
 }
 
-/// Takes as much of what is pending as a window of `capacity` bytes holds; vectors, which are uploaded as they are, do not count.
-fn pieces<'a>(gpu: &Gpu, pending: &'a mut Pending, capacity: u64) -> Vec<Piece<'a>> {
+/// Takes as much of what is pending as a window of `capacity` bytes holds; what is uploaded as it is does not count.
+fn pieces<'a>(gpu: &Gpu, pending: &'a mut Pending, capacity: u64) -> Result<Vec<Piece<'a>>> {
     let Pending { list, at, panel } = pending;
     let (mut out, mut filled) = (Vec::new(), 0);
     while let Some((weight, memory)) = list.get(*at) {
-        if weight.shape().rank() == 1 {
-            gpu.write(&memory.buffer, memory.offset, &weight.vector_bytes());
+        if upload(gpu, weight, memory)? {
             *at += 1;
             continue;
         }
@@ -193,7 +197,26 @@ fn pieces<'a>(gpu: &Gpu, pending: &'a mut Pending, capacity: u64) -> Vec<Piece<'
             (*at, *panel) = (*at + 1, 0);
         }
     }
-    out
+    Ok(out)
+}
+
+/// Uploads a vector, or panels that lie in files as the device stores them; whether it was one of these.
+fn upload(gpu: &Gpu, weight: &Weight, memory: &Memory) -> Result<bool> {
+    if weight.shape().rank() == 1 {
+        gpu.write(&memory.buffer, memory.offset, &weight.vector_bytes());
+        return Ok(true);
+    }
+    let Some(panels) = weight.panels() else { return Ok(false) };
+    let mut to = memory.offset;
+    for part in panels {
+        for start in part.range.clone().step_by(place::WINDOW_BYTES) {
+            let bytes = part.file.read(start..part.range.end.min(start + WINDOW_BYTES)).map_err(|error| weight.unreadable(&error))?;
+            gpu.write(&memory.buffer, to, &bytes);
+            gpu.stage(bytes.len() as u64)?;
+            to += bytes.len() as u64;
+        }
+    }
+    Ok(true)
 }
 
 impl Piece<'_> {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::encoding::Encoding;
+use crate::panels::Panels;
 
 /// As much of a file as is looked at or moved at once: files may be larger than memory.
 pub(crate) const WINDOW_BYTES: usize = 16 << 20;
@@ -176,11 +177,13 @@ pub struct Stored {
     pub scales: Option<Scales>,
     /// What is then added.
     pub deltas: Vec<Delta>,
+    /// The same before anything is added, as the device stores it.
+    pub panels: Option<Panels>,
 }
 
 impl From<Place> for Stored {
     fn from(place: Place) -> Self {
-        Self { place, row: 1, scales: None, deltas: Vec::new() }
+        Self { place, row: 1, scales: None, deltas: Vec::new(), panels: None }
     }
 }
 
@@ -205,6 +208,9 @@ impl Stored {
     pub(crate) fn below(&self, limit: f32) -> io::Result<bool> {
         if !self.deltas.is_empty() {
             return Ok(false);
+        }
+        if let Some(panels) = &self.panels {
+            return panels.place.below(limit);
         }
         let Some(scales) = &self.scales else {
             return self.place.below(limit);

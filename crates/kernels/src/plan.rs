@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::op::Op;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use crate::weight::Weight;
 
 /// Index of a value in a plan.
 pub type ValueId = usize;
@@ -257,6 +258,11 @@ impl Graph {
     /// The operand named `name` that the host may read.
     pub fn readable(&self, name: &str) -> Option<Operand> {
         self.outputs.iter().find(|(n, _)| n == name).map(|(_, operand)| *operand)
+    }
+
+    /// The weights of all steps, as often as they are read.
+    pub fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.steps.iter().flat_map(|step| step.op.weights())
     }
 }
 

@@ -54,9 +54,14 @@ impl Ring {
         let coming = || segment.weights.iter().filter(|(weight, _)| !self.segments.is_kept(weight));
         coming().try_for_each(|(weight, _)| weight.check())?;
         let mut pending = Pending::new(coming().map(|(weight, offset)| (weight.clone(), place(*offset, weight))).collect());
-        while let Some(packer) = self.packer.as_mut().filter(|_| !pending.is_empty()) {
-            packer.room(gpu).await?;
-            packer.step(gpu, &mut pending)?;
+        match &mut self.packer {
+            None => pending.upload(gpu)?,
+            Some(packer) => {
+                while !pending.is_empty() {
+                    packer.room(gpu).await?;
+                    packer.step(gpu, &mut pending)?;
+                }
+            }
         }
         self.loaded[slot] = Some((cadence, number));
         Ok(())

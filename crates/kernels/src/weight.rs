@@ -160,6 +160,29 @@ impl Weight {
         self.0.parts.iter().all(|part| kind(part) == Some(first)).then_some(first)
     }
 
+    /// Where its panels lie in files, one part after another, if they are what the device stores.
+    pub(crate) fn panels(&self) -> Option<Vec<&Place>> {
+        let encoding = if self.is_f16() { Encoding::F16 } else { Encoding::F32 };
+        let mut places = Vec::with_capacity(self.0.parts.len());
+        for (at, part) in (1..).zip(&self.0.parts) {
+            let panels = part.panels.as_ref().filter(|_| part.deltas.is_empty())?;
+            // Between two parts no panel has rows of both.
+            let whole = at == self.0.parts.len() || panels.shape.dims()[0].is_multiple_of(PANEL);
+            let same = panels.place.encoding == encoding && panels.shape.dims()[1..] == self.shape().dims()[1..];
+            if !whole || !same {
+                return None;
+            }
+            places.push(&panels.place);
+        }
+        Some(places)
+    }
+
+    /// How many panels a matrix or convolution has, and how many columns of 16 values each.
+    #[must_use]
+    pub fn panel_extents(&self) -> [usize; 2] {
+        [self.shape().dims()[0].div_ceil(PANEL), self.panel_depth()]
+    }
+
     /// Calls `take` with the bytes of `rows` and of their scales as they are in the file, part by part. Only for weights that
     /// have [`raw`](Self::raw) rows.
     pub(crate) fn raw_rows(&self, rows: Range<usize>, mut take: impl FnMut(&[u8], &[u8])) -> Result<()> {
@@ -234,7 +257,7 @@ impl Weight {
         self.0.checked.get_or_init(look).clone()
     }
 
-    fn unreadable(&self, error: &io::Error) -> Error {
+    pub(crate) fn unreadable(&self, error: &io::Error) -> Error {
         Error::Unreadable { name: self.name().into(), detail: error.to_string() }
     }
 

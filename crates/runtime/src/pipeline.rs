@@ -12,6 +12,8 @@ mod load;
 #[cfg(not(target_arch = "wasm32"))]
 mod moving;
 mod outlook;
+#[cfg(not(target_arch = "wasm32"))]
+mod packed;
 mod packs;
 pub mod parts;
 mod passes;

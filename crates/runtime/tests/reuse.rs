@@ -2,14 +2,17 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::path::Path;
 
-use kinora_kernels::Preparations;
+use kinora_kernels::{Executable, Preparations};
 use kinora_runtime::conditioning::{Conditioning, Long};
 use kinora_runtime::pipeline::parts::STATES;
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
-use kinora_runtime::weights::ModelFiles;
-use kinora_runtime::{CancelToken, Device, Error, Event, GenerateRequest, Generated, VideoPipeline, WeightFormat};
+use kinora_runtime::weights::{Checkpoint, ModelFiles};
+use kinora_runtime::{
+    AdapterSelect, CancelToken, Device, Error, Event, GenerateRequest, Generated, ModelParts, VideoPipeline, WeightFormat,
+};
 
 fn load(device: &Device) -> VideoPipeline {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
@@ -94,6 +97,47 @@ fn given_states_stand_in_for_the_text_encoder() {
 }
 
 #[test]
+fn a_packed_model_makes_the_same_clip() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model");
+    for format in [WeightFormat::F32, WeightFormat::F16] {
+        let mut file = Vec::new();
+        let count = VideoPipeline::pack(&folder, format, &mut |bytes| {
+            file.extend_from_slice(bytes);
+            Ok(())
+        });
+        assert!(count.expect("packs") > 20, "most matrices are as the device stores them");
+        let open = |file: &[u8], device: &Device, format| {
+            let mut files = ModelFiles::new("packed");
+            files.insert("tiny.safetensors", file.to_vec());
+            VideoPipeline::from_files(device.clone(), files, format)
+        };
+        for (name, device, _) in support::devices() {
+            let plain = VideoPipeline::load(device.clone(), &folder, format).expect("the tiny model loads");
+            let request = GenerateRequest { frames: 5, steps: 2, ..plain.request("water") };
+            let (clip, _) = make(&plain, &request);
+            let mut packed = open(&file, device, format).expect("loads");
+            assert!(make(&packed, &request).0 == clip, "{name}, {format:?}: the same bits");
+            if device.preset().is_some() {
+                let whole = packed.requirements(&request).expect("possible").device_bytes;
+                let streams = (1..20).any(|share| {
+                    packed.set_memory(Some(whole * share / 20));
+                    packed.requirements(&request).is_ok_and(|found| found.stages.iter().any(|stage| stage.streamed_bytes > 0))
+                });
+                assert!(streams, "{name}, {format:?}: some memory is enough for some of the weights");
+                assert!(make(&packed, &request).0 == clip, "{name}, {format:?}: the same bits in segments");
+            }
+        }
+        let other = if format == WeightFormat::F32 { WeightFormat::F16 } else { WeightFormat::F32 };
+        let error = open(&file, &Device::cpu(), other).err().expect("another format").to_string();
+        assert!(error.contains("packed as F") && error.contains("asked for as F"), "{error}");
+        let at = file.windows(9).position(|bytes| bytes == b"panels of").expect("the layout");
+        file[at] = b'P';
+        let error = open(&file, &Device::cpu(), format).err().expect("another layout").to_string();
+        assert!(error.contains("packed as `Panels of") && error.contains("convert the model again"), "{error}");
+    }
+}
+
+#[test]
 fn windows_share_what_they_run() {
     let pipeline = load(&Device::cpu());
     let long = Some(Long { scenes: Vec::new(), clip_frames: Some(17), overlap: 1 });
@@ -138,4 +182,47 @@ fn frames_that_stream_are_those_of_the_clip() {
         let stopped = pollster::block_on(pipeline.generate_frames(&request, &CancelToken::default(), &mut |_| {}, full));
         assert_eq!((stopped.expect_err("refused").code(), taken), ("cancelled", 1), "what is not taken ends the clip");
     }
+}
+
+/// The built-in model from its folder and from one file, by turns: opened, checked, and the weights of a step and of decoding uploaded.
+#[test]
+#[ignore = "a measurement; its figure stands in docs/performance.md"]
+fn loading_from_one_file_takes_no_longer_than_from_a_folder() {
+    const PAIRS: usize = 15;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/flipbook");
+    let path = std::env::temp_dir().join(format!("kinora-packed-{}.safetensors", std::process::id()));
+    let mut file = std::fs::File::create(&path).expect("writable");
+    let written = VideoPipeline::pack(&folder, WeightFormat::F16, &mut |bytes| {
+        file.write_all(bytes).map_err(|source| Error::Io { action: "write", path: path.clone(), source })
+    });
+    written.expect("packs");
+    let device = pollster::block_on(Device::gpu(&AdapterSelect::Auto, None)).expect("an adapter");
+    let packed = || {
+        let parts = ModelParts { weights: vec![Checkpoint::open(&path).expect("there")], ..ModelParts::default() };
+        VideoPipeline::load_with(device.clone(), None, parts, WeightFormat::F16).expect("loads")
+    };
+    let plain = || VideoPipeline::load(device.clone(), &folder, WeightFormat::F16).expect("loads");
+    let timed = |load: &dyn Fn() -> VideoPipeline| {
+        let begun = std::time::Instant::now();
+        let (step, decode) = load().plans().expect("possible");
+        let ready = [step, decode].map(|graph| Executable::new(&device, graph).expect("fits"));
+        pollster::block_on(ready[0].idle()).expect("uploads");
+        begun.elapsed().as_secs_f64()
+    };
+    // Kernels are compiled once.
+    timed(&plain);
+    let mut seconds = [Vec::new(), Vec::new()];
+    for pair in 0..PAIRS {
+        let both: [&dyn Fn() -> VideoPipeline; 2] = [&plain, &packed];
+        for which in [pair % 2, 1 - pair % 2] {
+            seconds[which].push(timed(both[which]));
+        }
+    }
+    std::fs::remove_file(&path).expect("its own");
+    let [folder, one] = seconds.map(|mut list| {
+        list.sort_by(f64::total_cmp);
+        list[PAIRS / 2]
+    });
+    println!("median of {PAIRS}: {:.1} ms from a folder, {:.1} ms from one file", folder * 1e3, one * 1e3);
+    assert!(one <= folder * 1.05, "{one} s against {folder} s");
 }

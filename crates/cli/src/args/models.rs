@@ -21,10 +21,10 @@ pub(crate) struct PullArgs {
 pub(crate) enum ModelsCommand {
     /// Fetch a model from a hub into the cache that the Hugging Face libraries share ($HF_HOME); goes on where it was interrupted
     Pull(PullArgs),
-    /// Compare the files of a fetched model with the hashes that the hub listed, or those of a folder with its manifest
+    /// Compare the files of a fetched model with the hashes that the hub listed, or a folder or a file with its manifest
     Verify {
-        /// Fetched model, model folder or name
-        #[arg(value_name = "OWNER/NAME[@REVISION]|DIR|NAME")]
+        /// Fetched model, model folder, file or name
+        #[arg(value_name = "OWNER/NAME[@REVISION]|DIR|FILE|NAME")]
         model: String,
     },
     /// Write the SHA-256 of each 4 MiB of a folder's files to manifest.json in it

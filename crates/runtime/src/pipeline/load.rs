@@ -26,6 +26,8 @@ use crate::shape::Compression;
 use crate::text::Tokenizer;
 use crate::understanding::Understanding;
 use crate::understanding::Vocabulary;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::weights::packed::Packed;
 use crate::weights::{Checkpoint, LoraReport, ModelFiles};
 
 /// The files of a model, wherever they are.
@@ -162,6 +164,11 @@ impl VideoPipeline {
     /// As [`load`](Self::load), and those of parts that are no components or adaptations of the model.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load_with(device: Device, folder: Option<&Path>, parts: ModelParts, format: WeightFormat) -> Result<Self> {
+        if folder.is_none()
+            && let Some(packed) = Packed::among(&parts.weights, format)?
+        {
+            return Self::assemble_packed(device, &packed, parts, format);
+        }
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(Error::NotFound { what: "model folder".into(), path: folder.into() });
         }
@@ -184,6 +191,10 @@ impl VideoPipeline {
             let loras = files.take_loras();
             let whole = !files.contains("model_index.json") && files.has_weights();
             let parts = if whole { files.take_parts()? } else { ModelParts::default() };
+            #[cfg(not(target_arch = "wasm32"))]
+            if let Some(packed) = Packed::among(&parts.weights, format)? {
+                return Self::assemble_packed(device, &packed, ModelParts { loras, ..parts }, format);
+            }
             Overlay::new(ModelParts { loras, ..parts }, whole)?
         } else {
             Overlay::default()
@@ -192,6 +203,16 @@ impl VideoPipeline {
         let path = |name: &str| files.borrow().path(name);
         let read = |name: &str| files.borrow_mut().take(name);
         let checkpoint = |name: &str| files.borrow_mut().take_checkpoint(name);
+        let files = Files { path: &path, read: &read, checkpoint: &checkpoint, overlay, reports: RefCell::default() };
+        Self::assemble(device, &files, format)
+    }
+
+    /// A model in one file, with what is added to it.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn assemble_packed(device: Device, packed: &Packed, parts: ModelParts, format: WeightFormat) -> Result<Self> {
+        let overlay = Overlay::new(ModelParts { weights: Vec::new(), ..parts }, false)?;
+        let (path, read, checkpoint) =
+            (|name: &str| packed.path(name), |name: &str| packed.read(name), |name: &str| packed.checkpoint(name));
         let files = Files { path: &path, read: &read, checkpoint: &checkpoint, overlay, reports: RefCell::default() };
         Self::assemble(device, &files, format)
     }

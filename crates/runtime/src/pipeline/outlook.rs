@@ -121,13 +121,13 @@ impl VideoPipeline {
     }
 
     /// The plan of a prompt of typical length, if it is encoded here.
-    fn typical_text_plan(&self) -> Result<Option<Graph>> {
+    pub(super) fn typical_text_plan(&self) -> Result<Option<Graph>> {
         let tokens = encoded_tokens(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
         self.texts.encoder().map(|encoder| text_plan(encoder, &[[tokens, tokens]])).transpose()
     }
 
     /// A request for text of typical length.
-    fn typical_job(&self, request: &GenerateRequest) -> Result<Job> {
+    pub(super) fn typical_job(&self, request: &GenerateRequest) -> Result<Job> {
         let shape = self.check(request)?;
         let rows = padded_rows(TYPICAL_TOKENS, &self.class.text, self.manifest.max_text_tokens);
         let prompt = vec![0.5; rows * self.texts.width()];
@@ -136,7 +136,7 @@ impl VideoPipeline {
         self.job(&request, shape, Texts { prompt, negative })
     }
 
-    fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
+    pub(super) fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
         let guided_channels = self.guided_channels(job);
         let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(job));
         Denoise { experts, sequences, spacing, guided_channels, conditioning_scale: None, predict_every: 0 }

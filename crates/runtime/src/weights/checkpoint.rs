@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kinora_kernels::{Delta, Encoding, Place, SharedBytes};
+use kinora_kernels::{ByteSource as _, Delta, Encoding, Panels, Place, SharedBytes, Stored};
 
 use super::gguf;
 use super::safetensors::Header;
@@ -29,6 +29,8 @@ struct Tensor {
     file: usize,
     entry: Entry,
     deltas: Vec<Delta>,
+    /// As which it lies in the file, if not row by row.
+    panels: Option<Panels>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -101,7 +103,7 @@ impl Checkpoint {
             if self.tensors.contains_key(&tensor) {
                 return Err(corrupt(format!("tensor `{tensor}` is also in another file of the same model")));
             }
-            self.tensors.insert(tensor, Tensor { file: index, entry, deltas: Vec::new() });
+            self.tensors.insert(tensor, Tensor { file: index, entry, deltas: Vec::new(), panels: None });
         }
         self.metadata.extend(header.metadata);
         self.arrays.extend(header.arrays.into_iter().map(|(key, range)| (key, (index, range))));
@@ -133,16 +135,48 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::CorruptWeights`] if it cannot be read.
     pub fn get(&self, name: &str) -> Result<TensorView<'_>> {
-        let (name, Tensor { file, entry, .. }) = self.tensor(name)?;
+        let (name, Tensor { file, entry, panels, .. }) = self.tensor(name)?;
         let unreadable = |e: std::io::Error| Error::CorruptWeights { file: self.label.clone(), problem: format!("`{name}`: {e}") };
-        let bytes = self.files[*file].read(entry.bytes.clone()).map_err(unreadable)?;
+        let bytes = match panels {
+            Some(panels) => panels.read(0..panels.size()),
+            None => self.files[*file].read(entry.bytes.clone()),
+        };
+        let bytes = bytes.map_err(unreadable)?;
         Ok(TensorView { name, dtype: entry.dtype, shape: &entry.shape, bytes })
     }
 
-    /// Where the values of tensor `name` are, read as `encoding`, and what is added to them.
-    pub(super) fn place(&self, name: &str, encoding: Encoding) -> Result<(Place, &[Delta])> {
-        let (_, Tensor { file, entry, deltas }) = self.tensor(name)?;
-        Ok((Place { file: Arc::clone(&self.files[*file]), range: entry.bytes.clone(), encoding }, deltas))
+    /// Where the values of tensor `name` are, read as `encoding`, with what is added to them.
+    pub(super) fn place(&self, name: &str, encoding: Encoding) -> Result<Stored> {
+        let (_, Tensor { file, entry, deltas, panels }) = self.tensor(name)?;
+        let place = match panels {
+            Some(panels) => Place { range: 0..panels.size(), file: Arc::new(panels.clone()), encoding },
+            None => Place { file: Arc::clone(&self.files[*file]), range: entry.bytes.clone(), encoding },
+        };
+        Ok(Stored { deltas: deltas.clone(), panels: panels.clone(), ..place.into() })
+    }
+
+    /// Takes tensor `name`, whose own extents are `shape`, for panels of a weight of extents `dims`; whether it can be.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn set_panels(&mut self, name: &str, shape: Vec<usize>, dims: kinora_kernels::Shape) -> bool {
+        let Some(tensor) = self.tensors.get_mut(name) else { return false };
+        let Some(encoding) = tensor.entry.dtype.encoding() else { return false };
+        let place = Place { file: Arc::clone(&self.files[tensor.file]), range: tensor.entry.bytes.clone(), encoding };
+        let panels = Panels { place, shape: dims };
+        let fits = panels.fits();
+        tensor.entry.shape = shape;
+        tensor.panels = Some(panels);
+        fits
+    }
+
+    /// Some bytes of tensor `name` as they are in its file.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::CorruptWeights`] if they cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn bytes(&self, name: &str, range: Range<u64>) -> Result<Cow<'_, [u8]>> {
+        let (_, Tensor { file, entry, .. }) = self.tensor(name)?;
+        let unreadable = |e: std::io::Error| Error::CorruptWeights { file: self.label.clone(), problem: format!("`{name}`: {e}") };
+        self.files[*file].read(entry.bytes.start + range.start..entry.bytes.start + range.end).map_err(unreadable)
     }
 
     /// Adds to the values of tensor `name` wherever they are read.

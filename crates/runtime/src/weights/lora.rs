@@ -196,7 +196,7 @@ impl Lora {
     fn place(&self, name: &str) -> Result<kinora_kernels::Place> {
         let dtype = self.file.entry(name)?.dtype;
         let wrong = || Error::WrongDType { name: name.into(), expected: "F32, F16 or BF16".into(), found: dtype.to_string() };
-        Ok(self.file.place(name, dtype.encoding().ok_or_else(wrong)?)?.0)
+        Ok(self.file.place(name, dtype.encoding().ok_or_else(wrong)?)?.place)
     }
 
     fn scalar(&self, name: &str) -> Result<f32> {

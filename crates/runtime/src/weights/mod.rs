@@ -6,6 +6,8 @@ mod files;
 mod folder;
 mod gguf;
 mod lora;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod packed;
 mod quantised;
 mod safetensors;
 mod tensor;
@@ -15,6 +17,8 @@ mod write;
 pub use checkpoint::Checkpoint;
 pub use files::{Contents, ModelFiles, WEIGHT_FILES};
 pub use lora::{Lora, LoraReport};
+#[cfg(not(target_arch = "wasm32"))]
+pub use packed::{is_packed, unpacked};
 pub use safetensors::Header;
 pub use tensor::{DType, Entry, TensorView};
 #[cfg(not(target_arch = "wasm32"))]

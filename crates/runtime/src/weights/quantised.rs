@@ -71,10 +71,9 @@ impl Checkpoint {
             let expected = "F32, F16, BF16, F8, a block format of GGUF, or a matrix of I8 with scales".into();
             return Err(Error::WrongDType { name: name.into(), expected, found: dtype.to_string() });
         };
-        let (place, deltas) = self.place(name, encoding)?;
         // A vector is one row; what is added to it is added as a whole.
         let row = if shape.len() > 1 { shape[1..].iter().product::<usize>().max(1) } else { 1 };
-        let mut stored = Stored { row, deltas: deltas.to_vec(), ..place.into() };
+        let mut stored = Stored { row, ..self.place(name, encoding)? };
         if matrix && in_bytes {
             stored.scales = self.scales(name, shape[0], row, &mut taken)?;
             if stored.scales.is_none() && *dtype == DType::I8 {
@@ -141,7 +140,7 @@ impl Checkpoint {
         };
         let wrong = || Error::WrongShape { name: found.clone(), expected, found: shape.clone() };
         let block = block.ok_or_else(wrong)?;
-        let (place, _) = self.place(&found, encoding)?;
+        let place = self.place(&found, encoding)?.place;
         taken.push(found);
         Ok(Some(Scales { place, block }))
     }
