@@ -203,6 +203,25 @@ fn the_norms_that_swap_their_names_change_the_clip() {
 }
 
 #[test]
+fn what_a_gguf_file_calls_itself_counts_for_nothing() {
+    let named = std::fs::read(golden().join("containers/wan_q8_0.gguf")).expect("a fixture");
+    let replaced = |from: &[u8], to: &[u8]| {
+        let at = named.windows(from.len()).position(|bytes| bytes == from).expect("it names its architecture");
+        [&named[..at], to, &named[at + from.len()..]].concat()
+    };
+    let config = |bytes: Vec<u8>| recognise(&file(bytes)).expect("by its tensors").0.remove(0).config;
+    let plain = config(named.clone());
+    // As some publishers call all of their files, as another family, and without a name.
+    for (from, to) in [
+        (&b"\x03\0\0\0\0\0\0\0wan"[..], &b"\x03\0\0\0\0\0\0\0pig"[..]),
+        (b"\x03\0\0\0\0\0\0\0wan", b"\x03\0\0\0\0\0\0\0ltx"),
+        (b"general.architecture", b"general.architexture"),
+    ] {
+        assert_eq!(config(replaced(from, to)), plain, "{}", String::from_utf8_lossy(to));
+    }
+}
+
+#[test]
 fn scales_that_are_not_used_are_errors() {
     // Without its weight's scale a matrix would be a thousand times too large.
     let lost = edited("fp8_old.safetensors", |name| (!name.ends_with("blocks.0.ffn.0.scale_weight")).then(|| name.into()));
