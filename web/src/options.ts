@@ -193,6 +193,11 @@ export interface GenerateOptions {
   guidanceInterval?: readonly [number, number];
   /** Guides the first so many latent channels alone. Default: all. */
   guidanceChannels?: number;
+  /**
+   * Makes steps in which the model would change its prediction by less than this share (0.05 suits most models) from the step
+   * before: faster, and a little different. Takes 8 steps or more. Default: all are computed.
+   */
+  stepCache?: number;
   /** How far guided steps get back the contrast they would have without guidance, 0 to 1. Default: 0. */
   guidanceRescale?: number;
   /** Colour behind transparent pictures, as `RRGGBB`. Default: white. */
@@ -286,6 +291,7 @@ export interface GenerationMetadata {
   guidancePower?: number;
   guidanceInterval?: readonly [number, number];
   guidanceChannels?: number;
+  stepCache?: number;
   guidanceRescale?: number;
   /** Version of this package. */
   kinora: string;

@@ -41,6 +41,7 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         repeat: flag(given.repeat),
         strength: given.strength,
         conditioning_scale: given.conditioning_scale,
+        step_cache: args.step_cache,
         overlap: whole(given.overlap),
         background: given.background,
         // A terminal shows no pictures.
@@ -255,8 +256,8 @@ mod tests {
         }
         let count = lines.lines().count();
         assert!(count >= 128 && refused > 20 && planned > 20, "{count} cases, {refused} refused, {planned} with a plan");
-        // Of a model with a second branch, by the model's words, and by somebody else.
+        // Of a model with a second branch, by the model's words, by somebody else, and of many steps.
         let unsaid: Vec<String> = Options::names().into_iter().filter(|name| !named.contains(name)).collect();
-        assert_eq!(unsaid, ["conditioningScale", "expand", "originalPrompt"], "no case has these options");
+        assert_eq!(unsaid, ["conditioningScale", "expand", "originalPrompt", "stepCache"], "no case has these options");
     }
 }

@@ -289,12 +289,13 @@ mod tests {
             guidance_interval: None,
             guidance_channels: None,
             conditioning_scale: None,
+            step_cache: None,
             guidance_rescale: None,
             kinora: "0",
         };
         let mut events = vec![Event::Start(Box::new(start)), Event::Note { text: "enlarged".into() }];
         events.push(Event::Text { tokens: 9, truncated: false });
-        events.extend((1..=40).map(|step| Event::Step { step, steps: 40, preview: None }));
+        events.extend((1..=40).map(|step| Event::Step { step, steps: 40, reused: false, preview: None }));
         events.push(Event::Decode { frames: 17 });
         events.push(Event::Refine { stage: "interpolate", by: "model", frames: 33 });
         events.push(Event::Refine { stage: "upscale", by: "catmull-rom", frames: 33 });
@@ -348,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told_where_it_is_long() {
-        let step = |step| Event::Step { step, steps: 10, preview: None };
+        let step = |step| Event::Step { step, steps: 10, reused: false, preview: None };
         let told = |done, seconds| left_label(left(&step(done), Duration::from_secs(seconds), 0));
         assert_eq!(told(2, 60), ", about 4 min more");
         assert_eq!(told(5, 14), ", about 20 s more");

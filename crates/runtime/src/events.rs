@@ -32,6 +32,10 @@ pub enum Event {
         step: usize,
         /// Of how many.
         steps: usize,
+        /// Whether it was made from what the model said before, as
+        /// [`GenerateRequest::step_cache`](crate::GenerateRequest::step_cache) allows.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        reused: bool,
         /// RGBA bytes of the first frame as the model predicts it now, where
         /// [`GenerateRequest::preview_every`](crate::GenerateRequest::preview_every) asks for it, and of
         /// [more](crate::GenerateRequest::preview_frames).

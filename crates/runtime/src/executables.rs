@@ -9,9 +9,9 @@ use crate::error::Result;
 use crate::layout::{Chosen, Layout};
 use crate::models::family::Doubles;
 use crate::residency::{Account, Admission, Kept};
-use crate::sampling::denoise::Sizes;
 #[cfg(feature = "families")]
 use crate::sampling::denoise::rollout;
+use crate::sampling::denoise::{MovingSizes, Sizes};
 use crate::shape::LatentShape;
 
 /// A stage, and the sizes that its plan depends on.
@@ -25,6 +25,8 @@ pub enum Key {
     Encode(LatentShape),
     /// Noise to latents.
     Denoise(Box<Sizes>),
+    /// A step from what the model said before.
+    Reuse(Box<MovingSizes>),
     /// Noise to latents, block by block.
     #[cfg(feature = "families")]
     Rollout(Box<rollout::Sizes>),
@@ -47,7 +49,7 @@ impl Key {
             Self::Text(_) => "text encoder",
             Self::Pictures(_) => "image encoder",
             Self::Encode(_) => "encoder",
-            Self::Denoise(_) => "denoiser",
+            Self::Denoise(_) | Self::Reuse(_) => "denoiser",
             #[cfg(feature = "families")]
             Self::Rollout(_) => "denoiser",
             Self::Decode(_) => "decoder",

@@ -92,6 +92,9 @@ pub struct Metadata {
     /// How strongly a second branch steers, where that is not the model's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditioning_scale: Option<f32>,
+    /// Below which change steps were made from those before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_cache: Option<f32>,
     /// How far contrast is given back, where it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_rescale: Option<f32>,
@@ -154,6 +157,7 @@ impl<S> Draft<S> {
             guidance_interval: Some(guidance.interval).filter(|interval| *interval != [0.0, 1.0]),
             guidance_channels: guidance.channels,
             conditioning_scale: request.conditioning_scale,
+            step_cache: request.step_cache,
             guidance_rescale: Some(guidance.rescale).filter(|share| *share != 0.0),
             kinora: env!("CARGO_PKG_VERSION"),
         })

@@ -180,6 +180,7 @@ impl VideoPipeline {
             sigmas: None,
             guidance: m.default_guidance.into(),
             conditioning_scale: None,
+            step_cache: None,
             shift: None,
             seed: 0,
             latents: None,
@@ -253,13 +254,13 @@ impl VideoPipeline {
         let jobs: Vec<&Job> = pack.iter().map(|(_, job)| *job).collect();
         let (preview_every, preview_frames) =
             if let [(request, _)] = pack { (request.preview_every, request.preview_frames) } else { (0, 0) };
-        let on_step = &mut async |StepDone { step, steps, predicted }: StepDone| {
+        let on_step = &mut async |StepDone { step, steps, reused, predicted }: StepDone| {
             let mut preview = match predicted {
                 Some(tokens) => Some(self.preview(&tokens, jobs[0], preview_frames, cancel).await?),
                 None => None,
             };
             for (at, (request, _)) in pack.iter().enumerate() {
-                on_event(at, Event::Step { step, steps: steps + self.later_steps(request), preview: preview.take() });
+                on_event(at, Event::Step { step, steps: steps + self.later_steps(request), reused, preview: preview.take() });
             }
             Ok(())
         };

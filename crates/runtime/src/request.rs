@@ -52,6 +52,9 @@ pub struct GenerateRequest {
     pub guidance: Guidance,
     /// How strongly a second branch steers, where that is not the model's.
     pub conditioning_scale: Option<f32>,
+    /// Below which change of the model's prediction a step is made from the one before, in a [step
+    /// cache](crate::sampling::step_cache); none without.
+    pub step_cache: Option<f32>,
     /// Replaces the schedule's shift.
     pub shift: Option<f64>,
     /// Chooses the noise.

@@ -171,8 +171,15 @@ fn every_token_goes_its_own_way() {
         let scale = expected.iter().chain([&1.0]).fold(0.0_f64, |most, v| most.max(v.abs()));
         let experts = [Expert { denoiser: Box::new(Synthetic), lowest_timestep: f32::NEG_INFINITY }];
         let spacing = Spacing { latent: [1.0; 3], frames: 1 };
-        let denoise =
-            Denoise { experts: &experts, sequences: &sequences, spacing, guided_channels: C, conditioning_scale: None, predict_every: 0 };
+        let denoise = Denoise {
+            experts: &experts,
+            sequences: &sequences,
+            spacing,
+            guided_channels: C,
+            conditioning_scale: None,
+            step_cache: None,
+            predict_every: 0,
+        };
         for (device_name, device, _) in devices() {
             let runner = (device, &Executables::default());
             let found = pollster::block_on(denoise.run(runner, &tokens, &CancelToken::default(), &mut async |_| Ok(()))).expect("runs");

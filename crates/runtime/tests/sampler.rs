@@ -93,8 +93,15 @@ fn denoising_runs_match_the_reference() {
             .collect();
         let guided_channels = guidance.channels.unwrap_or(c);
         let spacing = Spacing { latent: [scale[0], scale[1], scale[2]], frames: 1 };
-        let denoise =
-            Denoise { experts: &experts, sequences: &sequences, spacing, guided_channels, conditioning_scale: None, predict_every: 0 };
+        let denoise = Denoise {
+            experts: &experts,
+            sequences: &sequences,
+            spacing,
+            guided_channels,
+            conditioning_scale: None,
+            step_cache: None,
+            predict_every: 0,
+        };
         let tokens = clips.concat();
         let expected = Checkpoint::open(folder.join(format!("expected_{name}.safetensors"))).expect("results");
         let expected = expected.f32("latents", &[batch, c, f, h, w]).expect("final latents");

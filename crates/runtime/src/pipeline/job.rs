@@ -19,7 +19,7 @@ use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
 use crate::sampling::solvers::{self, Solver};
-use crate::sampling::{noise, tokens};
+use crate::sampling::{noise, step_cache, tokens};
 use crate::shape::LatentShape;
 #[cfg(feature = "families")]
 use crate::{
@@ -42,6 +42,7 @@ pub(super) struct Job {
     /// Latent frames before those of the clip.
     lead: usize,
     conditioning_scale: Option<f32>,
+    step_cache: Option<f32>,
     schedule: Schedule,
     solver: Box<dyn Solver>,
     seed: u64,
@@ -150,6 +151,7 @@ impl VideoPipeline {
             shape,
             lead,
             conditioning_scale: request.conditioning_scale,
+            step_cache: request.step_cache,
             schedule,
             solver,
             seed: request.seed,
@@ -177,9 +179,9 @@ impl VideoPipeline {
         let sequences: Vec<Sequence<'_>> = jobs.iter().map(|job| job.sequence()).collect();
         let guided_channels = jobs.first().map_or(0, |job| self.guided_channels(job));
         let spacing = jobs.first().map_or_else(|| self.spacing(), |job| self.job_spacing(job));
-        let conditioning_scale = jobs.first().and_then(|job| job.conditioning_scale);
-        let denoise =
-            Denoise { experts: &self.experts, sequences: &sequences, spacing, guided_channels, conditioning_scale, predict_every };
+        let (conditioning_scale, step_cache) = jobs.first().map_or((None, None), |job| (job.conditioning_scale, job.step_cache));
+        let (experts, sequences) = (self.experts.as_slice(), sequences.as_slice());
+        let denoise = Denoise { experts, sequences, spacing, guided_channels, conditioning_scale, step_cache, predict_every };
         let tokens: Vec<f32> = jobs.iter().flat_map(|job| job.tokens.iter().copied()).collect();
         let (done, mut standing) = (Cell::new(0), Standing::default());
         let go_on = async |device: &Device| {
@@ -221,7 +223,7 @@ impl VideoPipeline {
 
     /// What decides with which others it is denoised.
     pub(super) fn job_item(&self, job: &Job) -> Item {
-        self.item(job.noise.len(), job.guidance, job.conditioning_scale, &job.schedule, job.solver.as_ref())
+        self.item(job.noise.len(), job.guidance, (job.conditioning_scale, job.step_cache), &job.schedule, job.solver.as_ref())
     }
 
     /// Latents to the finished clip, whose frames `sink` is given while they are decoded where nothing changes them afterwards.
@@ -307,6 +309,8 @@ impl VideoPipeline {
             shape,
             lead: 0,
             conditioning_scale: before.conditioning_scale,
+            // Its few steps begin at low noise.
+            step_cache: None,
             schedule,
             solver,
             seed,
@@ -333,6 +337,7 @@ impl VideoPipeline {
             return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
         }
         self.check_refined(request)?;
+        step_cache::check(request.step_cache, request.sigmas.as_ref().map_or(request.steps, Vec::len))?;
         if let Some(scale) = request.conditioning_scale.filter(|_| !matches!(self.given(), Given::Control(_))) {
             let expected = "none: this model has no branch that steers it".into();
             return Err(Error::InvalidRequest { parameter: "conditioningScale".into(), found: scale.to_string(), expected });

@@ -139,6 +139,6 @@ impl VideoPipeline {
     pub(super) fn typical_denoise<'a>(&'a self, job: &Job, sequences: &'a [Sequence<'a>]) -> Denoise<'a> {
         let guided_channels = self.guided_channels(job);
         let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(job));
-        Denoise { experts, sequences, spacing, guided_channels, conditioning_scale: None, predict_every: 0 }
+        Denoise { experts, sequences, spacing, guided_channels, conditioning_scale: None, step_cache: None, predict_every: 0 }
     }
 }

@@ -37,7 +37,7 @@ impl VideoPipeline {
         let mut tokens = self.token_noise(request, shape)?.len() + request.conditioning.references.len() * height * width;
         #[cfg(feature = "families")]
         self.beside(request)?.iter().for_each(|(own, _)| tokens += own.length * height * width);
-        Ok(self.item(tokens, request.guidance, request.conditioning_scale, &schedule, solver.as_ref()))
+        Ok(self.item(tokens, request.guidance, (request.conditioning_scale, request.step_cache), &schedule, solver.as_ref()))
     }
 
     /// What decides with which others a request of so many tokens is denoised.
@@ -45,13 +45,13 @@ impl VideoPipeline {
         &self,
         tokens: usize,
         guidance: Guidance,
-        conditioning_scale: Option<f32>,
+        (conditioning_scale, step_cache): (Option<f32>, Option<f32>),
         schedule: &Schedule,
         solver: &dyn Solver,
     ) -> Item {
         let branches = if guidance.is_off() { 1 } else { 2 };
-        // Clips of several sizes may pass from one denoiser to the next in different steps.
-        let most = if self.experts.len() > 1 { packing::MAX_PACKED_TOKENS + 1 } else { 0 };
+        // Clips of several sizes may pass from one denoiser to the next in different steps, and each has its own that it repeats.
+        let most = if self.experts.len() > 1 || step_cache.is_some() { packing::MAX_PACKED_TOKENS + 1 } else { 0 };
         Item {
             tokens: most.max(tokens * branches),
             steps: schedule.num_steps(),

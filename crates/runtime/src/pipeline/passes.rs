@@ -46,8 +46,8 @@ impl VideoPipeline {
             let before = last.as_ref().unwrap_or(job);
             let larger = self.enlarged(stage, &latents, before.shape, cancel).await?;
             let pass = self.next_pass(request, stage, before, &larger)?;
-            let on_step = &mut async |StepDone { step, .. }: StepDone| {
-                on_event(Event::Step { step: done + step, steps, preview: None });
+            let on_step = &mut async |StepDone { step, reused, .. }: StepDone| {
+                on_event(Event::Step { step: done + step, steps, reused, preview: None });
                 Ok(())
             };
             latents = self.denoise(&[&pass], 0, cancel, on_step).await?.remove(0)?;
@@ -97,7 +97,9 @@ impl VideoPipeline {
             let pass = self.next_pass(request, stage, before, &vec![0.0; stage.doubles().of(before.shape).elements()])?;
             let (sequences, guided_channels) = ([pass.sequence()], self.guided_channels(&pass));
             let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(&pass));
-            let denoise = Denoise { experts, sequences: &sequences, spacing, guided_channels, conditioning_scale: None, predict_every: 0 };
+            let sequences = sequences.as_slice();
+            let denoise =
+                Denoise { experts, sequences, spacing, guided_channels, conditioning_scale: None, step_cache: None, predict_every: 0 };
             plans.extend(denoise.stages()?.into_iter().map(|(key, graph)| (stage.sigmas().len(), key, graph)));
             last = Some(pass);
         }

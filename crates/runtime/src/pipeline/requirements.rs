@@ -212,9 +212,9 @@ impl VideoPipeline {
         }
         let sequences = [job.sequence()];
         let guided_channels = self.guided_channels(&job);
-        let (predict_every, conditioning_scale) = (request.preview_every, request.conditioning_scale);
+        let (predict_every, conditioning_scale, step_cache) = (request.preview_every, request.conditioning_scale, request.step_cache);
         let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(&job));
-        let denoise = Denoise { experts, sequences: &sequences, spacing, guided_channels, conditioning_scale, predict_every };
+        let denoise = Denoise { experts, sequences: &sequences, spacing, guided_channels, conditioning_scale, step_cache, predict_every };
         for (key, graph) in denoise.stages()? {
             let kept = all.prepare(key, || Ok(Chosen::of(graph)))?;
             if predict_every > 0 {

@@ -80,11 +80,16 @@ impl VideoPipeline {
 
     /// Refuses what blocks cannot be made with.
     pub(super) fn check_blocks(&self, request: &GenerateRequest) -> Result<()> {
+        let refused = |parameter: &str, found: f32, expected: &str| {
+            Err(Error::InvalidRequest { parameter: parameter.into(), found: found.to_string(), expected: expected.into() })
+        };
+        if let Some(threshold) = request.step_cache {
+            return refused("stepCache", threshold, "none: blocks have too few steps to resemble each other");
+        }
         if request.guidance.is_off() || request.guidance.rescale == 0.0 {
             return Ok(());
         }
-        let expected = "0: a block has no deviation of a whole clip".into();
-        Err(Error::InvalidRequest { parameter: "guidanceRescale".into(), found: request.guidance.rescale.to_string(), expected })
+        refused("guidanceRescale", request.guidance.rescale, "0: a block has no deviation of a whole clip")
     }
 
     /// Refuses given frames that are not whole blocks at the start; `noise` is that on each token.
@@ -262,7 +267,7 @@ impl VideoPipeline {
         let until = |at: usize| if at == 0 { 0 } else { rollout.steps(true) + (at - 1) * rollout.steps(false) };
         let done = count.map_or([0, rollout.steps(at == 0)], |count| [until(at), until(count)]);
         let on_step = &mut async |step| {
-            on_event(Event::Step { step: done[0] + step, steps: done[1], preview: None });
+            on_event(Event::Step { step: done[0] + step, steps: done[1], reused: false, preview: None });
             Ok(())
         };
         let clean = rollout.block(running, words, &start, fresh, on_step).await?;

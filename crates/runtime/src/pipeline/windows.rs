@@ -126,9 +126,9 @@ impl VideoPipeline {
         let scene = scenes.get(Windows::scene(window, count, scenes.len())).unwrap_or(&request.prompt);
         let own = GenerateRequest { prompt: scene.clone(), ..request.clone() };
         let on_window = &mut |event| match event {
-            Event::Step { step, steps, preview } => {
+            Event::Step { step, steps, reused, preview } => {
                 let (before, all) = count.map_or((0, steps), |count| (window * steps, count * steps));
-                on_event(Event::Step { step: step + before, steps: all, preview });
+                on_event(Event::Step { step: step + before, steps: all, reused, preview });
             }
             Event::Text { .. } if window == 0 => on_event(event),
             Event::Decode { .. } if count == Some(window + 1) => on_event(event),

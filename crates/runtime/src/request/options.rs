@@ -57,6 +57,9 @@ pub struct Options {
     pub sigmas: Option<Vec<f32>>,
     /// Shift of the noise schedule towards high noise. Default: the model's.
     pub shift: Option<f64>,
+    /// Make steps in which the model would change its prediction by less than this share from the step before; 0 to 1. Takes 8
+    /// steps or more. Default: compute all.
+    pub step_cache: Option<f32>,
     /// Classifier-free guidance; 1 turns it off. Default: the model's.
     pub guidance: Option<f32>,
     /// How guidance grows while noise falls. Default: constant.

@@ -8,6 +8,7 @@ use crate::conditioning::{Conditioning, Given, OVERLAP_FRAMES, PromptParts, Sour
 use crate::error::{Error, Result};
 use crate::pipeline::VideoPipeline;
 use crate::sampling::guidance::{Curve, Guidance};
+use crate::sampling::step_cache;
 use crate::shape::size_for_aspect;
 
 /// Power of the cosine where none is given, as in `MDTv2`.
@@ -83,6 +84,7 @@ impl Options {
             sampler: self.sampler.clone(),
             sigmas: self.sigmas.clone(),
             conditioning_scale: self.conditioning_scale.map(|scale| within("conditioningScale", scale, CONDITIONING_SCALES)).transpose()?,
+            step_cache: self.step_cache.map(|threshold| within("stepCache", threshold, step_cache::THRESHOLDS)).transpose()?,
             guidance: self.guidance(manifest.default_guidance)?,
             shift: self.shift.map(|shift| within("shift", shift, SHIFTS)).transpose()?,
             seed: self.seed.unwrap_or_default(),

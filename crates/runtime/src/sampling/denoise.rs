@@ -6,12 +6,13 @@ pub mod rollout;
 
 use kinora_kernels::{CancelToken, Device, Executable, Graph};
 
-pub use self::recording::Sizes;
 use self::recording::{Course, Step};
+pub use self::recording::{MovingSizes, Sizes};
 use super::guidance::Guidance;
 use super::noise;
 use super::schedule::Schedule;
 use super::solvers::Solver;
+use super::step_cache::StepCache;
 use crate::error::{Error, Result};
 use crate::executables::{Executables, Key, Lease};
 use crate::models::family::{Beside, Denoiser, Spacing};
@@ -72,6 +73,8 @@ pub struct Denoise<'a> {
     pub guided_channels: usize,
     /// How strongly a second branch of the models steers, where that is not theirs.
     pub conditioning_scale: Option<f32>,
+    /// Below which foreseen change a step is made from the one before, if any is.
+    pub step_cache: Option<f32>,
     /// Predict the clean tokens after every so many steps; 0 for never. Costs a small readback each time.
     pub predict_every: usize,
 }
@@ -83,6 +86,8 @@ pub struct StepDone {
     pub step: usize,
     /// Of how many.
     pub steps: usize,
+    /// Whether the model was not asked: what it said before was used again.
+    pub reused: bool,
     /// The clean tokens `[R, C]` as the model predicts them now, where they were asked for.
     pub predicted: Option<Vec<f32>>,
 }
@@ -94,6 +99,8 @@ pub struct Standing {
     pub steps: usize,
     /// The tokens after them, and what was predicted before `[(1 + history) R, C]`; none before the first.
     state: Vec<f32>,
+    /// What the expert said so far, where that may be used again.
+    cache: StepCache,
 }
 
 impl Denoise<'_> {
@@ -137,17 +144,16 @@ impl Denoise<'_> {
             let start = standing.state.clone();
             let mut exec = self.start(runner, own[0].expert, &course, &start, cancel).await?;
             for step in own {
-                self.write(&mut exec, step, &course)?;
-                exec.run_step().await?;
-                // Whoever hears of the step waits for it anyway; that it is here costs only the copy.
-                standing.state = exec.read("state").await?;
+                let reused = self.advance(runner, &mut exec, step, &course, standing, cancel).await?;
                 standing.steps += 1;
                 let done = standing.steps;
                 // The last step's result is the clip itself.
                 let predict = self.predict_every > 0 && done.is_multiple_of(self.predict_every) && done < steps.len();
                 let predicted = predict.then(|| standing.state[tokens.len()..][..tokens.len()].to_vec());
-                on_step(StepDone { step: done, steps: steps.len(), predicted }).await?;
+                on_step(StepDone { step: done, steps: steps.len(), reused, predicted }).await?;
             }
+            // Another expert says other things.
+            standing.cache = StepCache::default();
             if standing.state.iter().any(|v| !v.is_finite()) {
                 exec.write("state", &start)?;
                 match exec.find_non_finite().await {
@@ -158,6 +164,46 @@ impl Denoise<'_> {
             runner.1.keep(exec);
         }
         Ok(self.split(&standing.state[..tokens.len()], layer.as_ref()))
+    }
+
+    /// One step, by the model or from what it said before; tells which.
+    async fn advance(
+        &self,
+        (device, executables): (&Device, &Executables),
+        exec: &mut Lease,
+        step: &Step,
+        course: &Course,
+        standing: &mut Standing,
+        cancel: &CancelToken,
+    ) -> Result<bool> {
+        let Some(threshold) = self.step_cache else {
+            self.write(exec, step, course)?;
+            exec.run_step().await?;
+            // Whoever hears of the step waits for it anyway; that it is here costs only the copy.
+            standing.state = exec.read("state").await?;
+            return Ok(false);
+        };
+        let tokens = standing.state[..self.rows() * self.channels()].to_vec();
+        if let Some(prediction) = standing.cache.reuse(&tokens, [standing.steps, course.steps.len()], threshold) {
+            let key = Key::Reuse(Box::new(self.moving_sizes(course)));
+            let mut moving = executables.take(key, device, cancel, || self.record_moving(course))?;
+            moving.write("state", &standing.state)?;
+            moving.write("prediction", &prediction)?;
+            moving.write_indices("level", &course.level)?;
+            self.write_moving(&mut moving, step, course)?;
+            moving.run().await?;
+            standing.state = moving.read("state").await?;
+            executables.keep(moving);
+            return Ok(true);
+        }
+        // The step before may have been made elsewhere.
+        exec.write("state", &standing.state)?;
+        self.write(exec, step, course)?;
+        exec.run_step().await?;
+        let prediction = exec.read("prediction").await?;
+        standing.state = exec.read("state").await?;
+        standing.cache.learn(tokens, prediction);
+        Ok(false)
     }
 
     /// An expert ready for its first step, with this state.
@@ -182,10 +228,15 @@ impl Denoise<'_> {
     /// Writes what changes with every step.
     fn write(&self, exec: &mut Executable, step: &Step, course: &Course) -> Result<()> {
         exec.write_indices("timestep_index", &step.timestep_index)?;
-        exec.write("coefficients", &step.table)?;
         if self.is_guided() {
             exec.write("guidance", &step.guidance)?;
         }
+        self.write_moving(exec, step, course)
+    }
+
+    /// Writes by how much a step moves the tokens.
+    fn write_moving(&self, exec: &mut Executable, step: &Step, course: &Course) -> Result<()> {
+        exec.write("coefficients", &step.table)?;
         if course.noise.is_some() {
             // Stream 0 is the noise that the tokens start from; windows of long clips start from the next few.
             let stream = 1 << 32 | step.index as u64;
@@ -236,7 +287,12 @@ impl Denoise<'_> {
             let fixed = self.fixed(expert, &course);
             Ok((Key::Denoise(Box::new(self.sizes(expert, &course, &fixed))), self.record(expert, &course, &fixed)?))
         };
-        course.steps.chunk_by(|a, b| a.expert == b.expert).map(|own| of(own[0].expert)).collect()
+        let mut stages: Vec<(Key, Graph)> =
+            course.steps.chunk_by(|a, b| a.expert == b.expert).map(|own| of(own[0].expert)).collect::<Result<_>>()?;
+        if self.step_cache.is_some() {
+            stages.push((Key::Reuse(Box::new(self.moving_sizes(&course))), self.record_moving(&course)?));
+        }
+        Ok(stages)
     }
 
     /// The plan of the run, until another expert takes over: text and timesteps in the prelude, one step replayed.

@@ -7,5 +7,6 @@ pub mod packing;
 pub mod schedule;
 pub mod solvers;
 pub mod spacing;
+pub mod step_cache;
 pub mod tokens;
 mod track;

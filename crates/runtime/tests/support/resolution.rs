@@ -64,6 +64,7 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         sampler,
         sigmas,
         conditioning_scale,
+        step_cache,
         guidance,
         shift,
         seed,
@@ -101,9 +102,11 @@ fn request_as_json(request: &GenerateRequest) -> Value {
         "long": long,
         "previewEvery": preview_every,
     });
-    // What only models with a second branch have.
-    if let Some(scale) = conditioning_scale {
-        all["conditioningScale"] = json!(scale);
+    // What only models with a second branch have, and what no case of a few steps has.
+    for (name, value) in [("conditioningScale", conditioning_scale), ("stepCache", step_cache)] {
+        if let Some(value) = value {
+            all[name] = json!(value);
+        }
     }
     all
 }

@@ -85,6 +85,17 @@ pub struct Sizes {
     levels: usize,
     history: usize,
     noise: Option<Amplitude>,
+    is_cached: bool,
+}
+
+/// Everything that the plan of a step without its model depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovingSizes {
+    rows: usize,
+    channels: usize,
+    levels: usize,
+    history: usize,
+    noise: Option<Amplitude>,
 }
 
 impl Denoise<'_> {
@@ -207,7 +218,34 @@ impl Denoise<'_> {
             levels: course.levels(),
             history: course.history,
             noise: course.noise,
+            is_cached: self.step_cache.is_some(),
         }
+    }
+
+    pub(super) fn moving_sizes(&self, course: &Course) -> MovingSizes {
+        let (rows, channels, levels) = (self.rows(), self.channels(), course.levels());
+        MovingSizes { rows, channels, levels, history: course.history, noise: course.noise }
+    }
+
+    /// The plan of one step from a `prediction [R, C]` that is given.
+    pub(super) fn record_moving(&self, course: &Course) -> Result<Graph> {
+        let plan = Plan::new();
+        let prediction = plan.input("prediction", &[self.rows(), self.channels()], Cadence::EveryStep);
+        self.move_by(&plan, prediction, course);
+        Ok(plan.finish()?)
+    }
+
+    /// Records how a prediction `[R, C]` moves the tokens.
+    fn move_by<'p>(&self, plan: &'p Plan, prediction: Tensor<'p>, course: &Course) {
+        let (rows, channels) = (self.rows(), self.channels());
+        let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+        let inputs = LinearStepInputs {
+            level: plan.index_input("level", rows, Cadence::Once),
+            table: every("coefficients", &[course.levels(), LinearStep::COEFFICIENTS]),
+            noise: course.noise.map(|amplitude| (every("noise", &[rows, channels]), amplitude)),
+        };
+        let state = plan.state("state", &[(1 + course.history) * rows, channels]);
+        plan.output("state", state.linear_step(prediction, &inputs, course.history));
     }
 
     pub(super) fn record(&self, expert: usize, course: &Course, fixed: &Fixed) -> Result<Graph> {
@@ -239,13 +277,11 @@ impl Denoise<'_> {
             let rescale = rescale.as_ref().map(|(_, starts)| Rescale { share: once("rescale", &[rows]), starts: index("starts", starts) });
             prediction = prediction.guide(index("unconditional", unconditional), guidance, rescale, self.guided_channels);
         }
-        let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
-        let inputs = LinearStepInputs {
-            level: plan.index_input("level", rows, Cadence::Once),
-            table: every("coefficients", &[course.levels(), LinearStep::COEFFICIENTS]),
-            noise: course.noise.map(|amplitude| (every("noise", &[rows, self.channels()]), amplitude)),
-        };
-        plan.output("state", state.linear_step(prediction, &inputs, course.history));
+        if self.step_cache.is_some() {
+            prediction = prediction.contiguous();
+            plan.output("prediction", prediction);
+        }
+        self.move_by(&plan, prediction, course);
         Ok(plan.finish()?)
     }
 
