@@ -24,6 +24,7 @@ use crate::{
     models, options, parts,
     progress::Renderer,
     run::{self, CancelToken, Event, GenerateRequest, Metadata, VideoPipeline},
+    saved_kernels::KeptKernels,
     worker,
     writers::{Clip, Outcome, Written},
 };
@@ -41,9 +42,30 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
         }
         return worker::work(args, console);
     }
+    let made = make_all(args, batch::expand(args)?, console, &|_| Ok(()))?;
+    let mut report = reported(made.clips, args.many.batch.is_none(), made.to_stdout)?;
+    merge(&mut report.json, made.told);
+    Ok(report)
+}
+
+/// What came of the clips of one command.
+pub(crate) struct Done {
+    pub(crate) clips: Vec<Outcome>,
+    to_stdout: bool,
+    /// Device, memory and times.
+    told: Value,
+}
+
+/// Makes the clips of `jobs`, which share model and device with `args`; `check` looks at what they will be before anything is computed.
+pub(crate) fn make_all(
+    args: &GenerateArgs,
+    jobs: Vec<GenerateArgs>,
+    console: &ConsoleArgs,
+    check: &dyn Fn(&[Metadata]) -> Result<(), Failure>,
+) -> Result<Done, Failure> {
     let begun = Instant::now();
     // Everything that can be wrong about inputs and outputs is found before minutes of work.
-    let mut tasks = batch::expand(args)?.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
+    let mut tasks = jobs.into_iter().map(|args| Task::open(args, console)).collect::<Result<Vec<_>, _>>()?;
     check_collisions(&tasks)?;
     let to_stdout = tasks.iter().any(|task| task.path == Path::new("-"));
     let folder = models::find(&args.model)?;
@@ -52,9 +74,10 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     renderer.pictures = args.show;
     tasks.iter_mut().try_for_each(|task| task.expand(&folder, &mut renderer))?;
     let pipeline = load(args, &folder, &mut renderer)?;
+    let kept = KeptKernels::of(&pipeline.device());
     let load_ms = millis(begun);
     let mut maker = Maker::new(&pipeline, renderer);
-    tasks.iter().try_for_each(|task| maker.check(task))?;
+    check(&tasks.iter().map(|task| maker.check(task)).collect::<Result<Vec<_>, _>>()?)?;
 
     let states = args.text_states_out.as_deref().map(|path| Place::open(path, args.overwrite)).transpose()?;
     let mut listed = Listed { outcomes: tasks.iter().map(|_| None).collect(), waiting: tasks.into_iter().enumerate().collect() };
@@ -67,21 +90,20 @@ pub(crate) fn generate(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Rep
     }
     maker.renderer.show(&Event::Done);
 
-    let written: Vec<Outcome> = listed.outcomes.into_iter().flatten().collect();
+    let clips: Vec<Outcome> = listed.outcomes.into_iter().flatten().collect();
     let [generate_ms, write_ms] = [maker.generating, maker.writing].map(|time| time.as_millis() as u64);
     let timings = json!({ "load": load_ms, "generate": generate_ms, "write": write_ms, "total": millis(begun) });
     let device = pipeline.device().name();
     if console.verbose {
-        let encoder = written.iter().flatten().next().map_or("", |clip| clip.json["encoder"].as_str().unwrap_or_default());
+        let encoder = clips.iter().flatten().next().map_or("", |clip| clip.json["encoder"].as_str().unwrap_or_default());
         eprintln!("device   {device}\nmodel    {}\nencoder  {encoder}", folder.display());
         for (stage, ms) in timings.as_object().into_iter().flatten() {
             eprintln!("{stage:<8} {ms} ms");
         }
     }
-    let mut report = reported(written, args.many.batch.is_none(), to_stdout)?;
     let peak = pipeline.device().memory().peak;
-    merge(&mut report.json, json!({ "device": device, "peakDeviceBytes": peak, "timingsMs": timings }));
-    Ok(report)
+    let told = json!({ "device": device, "peakDeviceBytes": peak, "savedKernels": kept.outcome.name(), "timingsMs": timings });
+    Ok(Done { clips, to_stdout, told })
 }
 
 /// The model that a command asks for, on its device.

@@ -21,6 +21,7 @@ mod parts;
 mod plan;
 mod progress;
 mod run;
+mod saved_kernels;
 mod show;
 mod worker;
 mod writers;

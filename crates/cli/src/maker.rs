@@ -63,10 +63,11 @@ impl<'a> Maker<'a> {
         Self { pipeline, renderer, generating: Duration::ZERO, writing: Duration::ZERO }
     }
 
-    /// Finds what is wrong with a task before anything is computed.
-    pub(crate) fn check(&self, task: &Task) -> Result<(), Failure> {
+    /// Finds what is wrong with a task before anything is computed; what the clip will be.
+    pub(crate) fn check(&self, task: &Task) -> Result<Metadata, Failure> {
         let (_, metadata) = run::draft(task.options(), task, self.pipeline, &mut |_| {})?;
-        check_output(task, &metadata)
+        check_output(task, &metadata)?;
+        Ok(metadata)
     }
 
     /// Makes what there is until there is no more. What fails is told, and does not stop the others; an error is one after which

@@ -29,6 +29,7 @@ use crate::{
     models,
     progress::Renderer,
     run::CancelToken,
+    saved_kernels::KeptKernels,
     writers::Outcome,
 };
 
@@ -41,6 +42,7 @@ pub(crate) fn work(args: &GenerateArgs, console: &ConsoleArgs) -> Result<Report,
     let folder = models::find(&args.model)?;
     let mut renderer = Renderer::stderr(console);
     let pipeline = generate::load(args, &folder, &mut renderer)?;
+    let _kept = KeptKernels::of(&pipeline.device());
     let board = Arc::new(Board { state: Mutex::default(), changed: Condvar::new(), json: console.json });
     let (reader, shard) = (board.clone(), args.many.shard);
     // It ends with the input or with the process.

@@ -344,3 +344,29 @@ fn previews_are_shown_and_the_clip_is_decoded_if_somebody_says_so() -> Outcome {
     assert_eq!(folder.names()?, ["fox.gif"]);
     Ok(())
 }
+
+#[test]
+fn compiled_kernels_are_kept_for_the_next_process() -> Outcome {
+    let folder = Folder::new("kernels")?;
+    let model = tiny_model().display().to_string();
+    let words = ["-m", model.as_str(), "a", "--frames", "1", "--steps", "1", "-o", "a.png", "-y", "--json", "-q"];
+    let run = || -> Result<String, Box<dyn std::error::Error>> {
+        let output = command(&folder.0, &words).env("KINORA_KERNEL_CACHE", folder.0.join("kept")).output()?;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(report["savedKernels"].as_str().unwrap_or_default().to_owned())
+    };
+    let first = run()?;
+    if first == "unsupported" {
+        assert!(!folder.0.join("kept").exists(), "nothing to keep");
+        return Ok(());
+    }
+    assert_eq!((first.as_str(), run()?.as_str()), ("fresh", "reused"));
+    let kept: Vec<_> = fs::read_dir(folder.0.join("kept"))?.collect::<Result<_, _>>()?;
+    assert_eq!(kept.len(), 1, "one file for one driver, and nothing partial: {kept:?}");
+    let file = kept[0].path();
+    let whole = fs::read(&file)?;
+    fs::write(&file, &whole[..whole.len() - 1])?;
+    assert_eq!((run()?.as_str(), run()?.as_str()), ("refused", "reused"), "what is damaged is replaced");
+    Ok(())
+}

@@ -39,6 +39,9 @@ pub struct Gpu {
     guarded: bool,
     pub(crate) failure: Arc<Mutex<Option<Error>>>,
     pipelines: Mutex<HashMap<&'static str, Arc<Pipeline>>>,
+    /// Where the driver keeps what it compiled.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) cache: std::sync::OnceLock<wgpu::PipelineCache>,
     pub(crate) weights: Mutex<HashMap<u64, (WeakWeight, Buffer)>>,
     pub(crate) fills: Mutex<HashMap<(u32, usize), Buffer>>,
     pub(crate) flights: Mutex<Flights>,
@@ -65,7 +68,8 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("kinora"),
-            required_features: info.preset.features(),
+            // Kernels can be kept where there is such a cache.
+            required_features: info.preset.features() | (adapter.features() & wgpu::Features::PIPELINE_CACHE),
             required_limits: adapter.limits(),
             ..Default::default()
         };
@@ -92,6 +96,8 @@ impl Gpu {
             guarded: false,
             failure,
             pipelines: Mutex::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            cache: std::sync::OnceLock::new(),
             weights: Mutex::default(),
             fills: Mutex::default(),
             flights: Mutex::default(),
@@ -245,7 +251,10 @@ impl Gpu {
             // Another is an error.
             entry_point: Some(if self.fails(Call::Pipeline) { "none" } else { "main" }),
             compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+            #[cfg(target_arch = "wasm32")]
             cache: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            cache: self.cache.get(),
         });
         Pipeline { pipeline, layout }
     }

@@ -57,6 +57,8 @@ mod raw;
 pub mod reference;
 mod replay;
 mod ring;
+#[cfg(not(target_arch = "wasm32"))]
+mod saved;
 mod segments;
 mod shape;
 mod state;
@@ -83,6 +85,8 @@ pub use peak::{CopyRate, Peak};
 pub use place::{ByteSource, Delta, Place, Scales, SharedBytes, Stored};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};
 pub use preset::Preset;
+#[cfg(not(target_arch = "wasm32"))]
+pub use saved::SavedKernels;
 pub use shape::{Shape, pad_rows, unpad_rows};
 pub use tensor::Tensor;
 pub use weight::{PANEL, Weight, WeightFormat};

@@ -29,6 +29,8 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use events::Event;
+#[cfg(not(target_arch = "wasm32"))]
+pub use kinora_kernels::SavedKernels;
 pub use kinora_kernels::{
     Access, AdapterInfo, AdapterSelect, ByteSource, CancelToken, Device, Kernel, Preset, SharedBytes, WeightFormat, adapters,
 };

@@ -42,16 +42,25 @@ impl fmt::Display for Model {
     }
 }
 
+/// The folder of the user's caches.
+pub(crate) fn caches() -> Option<PathBuf> {
+    let home = || folder_in("HOME").or_else(|| folder_in("USERPROFILE")).map(|home| home.join(".cache"));
+    folder_in("XDG_CACHE_HOME").or_else(home)
+}
+
+/// What a variable of the environment names.
+fn folder_in(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// The cache on this machine.
 pub(crate) struct Cache(PathBuf);
 
 impl Cache {
     /// `$HF_HUB_CACHE`, `$HF_HOME/hub`, or the one below the user's caches.
     pub(super) fn open() -> Result<Self, Failure> {
-        let from = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = || from("HOME").or_else(|| from("USERPROFILE")).map(|home| home.join(".cache"));
-        let caches = || from("XDG_CACHE_HOME").or_else(home).map(|caches| caches.join("huggingface"));
-        let root = from("HF_HUB_CACHE").or_else(|| from("HF_HOME").or_else(caches).map(|home| home.join("hub")));
+        let own = || caches().map(|caches| caches.join("huggingface"));
+        let root = folder_in("HF_HUB_CACHE").or_else(|| folder_in("HF_HOME").or_else(own).map(|home| home.join("hub")));
         root.map(Self).ok_or_else(|| failed("no-cache", "there is no home folder for a cache of models").hint("set HF_HOME to a folder"))
     }
 

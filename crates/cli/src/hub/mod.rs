@@ -10,8 +10,8 @@ use std::{fs, time::Instant};
 
 use serde_json::{Value, json};
 
-pub(crate) use cache::Cache;
 use cache::Model;
+pub(crate) use cache::{Cache, caches};
 use remote::{Remote, RemoteFile};
 
 use crate::{
