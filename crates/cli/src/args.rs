@@ -7,6 +7,7 @@ mod guidance;
 mod many;
 mod models;
 mod parts;
+mod storyboard;
 
 use std::{ffi::OsString, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
@@ -28,6 +29,7 @@ pub(crate) use guidance::GuidanceArgs;
 pub(crate) use many::{ManyArgs, Shard};
 pub(crate) use models::{ModelsCommand, PullArgs};
 pub(crate) use parts::PartsArgs;
+pub(crate) use storyboard::StoryboardArgs;
 
 /// Turns a sentence into a video, with hand-written WebGPU kernels.
 #[derive(Debug, Parser)]
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what generate would take with the same flags: weights, memory by stage and what is chosen for it; runs nothing
     Plan(Box<GenerateArgs>),
+    /// Make one film from a script of scenes
+    Storyboard(StoryboardArgs),
     /// Run one component of a model over tensors from a file, to compare with other implementations
     Eval(EvalArgs),
     /// Write a model folder as one file that loads by upload alone, for --model, with its checksums beside it

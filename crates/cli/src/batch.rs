@@ -202,7 +202,7 @@ impl<'de> Deserialize<'de> for Flags {
 }
 
 /// `lastImage` as the command line spells it.
-fn kebab(name: &str) -> String {
+pub(crate) fn kebab(name: &str) -> String {
     name.chars().flat_map(|c| c.is_uppercase().then_some('-').into_iter().chain(c.to_lowercase())).collect()
 }
 

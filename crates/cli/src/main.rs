@@ -23,6 +23,7 @@ mod progress;
 mod run;
 mod saved_kernels;
 mod show;
+mod storyboard;
 mod worker;
 mod writers;
 
@@ -86,6 +87,7 @@ fn run_command(command: &Command, console: &ConsoleArgs) -> Result<Report, Failu
     match command {
         Command::Generate(args) => generate::generate(args, console),
         Command::Plan(args) => plan::plan(args, console),
+        Command::Storyboard(args) => storyboard::storyboard(args, console),
         Command::Eval(args) => {
             let json = run::eval(args)?;
             Ok(Report::new(args.outputs.as_os_str(), json))

@@ -25,7 +25,7 @@ const BUILT_IN: &str = "built-in";
 const STORED_PIXELS: usize = 256 * 256;
 
 /// What files name as their maker.
-const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
+pub(crate) const SOFTWARE: &str = concat!("kinora ", env!("CARGO_PKG_VERSION"));
 
 /// A clip that is there.
 pub(crate) struct Written {
