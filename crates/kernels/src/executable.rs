@@ -14,7 +14,7 @@ use crate::shape::{pad_rows, unpad_rows};
 use crate::state::{HostStates, check_states};
 use crate::weight::Weight;
 
-/// A switch that ends a run between two submissions. Clones share it.
+/// A switch that ends a run between two submissions, or within a step of the processor. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
@@ -190,10 +190,10 @@ impl Executable {
                 states.take(&self.graph, values);
                 let own = |(_, i): &(usize, &usize)| self.graph.cadence(&self.graph.steps[**i]) == cadence;
                 for (at, &index) in self.order.iter().enumerate().filter(own) {
+                    run_on_host(&self.graph, index, values, host.as_mut(), &self.cancel);
                     if self.cancel.is_cancelled() {
                         return Err(Error::Cancelled);
                     }
-                    run_on_host(&self.graph, index, values, host.as_mut());
                     forget(&self.graph, &self.last_use, at, values);
                     if let (Some(turn), Some(true)) = (*turn, host.as_mut().map(Host::is_due)) {
                         turn().await;
@@ -275,7 +275,7 @@ impl Executable {
             let cadence = self.graph.cadence(step);
             match &mut self.backend {
                 Backend::Gpu(replay) => replay.run_single(cadence, index).await?,
-                Backend::Cpu { values, host, .. } => run_on_host(&self.graph, index, values, host.as_mut()),
+                Backend::Cpu { values, host, .. } => run_on_host(&self.graph, index, values, host.as_mut(), &self.cancel),
             }
             let value = step.output;
             if self.graph.values[value].elem == Elem::F32 {
@@ -310,11 +310,11 @@ fn forget(graph: &Graph, last_use: &[Option<usize>], at: usize, values: &mut [Op
     }
 }
 
-fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>], host: Option<&mut Host>) {
+fn run_on_host(graph: &Graph, index: usize, values: &mut [Option<Data>], host: Option<&mut Host>, stop: &CancelToken) {
     let step = &graph.steps[index];
     let result = match host {
-        Some(host) => host.run_step(graph, step, values),
-        None => run_step(graph, step, values),
+        Some(host) => host.run_step(graph, step, values, stop),
+        None => run_step(graph, step, values, stop),
     };
     if step.op.in_place() {
         values[step.inputs[0].value] = Some(result.clone());

@@ -22,7 +22,7 @@ pub(super) fn attention(op: &Attention, inputs: &Operands<'_>, shape: Shape, y: 
                 for (block, own) in own.chunks_mut(BLOCK * stride).enumerate() {
                     let (begin, rows) = (first + block * BLOCK, own.len() / stride);
                     let query = |i: usize, _| Some(&q.row(q_start + begin + i)[head * d..(head + 1) * d]);
-                    keys.multiply(0, rows, &query, &mut |i, key, products| {
+                    keys.multiply([0, rows], inputs.stop(), &query, &mut |i, key, products| {
                         for (j, product) in (key..).zip(products) {
                             let masked = mask.map_or(0.0, |mask| mask[k_start + j]);
                             let biased = bias.map_or(0.0, |(bias, lq)| bias.row(head * lq + begin + i)[j]);
@@ -39,7 +39,7 @@ pub(super) fn attention(op: &Attention, inputs: &Operands<'_>, shape: Shape, y: 
                         }
                     }
                     let weights = |i: usize, _| Some(&scores[i * k_len..(i + 1) * k_len]);
-                    values.multiply(0, rows, &weights, &mut |i, column, sums| {
+                    values.multiply([0, rows], inputs.stop(), &weights, &mut |i, column, sums| {
                         let at = i * stride + head * d + column;
                         for (out, sum) in own[at..].iter_mut().zip(sums) {
                             *out = (f64::from(*sum) / totals[i]) as f32;

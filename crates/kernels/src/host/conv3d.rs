@@ -22,7 +22,7 @@ pub(super) fn conv3d(op: &Conv3d, packed: &Packed, inputs: &Operands<'_>, shape:
         Some(x.row(((b * f + t) * h + i) * w + j))
     };
     side_by_side(y, stride, &|first, own| {
-        packed.multiply(first, own.len() / stride, &pixel, &mut |row, column, sums| {
+        packed.multiply([first, own.len() / stride], inputs.stop(), &pixel, &mut |row, column, sums| {
             let at = (row - first) * stride + column;
             for (i, (out, sum)) in own[at..at + sums.len()].iter_mut().zip(sums).enumerate() {
                 let residual = if op.residual { inputs.rows(1).row(row)[column + i] } else { 0.0 };

@@ -10,7 +10,7 @@ pub(super) fn gemm(op: &Gemm, packed: &Packed, inputs: &Operands<'_>, shape: Sha
     let bias = vector(op.bias.as_ref(), shape.channels(), 0.0);
     let stride = shape.channels4() * 4;
     side_by_side(y, stride, &|first, own| {
-        packed.multiply(first, own.len() / stride, &|row, _| Some(x.row(row)), &mut |row, column, sums| {
+        packed.multiply([first, own.len() / stride], inputs.stop(), &|row, _| Some(x.row(row)), &mut |row, column, sums| {
             let at = (row - first) * stride + column;
             for (i, (out, sum)) in own[at..at + sums.len()].iter_mut().zip(sums).enumerate() {
                 let n = column + i;

@@ -7,6 +7,7 @@ mod gemm;
 mod lanes;
 mod tiles;
 
+use crate::executable::CancelToken;
 use crate::op::Op;
 use crate::plan::{Graph, Step};
 use crate::reference::{Data, Operands, run_step};
@@ -30,14 +31,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Runs one step. Every input must have been computed or written.
-    pub(crate) fn run_step(&mut self, graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
+    /// Runs one step, to its end or until `stop`. Every input must have been computed or written.
+    pub(crate) fn run_step(&mut self, graph: &Graph, step: &Step, values: &[Option<Data>], stop: &CancelToken) -> Data {
         let shape = graph.values[step.output].shape;
         self.work += shape.elements();
         if !matches!(step.op, Op::Gemm(_) | Op::Conv3d(_) | Op::Attention(_)) {
-            return run_step(graph, step, values);
+            return run_step(graph, step, values, stop);
         }
-        let inputs = Operands::new(graph, values, &step.inputs);
+        let inputs = Operands::new(graph, values, &step.inputs, stop);
         let mut y = vec![0.0; shape.rows() * shape.channels4() * 4];
         match &step.op {
             Op::Gemm(op) => gemm::gemm(op, self.packed(&op.weight), &inputs, shape, &mut y),

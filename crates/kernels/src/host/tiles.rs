@@ -1,6 +1,8 @@
 //! Products of rows with packed columns, four rows by eight columns at a time: what linear layers, convolutions and attention are
 //! made of. The order of a sum depends on nothing but its length, so a row has the same bits whatever stands beside it.
 
+use crate::executable::CancelToken;
+
 use super::lanes::{load, multiply_add, splat, store};
 
 /// Rows of a tile.
@@ -42,17 +44,20 @@ impl Packed {
     }
 
     /// For each of `count` rows from `first` on `Σ source(row, tap) · column`, in pieces of up to eight columns that `take` gets with
-    /// row and first column. No source is a row of zeros.
+    /// row and first column, until `stop`. No source is a row of zeros.
     pub(super) fn multiply<'a>(
         &self,
-        first: usize,
-        count: usize,
+        [first, count]: [usize; 2],
+        stop: &CancelToken,
         source: &dyn Fn(usize, usize) -> Option<&'a [f32]>,
         take: &mut dyn FnMut(usize, usize, &[f32]),
     ) {
         let zeros = vec![0.0; self.depth];
         let panels = self.values.as_chunks::<COLUMNS>().0;
         for begin in (first..first + count).step_by(BLOCK) {
+            if stop.is_cancelled() {
+                return;
+            }
             let end = (begin + BLOCK).min(first + count);
             // By tile, by tap, by row of the tile.
             let mut sources: Vec<&[f32]> = Vec::new();
@@ -120,4 +125,20 @@ pub(super) fn side_by_side(y: &mut [f32], stride: usize, work: &(dyn Fn(usize, &
             scope.spawn(move || work(part * rows, own));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_seen_after_a_block_of_rows() {
+        let packed = Packed::new([COLUMNS, 1, 3], &|_, _, _| 1.0);
+        let (row, stop, mut rows) = ([1.0; 3], CancelToken::default(), 0);
+        packed.multiply([0, 100 * BLOCK], &stop, &|_, _| Some(&row), &mut |_, _, _| {
+            stop.cancel();
+            rows += 1;
+        });
+        assert_eq!(rows, BLOCK);
+    }
 }

@@ -11,7 +11,7 @@ pub(super) fn flash_attention(op: &Attention, inputs: &Operands<'_>, shape: Shap
     let d = shape.channels() / op.heads;
     let stride = shape.channels4() * 4;
     for &[q_start, q_len, k_start, k_len] in &op.sequences {
-        for i in 0..q_len as usize {
+        for i in (0..q_len as usize).take_while(|_| !inputs.stop().is_cancelled()) {
             for head in 0..op.heads {
                 let columns = head * d..(head + 1) * d;
                 let query = &q.row(q_start as usize + i)[columns.clone()];

@@ -25,8 +25,7 @@ pub(super) fn conv3d(op: &Conv3d, inputs: &Operands<'_>, shape: Shape, y: &mut [
         let (row, c_in, tap) = (i / (c * taps), i / taps % c, i % taps);
         by_tap[(row * taps + tap) * c + c_in] = *value;
     }
-    let stride = shape.channels4() * 4;
-    for (out_row, out) in y.chunks_exact_mut(stride).take(batch * fo * ho * wo).enumerate() {
+    for (out_row, out) in inputs.rows_mut(y, shape).take(batch * fo * ho * wo).enumerate() {
         let (b, t, i, j) = (out_row / (fo * ho * wo), out_row / (ho * wo) % fo, out_row / wo % ho, out_row % wo);
         let mut sums: Vec<f64> = bias.iter().map(|b| f64::from(*b)).collect();
         for tap in 0..taps {

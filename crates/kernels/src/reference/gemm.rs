@@ -1,6 +1,6 @@
 //! Twin of the gemm kernels.
 
-use super::{Operands, activate, rows_mut, vector};
+use super::{Operands, activate, vector};
 use crate::op::Gemm;
 use crate::shape::Shape;
 
@@ -8,7 +8,7 @@ pub(super) fn gemm(op: &Gemm, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]
     let (x, w) = (inputs.rows(0), op.weight.values());
     let k = x.channels();
     let bias = vector(op.bias.as_ref(), shape.channels(), 0.0);
-    for (r, out) in rows_mut(y, shape).enumerate() {
+    for (r, out) in inputs.rows_mut(y, shape).enumerate() {
         let row = x.row(r);
         for (n, out) in out.iter_mut().enumerate() {
             let sum: f64 = row.iter().zip(&w[n * k..(n + 1) * k]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();

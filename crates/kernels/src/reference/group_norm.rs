@@ -1,7 +1,7 @@
 //! Twins of the three kernels of a group norm.
 
 use super::norm::modulate_row;
-use super::{Operands, activate, rows_mut, vector};
+use super::{Operands, activate, vector};
 use crate::op::{Activation, GroupNorm, GroupScale, Moments};
 use crate::shape::Shape;
 
@@ -9,7 +9,7 @@ pub(super) fn moments(op: Moments, inputs: &Operands<'_>, shape: Shape, y: &mut 
     let x = inputs.rows(0);
     let (rows, slices) = (x.count() / op.batch, shape.rows() / op.batch);
     let stored = shape.channels() / 2;
-    for (part, out) in rows_mut(y, shape).enumerate() {
+    for (part, out) in inputs.rows_mut(y, shape).enumerate() {
         let begin = part % slices * op.slice;
         let end = (begin + op.slice).min(rows);
         let slice = || (begin..end).map(|row| x.row(part / slices * rows + row));
@@ -27,7 +27,7 @@ pub(super) fn group_scale(op: &GroupScale, inputs: &Operands<'_>, shape: Shape, 
     let (slices, stored, size) = (x.count() / shape.rows(), shape.channels() / 2, op.channels / op.groups);
     let gain = vector(op.gain.as_ref(), op.channels, 1.0);
     let total = (op.rows * size) as f64;
-    for (entry, out) in rows_mut(y, shape).enumerate() {
+    for (entry, out) in inputs.rows_mut(y, shape).enumerate() {
         for group in 0..op.groups {
             let channels = || group * size..(group + 1) * size;
             let parts = || {
@@ -53,7 +53,7 @@ pub(super) fn group_norm(op: &GroupNorm, inputs: &Operands<'_>, shape: Shape, y:
     let (rows, stored) = (x.count() / scales.count(), scales.channels() / 2);
     let bias = vector(op.bias.as_ref(), shape.channels(), 0.0);
     let activation = if op.silu { Activation::Silu } else { Activation::None };
-    for (r, out) in rows_mut(y, shape).enumerate() {
+    for (r, out) in inputs.rows_mut(y, shape).enumerate() {
         let (row, scales) = (x.row(r), scales.row(r / rows));
         let normed = |c: usize| (f64::from(row[c]) - f64::from(scales[c])) * f64::from(scales[stored + c]) + f64::from(bias[c]);
         let mut normed: Vec<f64> = (0..shape.channels()).map(normed).collect();

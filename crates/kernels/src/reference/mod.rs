@@ -12,6 +12,7 @@ mod sample;
 pub(crate) use conv3d::source;
 pub use elementwise::activate;
 
+use crate::executable::CancelToken;
 use crate::op::Op;
 use crate::plan::{Elem, Graph, Operand, Step};
 use crate::shape::Shape;
@@ -84,12 +85,24 @@ pub struct Operands<'a> {
     graph: &'a Graph,
     values: &'a [Option<Data>],
     inputs: &'a [Operand],
+    stop: &'a CancelToken,
 }
 
 impl<'a> Operands<'a> {
-    /// `inputs` of a step, with all values of its plan.
-    pub(crate) fn new(graph: &'a Graph, values: &'a [Option<Data>], inputs: &'a [Operand]) -> Self {
-        Self { graph, values, inputs }
+    /// `inputs` of a step, with all values of its plan; a result that `stop` leaves unfinished is not used.
+    pub(crate) fn new(graph: &'a Graph, values: &'a [Option<Data>], inputs: &'a [Operand], stop: &'a CancelToken) -> Self {
+        Self { graph, values, inputs, stop }
+    }
+
+    /// What ends a step early.
+    pub(crate) fn stop(&self) -> &'a CancelToken {
+        self.stop
+    }
+
+    /// The stored rows of an output, without their padding.
+    fn rows_mut<'y>(&self, y: &'y mut [f32], shape: Shape) -> impl Iterator<Item = &'y mut [f32]> + use<'y, 'a> {
+        let (channels, stop) = (shape.channels(), self.stop);
+        y.chunks_exact_mut(shape.channels4() * 4).take_while(|_| !stop.is_cancelled()).map(move |row| &mut row[..channels])
     }
 
     /// Floats of input `i`.
@@ -117,10 +130,10 @@ impl<'a> Operands<'a> {
     }
 }
 
-/// Runs one step on the host. Every input must have been computed or written.
-pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>]) -> Data {
+/// Runs one step on the host, to its end or until `stop`. Every input must have been computed or written.
+pub fn run_step(graph: &Graph, step: &Step, values: &[Option<Data>], stop: &CancelToken) -> Data {
     let shape = graph.values[step.output].shape;
-    let inputs = Operands::new(graph, values, &step.inputs);
+    let inputs = Operands::new(graph, values, &step.inputs, stop);
     let mut out = Data::zeros(shape, graph.values[step.output].elem);
     match (&step.op, &mut out) {
         (Op::Rgba, out) => *out = Data::U32(sample::rgba(&inputs, shape)),
@@ -145,8 +158,8 @@ fn run_float(op: &Op, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
         Op::Rope => norm::rope(inputs, shape, y),
         Op::Binary(op, broadcast) => elementwise::binary(*op, *broadcast, inputs, shape, y),
         &Op::Unary { activation, scale, offset } => elementwise::unary(activation, scale, offset, inputs, shape, y),
-        Op::Reindex(reindex) => elementwise::reindex(reindex, inputs.stored(0), y),
-        Op::WriteState(reindex) => elementwise::reindex(reindex, inputs.stored(1), y),
+        Op::Reindex(reindex) => elementwise::reindex(reindex, inputs, 0, y),
+        Op::WriteState(reindex) => elementwise::reindex(reindex, inputs, 1, y),
         Op::Concat => elementwise::concat(inputs, shape, y),
         Op::ConcatRows { batch } => elementwise::concat_rows(*batch, inputs, shape, y),
         Op::GatherRows => elementwise::gather_rows(inputs, shape, y),
@@ -164,8 +177,17 @@ pub(crate) fn vector(weight: Option<&Weight>, channels: usize, fill: f32) -> Vec
     weight.map_or_else(|| vec![fill; channels], Weight::values)
 }
 
-/// The stored rows of an output, without their padding.
-fn rows_mut(y: &mut [f32], shape: Shape) -> impl Iterator<Item = &mut [f32]> {
-    let channels = shape.channels();
-    y.chunks_exact_mut(shape.channels4() * 4).map(move |row| &mut row[..channels])
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_stop_is_seen_after_a_row() -> crate::error::Result<()> {
+        let (graph, stop) = (Plan::new().finish()?, CancelToken::default());
+        let mut y = [0.0; 40];
+        let rows = Operands::new(&graph, &[], &[], &stop).rows_mut(&mut y, Shape::new(&[10, 3])).map(|_| stop.cancel()).count();
+        assert_eq!(rows, 1);
+        Ok(())
+    }
 }

@@ -1,6 +1,6 @@
 //! Twins of the norm, modulation and rotary kernels.
 
-use super::{Operands, activate, rows_mut, vector};
+use super::{Operands, activate, vector};
 use crate::op::{Activation, ModulationColumns, Norm, NormKind};
 use crate::shape::Shape;
 
@@ -9,7 +9,7 @@ pub(super) fn norm(op: &Norm, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]
     let c = shape.channels();
     let (gain, bias) = (vector(op.gain.as_ref(), c, 1.0), vector(op.bias.as_ref(), c, 0.0));
     let size = c / op.groups;
-    for (r, out) in rows_mut(y, shape).enumerate() {
+    for (r, out) in inputs.rows_mut(y, shape).enumerate() {
         let row = x.row(r);
         let mut normed = vec![0.0f64; c];
         for group in 0..op.groups {
@@ -55,7 +55,7 @@ fn rotate_row(row: &mut [f64], table: &[f32]) {
 
 pub(super) fn modulate(columns: ModulationColumns, inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (x, table, index) = (inputs.rows(0), inputs.rows(1), inputs.indices(2));
-    by_row(shape, y, |r, row| {
+    by_row(inputs, shape, y, |r, row| {
         row.extend(x.row(r).iter().map(|v| f64::from(*v)));
         modulate_row(row, table.row(index[r] as usize), columns);
     });
@@ -63,15 +63,15 @@ pub(super) fn modulate(columns: ModulationColumns, inputs: &Operands<'_>, shape:
 
 pub(super) fn rope(inputs: &Operands<'_>, shape: Shape, y: &mut [f32]) {
     let (x, table) = (inputs.rows(0), inputs.rows(1));
-    by_row(shape, y, |r, row| {
+    by_row(inputs, shape, y, |r, row| {
         row.extend(x.row(r).iter().map(|v| f64::from(*v)));
         rotate_row(row, table.row(r % table.count()));
     });
 }
 
-fn by_row(shape: Shape, y: &mut [f32], compute: impl Fn(usize, &mut Vec<f64>)) {
+fn by_row(inputs: &Operands<'_>, shape: Shape, y: &mut [f32], compute: impl Fn(usize, &mut Vec<f64>)) {
     let mut row = Vec::with_capacity(shape.channels());
-    for (r, out) in rows_mut(y, shape).enumerate() {
+    for (r, out) in inputs.rows_mut(y, shape).enumerate() {
         row.clear();
         compute(r, &mut row);
         out.iter_mut().zip(&row).for_each(|(out, value)| *out = *value as f32);

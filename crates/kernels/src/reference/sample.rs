@@ -1,6 +1,6 @@
 //! Twins of guidance, of the step of a sampler and of the conversion to pixels.
 
-use super::{Operands, Rows, rows_mut};
+use super::{Operands, Rows};
 use crate::op::{Amplitude, LinearStep};
 use crate::shape::Shape;
 
@@ -20,7 +20,7 @@ pub(super) fn guide(guided_channels: usize, rescaled: bool, inputs: &Operands<'_
             }
         }
     }
-    for (r, out) in rows_mut(y, shape).enumerate() {
+    for (r, out) in inputs.rows_mut(y, shape).enumerate() {
         for (c, out) in out.iter_mut().enumerate() {
             *out = (factors[r] * value(r, c)[1]) as f32;
         }
@@ -48,7 +48,7 @@ pub(super) fn linear_step(step: &LinearStep, inputs: &Operands<'_>, shape: Shape
         (inputs.indices(first), inputs.rows(first + 1).row(0), channels)
     });
     let at = |k: usize, r: usize, c: usize| (k * rows + r) * shape.channels4() * 4 + c;
-    for r in 0..rows {
+    for r in (0..rows).take_while(|_| !inputs.stop().is_cancelled()) {
         let t: Vec<f64> = table.row(level[r] as usize).iter().map(|v| f64::from(*v)).collect();
         for c in 0..shape.channels() {
             let past = |k: usize| f64::from(state.row(k * rows + r)[c]);
@@ -95,7 +95,7 @@ pub(super) fn rgba(inputs: &Operands<'_>, shape: Shape) -> Vec<u32> {
     let x = inputs.rows(0);
     let (pixels, stride) = (shape.channels(), shape.channels4() * 4);
     let mut out = vec![0; shape.rows() * stride];
-    for r in 0..x.count() {
+    for r in (0..x.count()).take_while(|_| !inputs.stop().is_cancelled()) {
         let byte = |v: f32| ((v * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u32;
         let p = x.row(r);
         let finite = p.iter().all(|v| v.is_finite());
