@@ -117,14 +117,31 @@ impl Plan {
         Tensor::new(self, Operand { value: rec.values.len() - 1, shape, column: 0 })
     }
 
-    /// A float tensor the host writes under `name`.
+    /// A float tensor the host writes under `name`, which nothing else has.
+    #[track_caller]
     pub fn input(&self, name: &str, dims: &[usize], cadence: Cadence) -> Tensor<'_> {
-        self.add(Shape::new(dims), Elem::F32, cadence, Source::Input(name.into()))
+        self.add_input(name, Shape::new(dims), Elem::F32, cadence)
     }
 
-    /// A vector of row indices `[R]` the host writes under `name`.
+    /// A vector of row indices `[R]` the host writes under `name`, which nothing else has.
+    #[track_caller]
     pub fn index_input(&self, name: &str, rows: usize, cadence: Cadence) -> Tensor<'_> {
-        self.add(Shape::new(&[rows]), Elem::U32, cadence, Source::Input(name.into()))
+        self.add_input(name, Shape::new(&[rows]), Elem::U32, cadence)
+    }
+
+    #[track_caller]
+    fn add_input(&self, name: &str, shape: Shape, elem: Elem, cadence: Cadence) -> Tensor<'_> {
+        self.check_name(name);
+        self.add(shape, elem, cadence, Source::Input(name.into()))
+    }
+
+    /// Of two inputs with one name the second would never be written.
+    #[track_caller]
+    fn check_name(&self, name: &str) {
+        let taken = |value: &Value| matches!(&value.source, Source::Input(known) | Source::State(known) if known == name);
+        if self.0.borrow().values.iter().any(taken) {
+            self.fail("input", "a name that no other input has", format!("`{name}` twice"));
+        }
     }
 
     /// A float tensor the host writes once under `name` and in-place steps update; the same one for the same name.
@@ -138,6 +155,7 @@ impl Plan {
             }
             return Tensor::new(self, Operand { value, shape, column: 0 });
         }
+        self.check_name(name);
         self.add(Shape::new(dims), Elem::F32, Cadence::EveryStep, Source::State(name.into()))
     }
 

@@ -1,8 +1,11 @@
 //! Plans: hoisting, fusion and memory, without a GPU.
 
 use kinora_kernels::memory::MemoryPlan;
-use kinora_kernels::op::ModulationColumns;
-use kinora_kernels::{AttentionOptions, Cadence, Device, Executable, Graph, Plan, Result, Shape, Weight, WeightFormat, dense_sequences};
+use kinora_kernels::op::{LinearStep, ModulationColumns};
+use kinora_kernels::{
+    AttentionOptions, Cadence, Device, Executable, Graph, LinearStepInputs, Plan, Result, Shape, Tensor, Weight, WeightFormat,
+    dense_sequences,
+};
 
 fn weight(name: &str, dims: &[usize], seed: u32) -> Weight {
     let shape = Shape::new(dims);
@@ -70,6 +73,50 @@ fn live_values_never_share_a_buffer() {
     }
     let separate: u64 = graph.values.iter().map(|v| v.shape.bytes()).sum();
     assert!(memory.total_bytes() < separate, "buffers are reused");
+}
+
+#[test]
+fn what_the_host_writes_has_one_name() {
+    type Record = for<'p> fn(&'p Plan) -> Tensor<'p>;
+    let float: Record = |plan| plan.input("x", &[2, 3], Cadence::Once);
+    let index: Record = |plan| plan.index_input("x", 2, Cadence::Once);
+    let state: Record = |plan| plan.state("x", &[2, 3]);
+    for (first, second) in [(float, float), (index, index), (float, index), (index, float), (state, float), (float, state)] {
+        let plan = Plan::new();
+        let (_, _) = (first(&plan), second(&plan));
+        let message = plan.finish().expect_err("one of them would never be written").to_string();
+        assert!(message.contains("expected a name that no other input has, found `x` twice"), "{message}");
+    }
+    let plan = Plan::new();
+    let (_, y) = (state(&plan), state(&plan));
+    plan.output("y", y);
+    plan.finish().expect("a state that is used twice");
+}
+
+#[test]
+fn what_is_expected_is_said_in_numbers() {
+    type Record = for<'p> fn(&'p Plan) -> Tensor<'p>;
+    let step: Record = |plan| {
+        let inputs = LinearStepInputs {
+            level: plan.index_input("level", 2, Cadence::EveryStep),
+            table: plan.input("table", &[1, LinearStep::COEFFICIENTS], Cadence::EveryStep),
+            noise: None,
+        };
+        plan.state("x", &[7, 4]).linear_step(plan.input("v", &[2, 4], Cadence::EveryStep), &inputs, 2)
+    };
+    let write: Record = |plan| {
+        let state = plan.state("kept", &[1, 2, 3, 4, 5]);
+        state.write_frames(plan.input("x", &[1, 2, 3, 4, 5], Cadence::EveryStep), 1);
+        state
+    };
+    for (record, expected) in
+        [(step, "a state of the plan of 3 times as many rows as the sample"), (write, "a state and frames [1, 3 or more, 3, 4, 5]")]
+    {
+        let plan = Plan::new();
+        record(&plan);
+        let message = plan.finish().expect_err("shapes that do not fit").to_string();
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]
