@@ -12,7 +12,7 @@ use crate::{
     failure::{Exit, Failure},
     generate::Task,
     interrupt,
-    progress::Renderer,
+    progress::{Renderer, in_words},
     run::{self, CancelToken, Event, GenerateRequest, Metadata, VideoPipeline},
     writers::{Outcome, Writers, head},
 };
@@ -168,6 +168,9 @@ impl<'a> Maker<'a> {
         let note = &mut |text| renderer.show_of(name, &Event::Note { text });
         let (draft, metadata) = run::draft(options, task, self.pipeline, note)?;
         let request = run::fit(draft, task, self.pipeline, note)?;
+        if let Some(words) = run::processor_time(self.pipeline, &request)?.and_then(in_words) {
+            note(format!("this takes {words} on the processor"));
+        }
         let frames = self.pipeline.finished_frames(&request)?;
         self.renderer.show_of(name, &Event::Start(Box::new(metadata.clone())));
         if let Some(wording) = wording {

@@ -78,14 +78,18 @@ fn left(event: &Event, spent: Duration, before: usize) -> Option<Duration> {
     }
 }
 
-/// In words, if it is worth them.
-fn left_label(left: Option<Duration>) -> String {
-    match left.map_or(0, |left| left.as_secs()) {
-        0..10 => String::new(),
-        seconds @ 10..100 => format!(", about {} s more", seconds.next_multiple_of(10)),
-        seconds @ 100..6000 => format!(", about {} min more", seconds.div_ceil(60)),
-        seconds => format!(", about {} h more", seconds.div_ceil(3600)),
+/// A time in words, if it is worth them.
+pub(crate) fn in_words(time: Duration) -> Option<String> {
+    match time.as_secs() {
+        0..10 => None,
+        seconds @ 10..100 => Some(format!("about {} s", seconds.next_multiple_of(10))),
+        seconds @ 100..6000 => Some(format!("about {} min", seconds.div_ceil(60))),
+        seconds => Some(format!("about {} h", seconds.div_ceil(3600))),
     }
+}
+
+fn left_label(left: Option<Duration>) -> String {
+    left.and_then(in_words).map(|words| format!(", {words} more")).unwrap_or_default()
 }
 
 /// The event, which clip it is about where there is a name for that, how far it is and when it was.

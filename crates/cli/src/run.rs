@@ -1,6 +1,11 @@
 //! The one place that talks to the runtime: requests in, events and frames out, its errors as exit codes.
 
-use std::{cell::RefCell, env, io, path::Path};
+use std::{
+    cell::RefCell,
+    env, io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use kinora_media::{FrameRate, Place};
 use kinora_runtime::{
@@ -158,6 +163,13 @@ pub(crate) fn generate(
 /// What a clip takes, before any of it runs.
 pub(crate) fn requirements(pipeline: &VideoPipeline, request: &GenerateRequest) -> Result<Requirements, Failure> {
     pipeline.requirements(request).map_err(|error| refused(error, pipeline, request))
+}
+
+/// How long a clip takes, where it is made on the processor and not soon done.
+pub(crate) fn processor_time(pipeline: &VideoPipeline, request: &GenerateRequest) -> Result<Option<Duration>, Failure> {
+    let begun = Instant::now();
+    let seconds = pollster::block_on(pipeline.processor_seconds(request, &|| begun.elapsed().as_secs_f64()))?;
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 /// A failure of a clip; one that asks for too much memory says what would fit.

@@ -1,6 +1,6 @@
 //! What is known of a generation before it runs: its plans, its kernels, its time and its memory.
 
-use kinora_kernels::{CancelToken, Cost, Graph, Kernel};
+use kinora_kernels::{Cadence, CancelToken, Cost, Device, Executable, Graph, Kernel, Plan, Shape, Weight, WeightFormat};
 
 use super::VideoPipeline;
 use super::job::Job;
@@ -15,6 +15,12 @@ use crate::shape::LatentShape;
 
 /// Length of a prompt, for plans without one.
 const TYPICAL_TOKENS: usize = 8;
+
+/// A processor does so many floating-point operations in about a second.
+const SOON_FLOPS: f64 = 2e9;
+
+/// How long it is tried what a processor does.
+const PROBE_SECONDS: f64 = 0.03;
 
 /// What a generation will take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,6 +124,54 @@ impl VideoPipeline {
             seconds: step_seconds * ((count * request.steps) as f64 + once_flops / denoise.step_flops),
             gpu_bytes: weight_bytes + value_bytes,
         })
+    }
+
+    /// Seconds that `request` takes on the processor, of one in windows its first, by what the processor does in a moment: known before
+    /// any of it runs. Nothing on other devices, and for what is soon done.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn processor_seconds(&self, request: &GenerateRequest, clock: &dyn Fn() -> f64) -> Result<Option<f64>> {
+        let device = self.device();
+        if !matches!(device, Device::Host(_)) {
+            return Ok(None);
+        }
+        let flops = self.flops(request)?;
+        if flops < SOON_FLOPS {
+            return Ok(None);
+        }
+        let shape = Shape::new(&[256, 256]);
+        let weight = Weight::from_f32("probe", shape, &vec![0.5; shape.elements()], WeightFormat::F32);
+        let plan = Plan::new();
+        plan.output("y", plan.input("x", &[64, 256], Cadence::EveryStep).linear(&weight, None));
+        let mut probe = Executable::new(&device, plan.finish()?)?;
+        let each = probe.graph().cost().step_flops;
+        // The first one packs the weight.
+        probe.run().await?;
+        let (begun, mut runs) = (clock(), 0.0);
+        while runs == 0.0 || clock() - begun < PROBE_SECONDS {
+            probe.run().await?;
+            runs += 1.0;
+        }
+        Ok(Some(flops / (runs * each) * (clock() - begun)))
+    }
+
+    /// Floating-point operations of `request`, of one in windows those of the first.
+    fn flops(&self, request: &GenerateRequest) -> Result<f64> {
+        let device = self.device();
+        let job = self.typical_job(request)?;
+        let coded = |direction, shape| -> Result<Cost> { Ok(self.coder(direction, &device).choose(direction, shape)?.cost()) };
+        let mut stages: Vec<Cost> = self.typical_text_plan()?.iter().map(Graph::cost).collect();
+        for segment in self.segments(&request.conditioning)? {
+            let grid = [segment.encoded_frames(), job.shape.grid[1], job.shape.grid[2]];
+            stages.push(coded(Direction::Encode, LatentShape { grid, ..job.shape })?);
+        }
+        stages.push(coded(Direction::Decode, self.decoded_shape(request, job.shape))?);
+        stages.extend(self.refine_plans(request, request.frames)?.into_iter().map(|(_, plan)| plan.cost()));
+        let sequences = [job.sequence()];
+        let denoise = self.typical_denoise(&job, &sequences).plan()?.cost();
+        let once = |cost: &Cost| cost.once_flops + cost.step_flops;
+        Ok(stages.iter().map(once).sum::<f64>() + denoise.once_flops + request.steps as f64 * denoise.step_flops)
     }
 
     /// The plan of a prompt of typical length, if it is encoded here.
