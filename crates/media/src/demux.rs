@@ -26,6 +26,14 @@ const THREADS: &str = "4";
 /// What ffmpeg says about a file without being asked for anything.
 const ASK: Limits = Limits { output_bytes: 1 << 20, ..WORK };
 
+/// The formats that ffmpeg may take a file for: clips and pictures that hold what they show. Playlists and lists of files are left
+/// out, as one that was sent by somebody would have other files of this machine read.
+const FORMATS: &str = "apng,asf,av1,avi,avs2,avs3,dirac,dnxhd,dv,fits,flic,flv,gif,gxf,h261,h263,h264,hevc,ico,iff,image2,ivf,\
+    m4v,matroska,mjpeg,mjpeg_2000,mov,mpeg,mpegts,mpegvideo,mxf,nut,nuv,obu,ogg,rm,swf,vc1,webm,wtv,yuv4mpegpipe,\
+    bmp_pipe,cri_pipe,dds_pipe,dpx_pipe,exr_pipe,gem_pipe,gif_pipe,hdr_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_anim,jpegxl_pipe,\
+    pam_pipe,pbm_pipe,pcx_pipe,pfm_pipe,pgm_pipe,pgmyuv_pipe,pgx_pipe,phm_pipe,photocd_pipe,pictor_pipe,png_pipe,ppm_pipe,psd_pipe,\
+    qdraw_pipe,qoi_pipe,sgi_pipe,sunrast_pipe,svg_pipe,tiff_pipe,vbn_pipe,webp_pipe,xbm_pipe,xpm_pipe,xwd_pipe";
+
 /// A file that ffmpeg knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Demuxed {
@@ -45,15 +53,21 @@ impl Demuxed {
     /// Asks ffmpeg what the file is.
     pub(crate) fn open(program: PathBuf, path: &Path) -> Result<Self> {
         let mut command = Command::new(&program);
-        command.args(["-hide_banner", "-nostdin", "-i"]).arg(file_argument(path));
+        command.args(["-hide_banner", "-nostdin", "-format_whitelist", FORMATS, "-i"]).arg(file_argument(path));
         let ended = child::run(&mut command, ASK, &mut Nothing).map_err(|problem| unreadable(path, &program, &problem))?;
         // It ends with an error, as nothing is asked for: what it says decides.
         let said = &ended.messages;
         let Some(stream) = said.lines().find_map(|line| line.split_once("Video: ").map(|(_, stream)| stream)) else {
             let about = format!("{}:", file_argument(path).to_string_lossy());
             let message = ended.last_message();
-            let message = message.strip_prefix(&about).unwrap_or(message).trim();
-            return Err(Error::Decode { path: path.to_owned(), message: format!("ffmpeg says: {message}") });
+            let message = match said.lines().find_map(|line| line.split_once("Format not on whitelist")) {
+                Some((context, _)) => {
+                    let format = context.trim_start_matches('[').split(' ').next().unwrap_or_default();
+                    format!("ffmpeg takes it for `{format}`, a kind of file that is not opened, as such may name others")
+                }
+                None => format!("ffmpeg says: {}", message.strip_prefix(&about).unwrap_or(message).trim()),
+            };
+            return Err(Error::Decode { path: path.to_owned(), message });
         };
         let marked =
             said.lines().any(|line| line.split_once(':').is_some_and(|(key, value)| key.trim() == "alpha_mode" && value.trim() == "1"));
@@ -110,7 +124,7 @@ impl Demuxed {
             // What was passed over counts as cut.
             kept.cut();
         }
-        command.arg("-i").arg(file_argument(&self.path));
+        command.args(["-format_whitelist", FORMATS, "-i"]).arg(file_argument(&self.path));
         let alpha = self.alpha.as_ref().map(|alpha| {
             let file = Partial::create(&env::temp_dir().join("alpha.avif"))?;
             file.file().write_all(alpha).map_err(|source| file_error("write", file.path(), source))?;

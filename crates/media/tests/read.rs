@@ -303,6 +303,21 @@ fn ffmpeg_samples_crops_and_scales_what_is_needed() -> Outcome {
 }
 
 #[test]
+fn lists_of_other_files_are_not_opened() -> Outcome {
+    let folder = Folder::new("lists")?;
+    ffmpeg(&folder, "-f lavfi -i color=red:s=16x16:r=5:d=1 -c:v libx264 a.mp4")?;
+    let clip = folder.0.join("a.mp4");
+    Source::open(&clip)?;
+    let playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n", clip.display());
+    for (name, text, kind) in [("list.m3u8", &playlist, "hls"), ("list.txt", &"ffconcat version 1.0\nfile a.mp4\n".to_owned(), "concat")] {
+        fs::write(folder.0.join(name), text)?;
+        let error = Source::open(&folder.0.join(name)).expect_err("it names another file").to_string();
+        assert!(error.contains(&format!("ffmpeg takes it for `{kind}`")), "{name}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_end_of_a_long_clip_is_sought() -> Outcome {
     let folder = Folder::new("sought")?;
     let sources = "-f lavfi -i color=red:s=16x16:r=5:d=90 -f lavfi -i color=blue:s=16x16:r=5:d=10";
