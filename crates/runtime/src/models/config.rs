@@ -16,6 +16,18 @@ pub(crate) fn require_head_size(file: &str, name: &str, size: usize) -> Result<(
     require(file, name, &size, HEAD_SIZES.contains(&size), &expected)
 }
 
+/// Fewest channels of a head where no tensor tells how many heads there are, fewer than any model has: a number that is wrong would
+/// only have to divide the width.
+const LEAST_UNTOLD: usize = 8;
+
+/// Refuses a number of heads that nothing but `num_attention_heads` tells.
+pub(crate) fn require_heads(file: &str, width: usize, heads: usize) -> Result<()> {
+    require(file, "num_attention_heads", &heads, width > 0 && width.is_multiple_of(heads), &format!("a divisor of {width}"))?;
+    let (size, most) = (width / heads, *HEAD_SIZES.end());
+    let expected = format!("heads of {LEAST_UNTOLD} to {most} channels");
+    require(file, "hidden_size / num_attention_heads", &size, (LEAST_UNTOLD..=most).contains(&size), &expected)
+}
+
 /// Refuses a configuration whose field `name` does not hold what the runtime can do.
 pub(crate) fn require(file: &str, name: &str, found: &impl std::fmt::Display, holds: bool, expected: &str) -> Result<()> {
     if holds {

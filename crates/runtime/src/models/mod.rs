@@ -22,7 +22,7 @@ pub mod t5;
 pub mod taehv;
 pub mod wan;
 
-pub(crate) use config::{parse_config, require, require_head_size};
+pub(crate) use config::{parse_config, require, require_head_size, require_heads};
 pub use latents::LatentStats;
 
 use family::Family;

@@ -4,7 +4,7 @@ use kinora_kernels::{Plan, Tensor};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::models::{parse_config, require, require_head_size};
+use crate::models::{parse_config, require, require_heads};
 use crate::nn::{AttentionNames, Embedding, LayerNorm, Mlp, Pattern, SelfAttention, Weights, activation_from_name};
 
 /// `config.json`, with the defaults of transformers.
@@ -55,8 +55,7 @@ impl BertConfig {
     pub fn parse(json: &str, file: &str) -> Result<Self> {
         let config: Self = parse_config(json, file)?;
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
-        require(file, "num_attention_heads", &heads, heads > 0 && width > 0 && width % heads == 0, &format!("a divisor of {width}"))?;
-        require_head_size(file, "hidden_size / num_attention_heads", width / heads)?;
+        require_heads(file, width, heads)?;
         let known = activation_from_name(&config.hidden_act).is_some();
         require(file, "hidden_act", &config.hidden_act, known, "gelu, gelu_new, relu or silu")?;
         Ok(config)

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::models::{parse_config, require, require_head_size};
+use crate::models::{parse_config, require, require_heads};
 use crate::nn::activation_from_name;
 
 /// `CLIPVisionConfig`, with the defaults of transformers.
@@ -54,8 +54,7 @@ impl VisionConfig {
     pub fn parse(json: &str, file: &str) -> Result<Self> {
         let config: Self = parse_config(json, file)?;
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
-        require(file, "num_attention_heads", &heads, heads > 0 && width > 0 && width % heads == 0, &format!("a divisor of {width}"))?;
-        require_head_size(file, "hidden_size / num_attention_heads", width / heads)?;
+        require_heads(file, width, heads)?;
         let known = activation_from_name(&config.hidden_act).is_some();
         require(file, "hidden_act", &config.hidden_act, known, "gelu, gelu_new, relu or silu")?;
         require(file, "num_hidden_layers", &config.num_hidden_layers, config.num_hidden_layers > 0, "at least 1")?;
@@ -115,6 +114,7 @@ mod tests {
         for (json, field) in [
             (r#"{"hidden_act": "quick_gelu"}"#, "hidden_act"),
             (r#"{"hidden_act": "gelu", "num_attention_heads": 5}"#, "num_attention_heads"),
+            (r#"{"hidden_act": "gelu", "num_attention_heads": 128}"#, "expected heads of 8 to 1024 channels, found 6"),
             (r#"{"hidden_act": "gelu", "patch_size": 225}"#, "patch_size"),
             (r#"{"hidden_act": "gelu", "num_channels": 1}"#, "num_channels"),
         ] {
