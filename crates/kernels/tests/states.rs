@@ -56,6 +56,21 @@ fn what_one_plan_writes_the_next_one_reads() {
 }
 
 #[test]
+fn frames_of_several_clips_are_written_to_their_own() {
+    for device in devices() {
+        let plan = Plan::new();
+        let x = plan.input("x", &[2, 2, 1, 1, 1], Cadence::EveryStep);
+        let past = plan.state("past", &[2, 1, 1, 1, 1]);
+        past.write_frames(x, 1);
+        plan.output("y", past.silu());
+        let mut exec = Executable::new(&device, plan.finish().expect("shapes fit")).expect("runs");
+        let found = run(&mut exec, &[1.0, 2.0, 3.0, 4.0]);
+        let expected = [2.0_f32, 4.0].map(|v| v / (1.0 + (-v).exp()));
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{}: {found:?}", device.name());
+    }
+}
+
+#[test]
 fn what_reads_a_state_before_it_is_written_sees_the_past() {
     // Joined with its only reader, the norm would run after the frames are written.
     let graph = plan(2, |x, past| {

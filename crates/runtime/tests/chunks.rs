@@ -173,6 +173,21 @@ fn decoded(vae: &dyn Autoencoder, shape: LatentShape, least_value_bytes: u64, de
     (frames, memory)
 }
 
+#[test]
+fn all_of_a_budget_may_be_used() {
+    let (vae, executables) = (autoencoder("ltx_vae/v095"), Executables::default());
+    let shape = LatentShape { channels: vae.latent_channels(), grid: [24, 2, 2] };
+    let within = |least_value_bytes| {
+        let budget = Budget { total_bytes: 0, least_value_bytes };
+        let coder = Coder { vae: vae.as_ref(), device: &Device::cpu(), executables: &executables, budget };
+        let memory = coder.memory(Direction::Decode, shape).expect("can be decoded");
+        (memory.value_bytes, memory.pieces * memory.tiles)
+    };
+    let (all, parts) = within(u64::MAX);
+    assert_eq!(within(all), (all, parts));
+    assert!(within(all - 1).1 > parts, "a byte less than the whole takes");
+}
+
 /// Peak signal-to-noise ratio in decibels.
 fn psnr(found: &[Vec<u8>], expected: &[Vec<u8>]) -> f64 {
     let errors = found.iter().flatten().zip(expected.iter().flatten()).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));

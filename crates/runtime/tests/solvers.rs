@@ -6,7 +6,7 @@ use kinora_runtime::eval::eval;
 use kinora_runtime::models::component::Component;
 use kinora_runtime::sampling::schedule::{Levels, Table};
 use kinora_runtime::sampling::solvers::table::{Row, Variance};
-use kinora_runtime::sampling::solvers::{SOLVERS, SchedulerFile, Solver, by_name, of_file};
+use kinora_runtime::sampling::solvers::{SOLVERS, SchedulerFile, Solver, by_name, is_of_file, of_file};
 use kinora_runtime::weights::{Checkpoint, NewTensor, Values, to_bytes};
 use serde_json::Value;
 use support::{devices, golden};
@@ -25,6 +25,17 @@ fn levels(arguments: &Value) -> Levels {
 
 fn file(config: &Value) -> SchedulerFile {
     SchedulerFile::from_json(config.to_string().as_bytes(), "scheduler_config.json").expect("a configuration")
+}
+
+#[test]
+fn a_file_names_one_solver() {
+    for entry in SOLVERS {
+        let own = file(&serde_json::json!({ "_class_name": entry.class }));
+        for other in SOLVERS {
+            assert_eq!(is_of_file(other.name, &own), other.name == entry.name, "{} of {}", other.name, entry.class);
+        }
+    }
+    assert!(is_of_file("euler", &file(&serde_json::json!({}))), "where none is named");
 }
 
 fn solver(run: &Value) -> Box<dyn Solver> {

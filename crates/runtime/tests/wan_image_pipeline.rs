@@ -96,6 +96,9 @@ fn each_denoiser_of_a_run_is_foretold() {
         let stages = pipeline.requirements(&request).expect("possible").stages;
         assert_eq!(stages.iter().filter(|stage| stage.name == "denoiser").count(), denoisers, "{steps} steps: {stages:?}");
     }
+    // Where the model changes after every step.
+    let request = GenerateRequest { steps: 2, ..request("experts", case, &pipeline) };
+    pollster::block_on(pipeline.generate(&request, &CancelToken::default(), &mut |_| {})).expect("one step of each");
 }
 
 #[test]

@@ -18,7 +18,11 @@ pub(super) fn mirror(from: &Path, to: &Path) -> Outcome {
         match name.to_str() {
             Some("crates" | "xtask") => copy_folder(&path, &link)?,
             Some(".git" | "target") => {}
-            Some("Cargo.toml" | "Cargo.lock") => copy_file(&path, &link)?,
+            Some("Cargo.lock") => copy_file(&path, &link)?,
+            Some("Cargo.toml") => {
+                let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                write(&link, of_another_version(&text).as_bytes())?;
+            }
             _ if link.symlink_metadata().is_ok() => {}
             #[cfg(unix)]
             _ => std::os::unix::fs::symlink(&path, &link).map_err(|error| format!("{}: {error}", link.display()))?,
@@ -27,6 +31,16 @@ pub(super) fn mirror(from: &Path, to: &Path) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The manifest with another patch level. Both workspaces are built in one folder, for what others made; of packages of one name and
+/// version cargo takes what the copy left for the workspace's own.
+fn of_another_version(manifest: &str) -> String {
+    let of_line = |line: &str| match line.strip_prefix("version = ").and_then(|version| version.rsplit_once('.')) {
+        Some((minor, _)) => format!("version = {minor}.999\"\n"),
+        None => format!("{line}\n"),
+    };
+    manifest.lines().map(of_line).collect()
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Outcome {
@@ -86,4 +100,15 @@ pub(super) fn write_mutants(copy: &Path, sites: &[Site], refused: &mut BTreeSet<
         write(&copy.join(file), [&text, chosen].concat().as_bytes())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_of_the_copy_have_another_version() {
+        let manifest = "[workspace.package]\nversion = \"1.2.3\"\n[workspace.dependencies]\na = { version = \"1.2.3\" }\n";
+        assert_eq!(of_another_version(manifest), manifest.replacen("1.2.3", "1.2.999", 1));
+    }
 }

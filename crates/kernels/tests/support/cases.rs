@@ -58,8 +58,8 @@ fn index(plan: &Plan) -> Tensor<'_> {
 
 fn gemms(cases: &mut Vec<Case>) {
     let k = 37;
-    // A wide and a narrow output, for which kernels differ.
-    for (format, n) in FORMATS.into_iter().flat_map(|format| [(format, 70), (format, 22)]) {
+    // A wide and a narrow output, for which kernels differ; the second tile of the wide one has two panels.
+    for (format, n) in FORMATS.into_iter().flat_map(|format| [(format, 86), (format, 22)]) {
         for bias in [None, Some(vector(n))] {
             let w = weight(&[n, k], format);
             cases.extend(POINTWISE.map(|activation| case(k, |plan| activation(x(plan, k).linear(&w, bias.as_ref())))));
@@ -73,7 +73,7 @@ fn gemms(cases: &mut Vec<Case>) {
 }
 
 /// Rows of a product with more than eight tiles of them, which kernels for GPUs take in bands of eight, and its other extents.
-const BANDED: [usize; 3] = [650, 70, 5];
+const BANDED: [usize; 3] = [650, 86, 5];
 
 fn banded<'p>(plan: &'p Plan, w: &Weight, bias: Option<&Weight>) -> Tensor<'p> {
     plan.input("x", &[BANDED[0], BANDED[2]], Cadence::Once).linear(w, bias)
@@ -91,14 +91,15 @@ fn banded_gemms(cases: &mut Vec<Case>) {
 }
 
 fn convolutions(cases: &mut Vec<Case>) {
-    let options =
-        Conv3dOptions { stride: [1; 3], front: [2, 1, 1], back: [0, 1, 1], time_padding: Padding::Replicate, space_padding: Padding::Zero };
     let dims = [2, 3, 4, 6, 6];
-    for (format, n) in FORMATS.into_iter().flat_map(|format| [(format, 70), (format, 22)]) {
+    // As wide as high, and not.
+    for (format, n, height) in FORMATS.into_iter().flat_map(|format| [(format, 86, 3), (format, 22, 2)]) {
+        let (time_padding, space_padding) = (Padding::Replicate, Padding::Zero);
+        let options = Conv3dOptions { stride: [1; 3], front: [2, 1, 1], back: [0, height - 2, 1], time_padding, space_padding };
         for bias in [None, Some(vector(n))] {
             for residual in [false, true] {
                 cases.push(case(6 * 27, |plan| {
-                    let y = plan.input("x", &dims, Cadence::Once).conv3d(&weight(&[n, 6, 3, 3, 3], format), bias.as_ref(), &options);
+                    let y = plan.input("x", &dims, Cadence::Once).conv3d(&weight(&[n, 6, 3, height, 3], format), bias.as_ref(), &options);
                     if residual { y + plan.input("r", &[2, 3, 4, 6, n], Cadence::Once) } else { y }
                 }));
             }
@@ -135,6 +136,19 @@ fn attentions(cases: &mut Vec<Case>) {
                     sequences: vec![[0, 5, 0, 3], [5, 128, 47, 86]],
                     mask: mask.then(|| plan.constant(&[ROWS], &hidden)),
                     bias: bias.then(|| plan.input("bias", &[2, 128, 86], Cadence::Once)),
+                };
+                q.flash_attention(k, v, &options)
+            }));
+            // Three parts of one tensor, and keys that fill the last round of a kernel.
+            cases.push(case(head + 86, |plan| {
+                let all = plan.input("qkv", &[ROWS, 6 * head], Cadence::Once);
+                let [q, k, v] = [0, 1, 2].map(|part| all.columns(2 * part * head, 2 * head));
+                let options = AttentionOptions {
+                    heads: 2,
+                    scale: 0.1,
+                    sequences: vec![[0, ROWS as u32, 0, 64]],
+                    mask: mask.then(|| plan.constant(&[ROWS], &[0.0; ROWS])),
+                    bias: bias.then(|| plan.input("bias", &[2, ROWS, 64], Cadence::Once)),
                 };
                 q.flash_attention(k, v, &options)
             }));
@@ -215,6 +229,11 @@ fn others(cases: &mut Vec<Case>) {
     }));
     // Five channels of three leave a ragged last vector, which is zeroed after the copy.
     cases.push(case(1, |plan| plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth)));
+    // What reads whole vectors must find zeros there.
+    cases.push(case(30, |plan| {
+        let tokens = plan.input("x", &[1, 2, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([1, 2, 3], PatchOrder::TimeHeightWidth);
+        tokens.linear(&weight(&[22, 30], WeightFormat::F32), None)
+    }));
     // Strides in every loop of a copy, and runs of several scalars.
     for order in [PatchOrder::TimeHeightWidth, PatchOrder::TimeWidthHeight, PatchOrder::ChannelInnermost] {
         cases.push(case(1, |plan| plan.input("x", &[2, 4, 4, 6, 5], Cadence::Once).pixel_unshuffle_3d([2, 2, 3], order)));
@@ -229,14 +248,25 @@ fn others(cases: &mut Vec<Case>) {
             let [guidance, share] = ["guidance", "share"].map(|name| plan.input(name, &[ROWS], Cadence::Once));
             let prediction = plan.input("v", &[2 * ROWS, d], Cadence::Once);
             let rescale = Rescale { share, starts: plan.index_constant(&[0, 5, ROWS as u32]) };
-            prediction.guide(index(plan), guidance, rescaled.then_some(rescale), d)
+            prediction.guide(index(plan), guidance, rescaled.then_some(rescale), d - 3)
         })
     }));
+    cases.extend([Amplitude::One, Amplitude::Exponential, Amplitude::Root].map(|amplitude| {
+        case(8, |plan| {
+            let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
+            let noise = Some((every("noise", &[ROWS, d]), amplitude));
+            let inputs = LinearStepInputs { level: index(plan), table: every("table", &[TABLE, LinearStep::COEFFICIENTS]), noise };
+            let channels = if matches!(amplitude, Amplitude::One) { d } else { 2 * d };
+            plan.state("x", &[3 * ROWS, d]).linear_step(every("v", &[2 * ROWS, channels]), &inputs, 2)
+        })
+    }));
+    // Guided within the step, but for the last channels.
     cases.push(case(8, |plan| {
         let every = |name, dims: &[usize]| plan.input(name, dims, Cadence::EveryStep);
-        let noise = Some((every("noise", &[ROWS, d]), Amplitude::One));
-        let inputs = LinearStepInputs { level: index(plan), table: every("table", &[TABLE, LinearStep::COEFFICIENTS]), noise };
-        plan.state("x", &[3 * ROWS, d]).linear_step(every("v", &[2 * ROWS, d]), &inputs, 2)
+        let level = index(plan);
+        let inputs = LinearStepInputs { level, table: every("table", &[TABLE, LinearStep::COEFFICIENTS]), noise: None };
+        let guided = every("v", &[2 * ROWS, d]).guide(level, every("guidance", &[ROWS]), None, d - 3);
+        plan.state("x", &[2 * ROWS, d]).linear_step(guided, &inputs, 1)
     }));
 }
 
