@@ -1,11 +1,40 @@
 //! Seeded files of every kind through their parsers: `kinora-fuzz [files] [seed]`. Fails at a panic, a bad file that is
-//! accepted, a good one that is refused, and one that takes memory or time out of proportion.
+//! accepted, a good one that is refused, and one that takes memory or time out of proportion. What libFuzzer begins with is read first.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kinora_fuzz::kinds::{Kind, all};
 use kinora_fuzz::random::Random;
+use kinora_fuzz::targets::{self, Target};
+
+/// The targets of libFuzzer, by the folders of their corpus.
+const TARGETS: [(&str, Target); 6] = [
+    ("config", targets::config),
+    ("index", targets::index),
+    ("media", targets::media),
+    ("options", targets::options),
+    ("tokenizer", targets::tokenizer),
+    ("weights", targets::weights),
+];
+
+/// Reads what libFuzzer begins with: right files of each target, but for those whose names begin with `huge`, which once did harm.
+fn corpus() -> std::io::Result<usize> {
+    let mut files = 0;
+    for (name, read) in TARGETS {
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/").to_owned() + name)? {
+            let (path, bytes) = entry.and_then(|entry| Ok((entry.path(), std::fs::read(entry.path())?)))?;
+            let right = !entry_name(&path).starts_with("huge");
+            assert_eq!(read(&bytes), right, "{}", path.display());
+            files += 1;
+        }
+    }
+    Ok(files)
+}
+
+fn entry_name(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
 /// A file may take a second, and another for each MiB of it; the machine may do other things meanwhile.
 fn longest(bytes: usize) -> Duration {
@@ -48,10 +77,11 @@ fn try_file(kind: &Kind, seed: u64, tally: &mut Tally) -> Result<(), String> {
     if kind.accepted.is_some_and(|expected| expected != accepted) {
         return failed(if accepted { "accepted".into() } else { "refused".into() });
     }
-    if taken > longest(bytes.len()) {
+    // Miri is slow and takes memory of its own: it looks for what is undefined.
+    if taken > longest(bytes.len()) && !cfg!(miri) {
         return failed(format!("{taken:?}"));
     }
-    if most > most_memory(bytes.len()) {
+    if most > most_memory(bytes.len()) && !cfg!(miri) {
         return failed(format!("{} MiB", most >> 20));
     }
     tally.accepted += usize::from(accepted);
@@ -64,6 +94,7 @@ fn try_file(kind: &Kind, seed: u64, tally: &mut Tally) -> Result<(), String> {
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
     let (files, first) = (numbers.next().unwrap_or(25_000u64), numbers.next().unwrap_or(20_261_128));
+    println!("{} files of the corpus", corpus().expect("a corpus for each target"));
     let kinds = all();
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut failures = Vec::new();

@@ -100,7 +100,7 @@ pub fn media(bytes: &[u8]) -> bool {
     let Ok(source) = Source::decode(bytes.to_vec()) else { return false };
     let rate = FrameRate::from_f64(12.0).expect("a rate");
     [Part::First(3), Part::Last(3)].into_iter().all(|part| {
-        let need = Need { width: 16, height: 8, rate, part, background: [255; 3] };
+        let need = Need { width: 16, height: 8, rate, part, background: [255; 3], whole: false };
         source.take(&need).is_ok_and(|taken| {
             assert!((1..=3).contains(&taken.frames.len()), "{} frames", taken.frames.len());
             assert!(taken.frames.iter().all(|frame| frame.len() == 16 * 8 * 4), "frames of another size");
