@@ -12,6 +12,7 @@ mod linear;
 mod mlp;
 pub mod modulation;
 mod norm;
+pub mod positions;
 mod weights;
 
 pub use attention::{AttentionNames, CrossAttention, Pattern, SelfAttention, packed_sequences};

@@ -3,6 +3,7 @@
 use kinora_kernels::Tensor;
 
 use super::TransformerConfig;
+use crate::nn::positions;
 
 /// The grids (frames, rows, columns) of several sequences. Rows are ordered (sequence, frame, row, column) in space and
 /// (sequence, row, column, frame) in time.
@@ -74,28 +75,14 @@ impl Grids<'_> {
         self.0.windows(2).all(|pair| pair[0] == pair[1])
     }
 
-    /// What is added to the tokens: `[L, D]` of rows in space, of one frame if all grids are equal
-    /// (`get_2d_sincos_pos_embed`: the column, then the row).
+    /// What is added to the tokens: `[L, D]` of rows in space, of one frame if all grids are equal.
     pub(super) fn positions_in_space(&self, config: &TransformerConfig) -> Vec<f32> {
-        let features = config.width() / 2;
-        let scale = (config.sample_size / 64).max(1) as f64;
-        let place = |at: usize, extent: usize| {
-            // Divided in f32 twice.
-            let position = at as f32 / (extent as f64 / config.trained_patches() as f64) as f32;
-            sinusoids(f64::from(position / scale as f32), features)
-        };
-        let frame = |height: usize, width: usize| {
-            let tokens = (0..height * width).map(move |i| [i / width, i % width]);
-            tokens.flat_map(move |[y, x]| place(x, width).into_iter().chain(place(y, height))).collect::<Vec<f32>>()
-        };
-        let grids = if self.are_equal() { &self.0[..self.0.len().min(1)] } else { self.0 };
-        let frames = |frames: usize| if self.are_equal() { 1 } else { frames };
-        grids.iter().flat_map(|[f, height, width]| frame(*height, *width).repeat(frames(*f))).collect()
+        positions::of_grids(self.0, config.trained_patches(), (config.sample_size / 64).max(1) as f32, config.width())
     }
 
     /// The same of rows in time, of one place if all grids are equal.
     pub(super) fn positions_in_time(&self, config: &TransformerConfig) -> Vec<f32> {
-        let place = |frames: usize| -> Vec<f32> { (0..frames).flat_map(|f| sinusoids(f as f64, config.width())).collect() };
+        let place = |frames: usize| -> Vec<f32> { (0..frames).flat_map(|f| positions::sines(f as f64, config.width())).collect() };
         // The reference gives a single frame no place in time.
         let place = |frames: usize| if frames == 1 { vec![0.0; config.width()] } else { place(frames) };
         if self.are_equal() {
@@ -103,12 +90,6 @@ impl Grids<'_> {
         }
         self.0.iter().flat_map(|[frames, height, width]| place(*frames).repeat(height * width)).collect()
     }
-}
-
-/// Sines, then cosines, of `position · 10000^(−2i / features)` (`get_1d_sincos_pos_embed_from_grid`).
-fn sinusoids(position: f64, features: usize) -> Vec<f32> {
-    let angles = (0..features / 2).map(move |i| position / 10000f64.powf(i as f64 / (features as f64 / 2.0)));
-    angles.clone().map(|a| a.sin() as f32).chain(angles.map(|a| a.cos() as f32)).collect()
 }
 
 #[cfg(test)]
