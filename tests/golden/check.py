@@ -15,7 +15,7 @@ import transformers
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
 from safetensors.torch import load_file
 
-from golden import cogvideox_transformer, wan_causal
+from golden import cogvideox_transformer, dit_transformer, mdt, uvit, wan_causal
 from golden.common import ROOT, quiet
 
 sys.path.insert(0, str(ROOT.parent.parent))
@@ -34,12 +34,18 @@ CLASSES = {
     "cogvideox_vae": diffusers.AutoencoderKLCogVideoX,
     "kl_vae": diffusers.AutoencoderKL,
     "latte_transformer": diffusers.LatteTransformer3DModel,
+    "dit_transformer": diffusers.DiTTransformer2DModel,
     "t5": transformers.T5EncoderModel,
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,
     "clip_vision": transformers.CLIPVisionModel,
+    "uvit": None,
+    "mdt": None,
+    "diffit": None,
     "cascade": None,
 }
+# Of families that neither library has.
+OWN = {"cascade": cascade.load, "uvit": uvit.load, "mdt": mdt.load, "diffit": mdt.load}
 
 
 def run(family: str, folder, model, case: str, given: dict) -> dict:
@@ -58,6 +64,9 @@ def run(family: str, folder, model, case: str, given: dict) -> dict:
     if family == "wan_causal":
         double = wan_causal.evaluate(model.double(), json.loads((folder / "config.json").read_text())["kinora"]["causal"], given)
         return dict(sample=double.float())
+    if family in ("dit_transformer", "uvit", "mdt", "diffit"):
+        found = model(**given)
+        return dict(sample=getattr(found, "sample", found))
     if family.endswith("transformer") or family in ("wan_vace", "wan_any_flow"):
         return dict(sample=model(**given).sample)
     if family.endswith("vae") and case.startswith("encode"):
@@ -78,9 +87,11 @@ def main() -> None:
     for cls in (diffusers.WanTransformer3DModel, diffusers.WanVACETransformer3DModel, diffusers.AnyFlowTransformer3DModel):
         cls._keep_in_fp32_modules = None
     for family, cls in CLASSES.items():
-        for folder in sorted((ROOT / family).iterdir()):
+        root = ROOT / family
+        for folder in [root] if (root / "config.json").exists() else sorted(root.iterdir()):
             extra = dict(add_pooling_layer=False) if family == "bert" else {}
-            model = cascade.load(folder) if cls is None else cls.from_pretrained(folder, **extra).float().eval()
+            load = dit_transformer.load if folder.name == "official" else OWN.get(family)
+            model = load(folder) if load else cls.from_pretrained(folder, **extra).float().eval()
             for file in sorted(folder.glob("inputs_*.safetensors")):
                 case = file.stem.removeprefix("inputs_")
                 if case.endswith("_rope"):

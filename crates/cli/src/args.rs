@@ -137,8 +137,8 @@ pub(crate) struct GenerateArgs {
     /// What the clip shows; `-` reads it from standard input
     #[arg(help_heading = "Prompt", value_name = "PROMPT")]
     pub(crate) prompt: Option<String>,
-    /// The prompt as a flag
-    #[arg(help_heading = "Prompt", short = 'p', long = "prompt", value_name = "PROMPT")]
+    /// The prompt as a flag; of a model that is told a class, its name or number
+    #[arg(help_heading = "Prompt", short = 'p', long = "prompt", visible_alias = "class", value_name = "PROMPT")]
     pub(crate) prompt_option: Option<String>,
     /// Read the prompt from a file
     #[arg(help_heading = "Prompt", long, value_name = "FILE")]

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::json::{object, problem};
 use crate::models::FAMILIES;
 use crate::models::family::PipelineClass;
+use crate::sampling::guidance::{Curve, Guidance};
 
 /// A `model_index.json` as it is written; empty for a component that is run by itself.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +105,10 @@ pub struct Manifest {
     pub default_steps: usize,
     /// Guidance when a request names none; 1 means one branch.
     pub default_guidance: f32,
+    /// Latent channels that are guided when a request names no number; all if absent.
+    pub default_guidance_channels: Option<usize>,
+    /// Power of the cosine by which guidance comes in when a request names no curve; throughout if absent.
+    pub default_guidance_power: Option<f32>,
     /// Width in pixels when a request names none.
     pub default_width: usize,
     /// Height in pixels when a request names none.
@@ -129,6 +134,8 @@ struct Overrides {
     name: String,
     default_steps: Option<usize>,
     default_guidance: Option<f32>,
+    default_guidance_channels: Option<usize>,
+    default_guidance_power: Option<f32>,
     default_width: Option<usize>,
     default_height: Option<usize>,
     default_frames: Option<usize>,
@@ -143,6 +150,12 @@ struct Overrides {
 }
 
 impl Manifest {
+    /// Guidance of this scale, as the model does it where a request says no more.
+    pub fn guidance(&self, scale: f32) -> Guidance {
+        let curve = self.default_guidance_power.map_or(Curve::Constant, |power| Curve::PowerCosine { power });
+        Guidance { channels: self.default_guidance_channels, curve, ..Guidance::from(scale) }
+    }
+
     /// What `index` says, with the defaults of its pipeline's class.
     ///
     /// # Errors
@@ -159,6 +172,8 @@ impl Manifest {
             name: own.name,
             default_steps: own.default_steps.unwrap_or(defaults.steps),
             default_guidance: own.default_guidance.unwrap_or(defaults.guidance),
+            default_guidance_channels: own.default_guidance_channels,
+            default_guidance_power: own.default_guidance_power,
             default_width: own.default_width.unwrap_or(defaults.width),
             default_height: own.default_height.unwrap_or(defaults.height),
             default_frames: own.default_frames.unwrap_or(defaults.frames),

@@ -28,6 +28,7 @@ mod sources;
 mod states;
 mod text;
 mod windows;
+mod words;
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -43,6 +44,7 @@ pub use self::requirements::{Requirements, StageMemory};
 pub use self::sink::Made;
 use self::sink::Sink;
 use self::states::TextStates;
+use self::words::Words;
 use crate::conditioning::{Conditioning, Timeline};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -55,7 +57,6 @@ use crate::sampling::denoise::{Expert, StepDone};
 use crate::sampling::packing::{self, Item};
 use crate::sampling::solvers::SchedulerFile;
 use crate::shape::{Compression, LatentShape};
-use crate::text::Tokenizer;
 use crate::understanding::{Understanding, Vocabulary, expansion_task};
 use crate::weights::LoraReport;
 
@@ -86,7 +87,7 @@ pub struct VideoPipeline {
     class: &'static PipelineClass,
     manifest: Manifest,
     scheduler: SchedulerFile,
-    tokenizer: Tokenizer,
+    words: Words,
     texts: TextStates,
     /// There if the denoisers look at pictures.
     image_encoder: Option<Box<dyn ImageEncoder>>,
@@ -178,7 +179,7 @@ impl VideoPipeline {
             steps: m.default_steps,
             sampler: None,
             sigmas: None,
-            guidance: m.default_guidance.into(),
+            guidance: m.guidance(m.default_guidance),
             conditioning_scale: None,
             step_cache: None,
             shift: None,
@@ -334,7 +335,15 @@ impl VideoPipeline {
         sink: &mut dyn Sink,
     ) -> Result<()> {
         // Whatever else is wrong with one is found when its turn comes.
-        let refused = |request| self.check_memory(request).err().filter(|error| matches!(error, Error::Memory { .. }));
+        let refused = |request: &GenerateRequest| {
+            let memory = || self.check_memory(request).err().filter(|error| matches!(error, Error::Memory { .. }));
+            // Prompts are read together, of which one that names nothing must not stop the others.
+            #[cfg(feature = "images")]
+            if let Err(error) = self.words.check([&request.prompt, &request.negative]) {
+                return Some(error);
+            }
+            memory()
+        };
         let mut open: Vec<(usize, &GenerateRequest)> = Vec::new();
         for (at, request) in requests.iter().enumerate() {
             match refused(request) {

@@ -91,6 +91,13 @@ fn latte_transformers_match_the_reference() {
 }
 
 #[test]
+fn transformers_of_images_match_the_reference() {
+    for folder in ["dit_transformer/small", "dit_transformer/affine", "dit_transformer/official"] {
+        check_folder(folder);
+    }
+}
+
+#[test]
 fn autoencoders_of_images_match_the_reference() {
     for folder in ["small", "first_names", "plain"] {
         check_folder(&format!("kl_vae/{folder}"));

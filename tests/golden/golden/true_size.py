@@ -10,6 +10,11 @@ import torch
 from .common import ROOT
 
 
+# Classes that neither library has, written again from their papers.
+OWN = {"TAEHV": ("taehv", "Taehv"), "DiT": ("dit_transformer", "Dit"), "UViT": ("uvit", "Uvit"), "MDTv2": ("mdt", "Mdt"),
+       "DiffiT": ("mdt", "Diffit")}
+
+
 def generate() -> None:
     for config in sorted((ROOT / "true_size").glob("*/config.json")):
         values = json.loads(config.read_text())
@@ -24,10 +29,12 @@ def _model(config: dict) -> torch.nn.Module:
         if "_class_name" in config:
             import diffusers
 
-            if config["_class_name"] == "TAEHV":
-                from .taehv import Taehv
+            if config["_class_name"] in OWN:
+                from importlib import import_module
 
-                return Taehv(**{name: value for name, value in config.items() if name != "_class_name"})
+                module, name = OWN[config["_class_name"]]
+                cls = getattr(import_module(f".{module}", __package__), name)
+                return cls(**{name: value for name, value in config.items() if name != "_class_name"})
             return getattr(diffusers, config["_class_name"]).from_config(config)
         import transformers
 

@@ -24,6 +24,8 @@ pub struct Call<'a> {
     pub first_frame: usize,
     /// How strongly a second branch steers, where that is not the model's.
     pub conditioning_scale: Option<f32>,
+    /// Whether the solver takes a [predicted variance](super::family::Denoiser::predicts_variance).
+    pub variance: bool,
     /// How far apart latents are.
     pub spacing: Spacing,
 }

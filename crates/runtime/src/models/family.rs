@@ -221,6 +221,15 @@ pub trait Evaluable {}
 #[cfg(not(feature = "eval"))]
 impl<T: ?Sized> Evaluable for T {}
 
+/// What a denoiser follows that is told a class instead of a text: an encoder of its own, whose ids are those of the classes. The one
+/// after the last stands for none of them, which is what guidance leads away from.
+pub struct Classes {
+    /// How many there are.
+    pub count: usize,
+    /// From the ids of classes to states, a row each.
+    pub encoder: Box<dyn TextEncoder>,
+}
+
 /// A model that predicts what is noise in tokens. The module's documentation says what tokens are.
 pub trait Denoiser: Evaluable + Send + Sync {
     /// Latent frames, rows and columns that one token joins.
@@ -231,6 +240,27 @@ pub trait Denoiser: Evaluable + Send + Sync {
 
     /// Channels of the text states it attends to, which are those of the text encoder.
     fn text_channels(&self) -> usize;
+
+    /// The classes it is told one of, if it is told no text; its pipeline then has no text encoder.
+    fn classes(&self) -> Option<Classes> {
+        None
+    }
+
+    /// The only grid of tokens (frames, rows, columns) that it makes, where it has learned each of their places.
+    fn grid(&self) -> Option<[usize; 3]> {
+        None
+    }
+
+    /// Whether it makes images: one latent frame.
+    fn is_of_images(&self) -> bool {
+        false
+    }
+
+    /// Whether it predicts the variance of a step as well, which it returns behind the prediction, as many channels again, where
+    /// [`Call::variance`] asks for it.
+    fn predicts_variance(&self) -> bool {
+        false
+    }
 
     /// Fields of its `config.json` behind [`latent_channels`](Self::latent_channels) and
     /// [`text_channels`](Self::text_channels), for errors about components that do not fit each other.

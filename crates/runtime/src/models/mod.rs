@@ -10,7 +10,11 @@ pub mod clip;
 pub mod cogvideox;
 pub mod component;
 mod config;
+#[cfg(feature = "images")]
+pub mod dit;
 pub mod family;
+#[cfg(feature = "images")]
+pub mod images;
 pub mod kl;
 mod latents;
 pub mod latte;
@@ -28,7 +32,7 @@ pub use latents::LatentStats;
 use family::Family;
 
 /// All families. Those with `feature = "families"` come in the second WASM module of the npm package, which pages fetch whose
-/// model needs it; the first one has what the built-in model and LTX-Video need.
+/// model needs it, and those with `feature = "images"` in the third; the first one has what the built-in model and LTX-Video need.
 pub const FAMILIES: &[&Family] = &[
     &bert::FAMILY,
     &cascade::FAMILY,
@@ -36,6 +40,8 @@ pub const FAMILIES: &[&Family] = &[
     &clip::FAMILY,
     #[cfg(feature = "families")]
     &cogvideox::FAMILY,
+    #[cfg(feature = "images")]
+    &dit::FAMILY,
     #[cfg(feature = "families")]
     &kl::FAMILY,
     #[cfg(feature = "families")]

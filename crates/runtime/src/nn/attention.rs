@@ -34,7 +34,8 @@ impl<'p> Pattern<'p> {
         Self { sequences: packed_sequences(lengths, lengths), mask: None, bias: None }
     }
 
-    fn attend(&self, q: Tensor<'p>, k: Tensor<'p>, v: Tensor<'p>, heads: usize, scale: f32) -> Tensor<'p> {
+    /// What queries make of keys and values, in so many heads.
+    pub fn attend(&self, q: Tensor<'p>, k: Tensor<'p>, v: Tensor<'p>, heads: usize, scale: f32) -> Tensor<'p> {
         let Self { sequences, mask, bias } = self.clone();
         q.flash_attention(k, v, &AttentionOptions { heads, scale, sequences, mask, bias })
     }

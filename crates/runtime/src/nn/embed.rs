@@ -13,14 +13,26 @@ pub fn timestep_features(timesteps: &[f32]) -> Vec<f32> {
     sinusoids(timesteps, TIMESTEP_FEATURES)
 }
 
+/// The same with frequencies that reach their lowest at the last of them, `t · 10000^(−i/(H − 1))`: what diffusers calls a
+/// `downscale_freq_shift` of 1.
+#[cfg(feature = "images")]
+pub fn shifted_timestep_features(timesteps: &[f32]) -> Vec<f32> {
+    waves(timesteps, TIMESTEP_FEATURES, TIMESTEP_FEATURES / 2 - 1)
+}
+
 /// Sinusoidal features `[T, 2·H]`: cosines, then sines, of `t · 10000^(−i/H)` (the embedding of DDPM, cosines first);
 /// `features` is even.
 ///
 /// Rounded to f32 where the reference rounds: exponent, frequency, angle.
 pub fn sinusoids(timesteps: &[f32], features: usize) -> Vec<f32> {
+    waves(timesteps, features, features / 2)
+}
+
+/// Cosines, then sines, of `t · 10000^(−i/divisor)`.
+fn waves(timesteps: &[f32], features: usize, divisor: usize) -> Vec<f32> {
     let half = features / 2;
     let frequency = |i: usize| {
-        let exponent = -(10000f64.ln() as f32) * i as f32 / half as f32;
+        let exponent = -(10000f64.ln() as f32) * i as f32 / divisor as f32;
         f64::from(exponent).exp() as f32
     };
     let mut out = Vec::with_capacity(timesteps.len() * features);
@@ -39,6 +51,11 @@ pub struct TimestepEmbedder {
 }
 
 impl TimestepEmbedder {
+    /// Puts the MLP together.
+    pub fn new(linear_1: Linear, linear_2: Linear) -> Self {
+        Self { linear_1, linear_2 }
+    }
+
     /// `linear_1` and `linear_2` of this scope.
     ///
     /// # Errors
@@ -62,6 +79,7 @@ impl TimestepEmbedder {
 }
 
 /// A table of rows looked up by id on the host, straight from the file: the device never holds a vocabulary.
+#[derive(Clone)]
 pub struct Embedding(Weight);
 
 impl Weights<'_> {

@@ -18,6 +18,7 @@ use crate::sampling::denoise::{Denoise, Sequence, Standing, StepDone};
 use crate::sampling::guidance::Guidance;
 use crate::sampling::packing::Item;
 use crate::sampling::schedule::{Levels, Schedule};
+use crate::sampling::solvers::table::Variance;
 use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, step_cache, tokens};
 use crate::shape::LatentShape;
@@ -332,6 +333,8 @@ impl VideoPipeline {
         let channels = self.vae.latent_channels();
         let shape = LatentShape::of_clip(request.width, request.height, request.frames, channels, self.compression)?;
         request.guidance.check(channels)?;
+        #[cfg(feature = "images")]
+        self.check_image(request)?;
         if !(1..=MAX_STEPS).contains(&request.steps) {
             let (found, expected) = (request.steps.to_string(), format!("1 to {MAX_STEPS}"));
             return Err(Error::InvalidRequest { parameter: "steps".into(), found, expected });
@@ -355,6 +358,25 @@ impl VideoPipeline {
             return Err(Error::InvalidRequest { parameter: "latents".into(), found: format!("{} values", latents.len()), expected });
         }
         Ok(shape)
+    }
+
+    /// Whether a model that is told a class, or makes images, is asked for them.
+    #[cfg(feature = "images")]
+    fn check_image(&self, request: &GenerateRequest) -> Result<()> {
+        self.words.check([&request.prompt, &request.negative])?;
+        if request.frames > 1 && self.experts[0].denoiser.is_of_images() {
+            let (found, expected) = (request.frames.to_string(), "1: this model makes images".into());
+            return Err(Error::InvalidRequest { parameter: "frames".into(), found, expected });
+        }
+        let [_, rows, columns] = self.compression.token();
+        match self.experts[0].denoiser.grid() {
+            Some([_, height, width]) if [height * rows, width * columns] != [request.height, request.width] => {
+                let found = format!("{}x{}", request.width, request.height);
+                let expected = format!("{}x{}, the only size that this model knows", width * columns, height * rows);
+                Err(Error::InvalidRequest { parameter: "size".into(), found, expected })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Thousandths of noise on each token, which the denoisers must be able to tell apart.
@@ -394,6 +416,9 @@ impl VideoPipeline {
             None if request.sampler.as_ref().is_some_and(|name| !solvers::is_of_file(name, file)) => Levels::Steps(request.steps),
             None => (self.class.levels)(request.steps),
         };
+        if solver.variance() != Variance::Fixed && !self.experts.iter().all(|expert| expert.denoiser.predicts_variance()) {
+            return Err(file.without_variance());
+        }
         let tokens = shape.tokens(self.compression.packing).iter().product();
         let schedule = solver.schedule(&levels, solver.mu(tokens))?;
         Ok((solver, schedule))

@@ -12,12 +12,13 @@ use super::parts::{ModelParts, Overlay, STATES, TOKENIZER};
 use super::refine::Refiners;
 use super::states::TextStates;
 use super::text;
+use super::words::Words;
 use crate::error::{Error, Result};
 use crate::executables::Executables;
 use crate::layout::Budget;
 use crate::manifest::{Index, Manifest};
 use crate::models::component::{Component, class_of};
-use crate::models::family::{Autoencoder, Denoiser, Given, ImageEncoder, SecondStage, TextEncoder};
+use crate::models::family::{Autoencoder, Denoiser, Given, ImageEncoder, PipelineClass, SecondStage, TextEncoder};
 use crate::models::layout;
 use crate::nn::Weights;
 use crate::sampling::denoise::Expert;
@@ -29,6 +30,8 @@ use crate::understanding::Vocabulary;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::weights::packed::Packed;
 use crate::weights::{Checkpoint, LoraReport, ModelFiles};
+#[cfg(feature = "images")]
+use crate::{models::family::Classes, pipeline::words::ClassNames};
 
 /// The files of a model, wherever they are.
 struct Files<'a> {
@@ -119,6 +122,31 @@ impl Files<'_> {
             (Ok(encoder), Some(given)) => encoder.with(&given),
             (encoder, _) => encoder,
         }
+    }
+
+    /// How prompts are read and what becomes of them: a tokenizer and a text encoder, or names of classes and the denoiser's own states.
+    fn reading(
+        &self,
+        class: &PipelineClass,
+        manifest: &Manifest,
+        denoiser: &dyn Denoiser,
+        format: WeightFormat,
+        index: &Index,
+    ) -> Result<(TextStates, Words)> {
+        #[cfg(feature = "images")]
+        if let Some(Classes { count, encoder }) = denoiser.classes() {
+            return Ok((TextStates::of(encoder, class.name), Words::Classes(ClassNames::of(index, count)?)));
+        }
+        #[cfg(not(feature = "images"))]
+        let _ = denoiser;
+        let texts = self.texts(class.text_encoders, format, index)?;
+        let words = Words::Tokens(Box::new(Tokenizer::from_json(&self.bytes(TOKENIZER)?)?));
+        let empty = words.read(&class.text, manifest.max_text_tokens, "")?.ids;
+        if text::encoded_text(empty, &class.text, manifest.max_text_tokens).ids.is_empty() {
+            let problem = "it makes no token of an empty prompt, so it lacks the special tokens that the text encoder knows";
+            return Err(Error::InvalidConfig { file: (self.path)(TOKENIZER), problem: problem.into() });
+        }
+        Ok((texts, words))
     }
 
     /// Text of a component's `config.json`, and what errors call it.
@@ -241,7 +269,7 @@ impl VideoPipeline {
             }
         }
         let vae = autoencoder(files.component("vae", class.autoencoders, format, &index)?, &index)?;
-        let texts = files.texts(class.text_encoders, format, &index)?;
+        let (texts, words) = files.reading(class, &manifest, first.denoiser.as_ref(), format, &index)?;
         let image_encoder = match experts.iter().any(|expert| expert.denoiser.pictures().is_some()) {
             true => Some(image_encoder(files.component("image_encoder", class.image_encoders, format, &index)?, &index)?),
             false => None,
@@ -249,6 +277,9 @@ impl VideoPipeline {
         for (range, expert) in ranges.iter().zip(&experts) {
             let file = (files.path)(&format!("{}/config.json", range.folder));
             check_fit(&file, expert.denoiser.as_ref(), vae.as_ref(), texts.width(), image_encoder.as_deref())?;
+            if expert.denoiser.classes().is_some() && experts.len() > 1 {
+                return Err(Error::InvalidConfig { file, problem: "it is told classes, expected one such denoiser and no other".into() });
+            }
             if expert.denoiser.given() != first.denoiser.given() {
                 return Err(Error::InvalidConfig { file, problem: "it is given frames in another way than the denoiser before it".into() });
             }
@@ -259,12 +290,6 @@ impl VideoPipeline {
         let refiners = Refiners::load(&manifest.cascade, &|folder| files.any_component(folder, format, &index), format, &index)?;
         refiners.check_latents(vae.latent_channels(), &index)?;
         let compression = Compression { latent: vae.compression(), packing: first.denoiser.packing() };
-        let tokenizer = Tokenizer::from_json(&files.bytes(TOKENIZER)?)?;
-        let empty = text::tokenize(&tokenizer, &class.text, manifest.max_text_tokens, "").ids;
-        if text::encoded_text(empty, &class.text, manifest.max_text_tokens).ids.is_empty() {
-            let problem = "it makes no token of an empty prompt, so it lacks the special tokens that the text encoder knows";
-            return Err(Error::InvalidConfig { file: (files.path)(TOKENIZER), problem: problem.into() });
-        }
         let vocabulary = match manifest.vocabulary.as_deref().map(|name| (name, files.text(name))) {
             // Clips are made without it too, and lists of a model's files may leave it out.
             None | Some((_, Err(Error::NotFound { .. }))) => None,
@@ -277,7 +302,7 @@ impl VideoPipeline {
             class,
             manifest,
             scheduler,
-            tokenizer,
+            words,
             texts,
             image_encoder,
             experts,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::manifest::Index;
 use crate::models::FAMILIES;
 use crate::models::component::class_of;
 use crate::models::layout::{Found, recognise};
@@ -116,7 +117,15 @@ impl Overlay {
             ("the text encoder of the model (`text_encoder`)", ENCODER),
             ("the tokenizer.json of the text encoder (`tokenizer`)", TOKENIZER),
         ];
-        let is_there = |file: &str| self.texts.contains_key(file) || (file == ENCODER && self.text_states.is_some());
+        // What has no index is refused for that first.
+        let index = self.text("model_index.json").and_then(|index| Index::parse(&String::from_utf8(index).ok()?, "model_index.json").ok());
+        let is_told_classes = index.is_some_and(|index| index.pipeline().is_ok_and(|class| class.text_encoders.is_empty()));
+        let is_needless = |file: &str| match file {
+            ENCODER => is_told_classes || self.text_states.is_some(),
+            TOKENIZER => is_told_classes,
+            _ => false,
+        };
+        let is_there = |file: &str| self.texts.contains_key(file) || is_needless(file);
         match parts.iter().find(|(_, file)| !is_there(file)) {
             None => Ok(()),
             Some((what, _)) => {

@@ -3,7 +3,7 @@
 use kinora_kernels::CancelToken;
 
 use super::VideoPipeline;
-use super::text::{Text, tokenize};
+use super::text::Text;
 use crate::error::Result;
 use crate::understanding::{Choice, Reading, Understood, pooled};
 
@@ -15,7 +15,7 @@ impl VideoPipeline {
     /// [`Error::Cancelled`](crate::Error::Cancelled), [`Error::Kernels`](crate::Error::Kernels).
     pub async fn understand(&self, prompts: &[(&str, Choice)], cancel: &CancelToken) -> Result<Vec<Option<Understood>>> {
         let Some(understanding) = &self.understanding else { return Ok(vec![None; prompts.len()]) };
-        let is_word = |word: &str| self.tokenizer.id(word).is_some();
+        let is_word = |word: &str| self.words.knows(word);
         let repeated: Vec<Option<Understood>> = prompts.iter().map(|(prompt, _)| understanding.repeated(prompt)).collect();
         let new = prompts.iter().zip(&repeated).map(|((prompt, choice), repeated)| match repeated {
             Some(_) => None,
@@ -34,8 +34,8 @@ impl VideoPipeline {
 
     /// The mean of the text encoder's states of each text, of length 1.
     async fn pooled_states(&self, texts: &[&str], cancel: &CancelToken) -> Result<Vec<Vec<f32>>> {
-        let encode = |text: &&str| tokenize(&self.tokenizer, &self.class.text, self.manifest.max_text_tokens, text).ids.into();
-        let ids: Vec<Text> = texts.iter().map(encode).collect();
+        let encode = |text: &&str| Ok(self.words.read(&self.class.text, self.manifest.max_text_tokens, text)?.ids.into());
+        let ids: Vec<Text> = texts.iter().map(encode).collect::<Result<_>>()?;
         let states = self.text_states(&ids, texts, cancel).await?;
         Ok(states.iter().map(|states| pooled(states, self.texts.width())).collect())
     }

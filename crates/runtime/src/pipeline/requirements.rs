@@ -2,7 +2,7 @@
 
 use super::VideoPipeline;
 use super::job::Job;
-use super::text::{Text, Texts, encoded_negative, encoded_text, padded_rows, text_plan, tokenize};
+use super::text::{Text, Texts, encoded_negative, encoded_text, padded_rows, text_plan};
 use crate::error::{Error, Result};
 use crate::executables::Key;
 use crate::layout::{Chosen, Time};
@@ -137,7 +137,7 @@ impl VideoPipeline {
         let shape = self.check(request)?;
         let found = Requirements { stages: Vec::new(), device_bytes: 0, host_bytes: 0 };
         let mut all = Foresight { pipeline: self, account: Account::with_budget(self.memory), found, decoded: 0 };
-        let (prompt, negative) = self.encoded_texts(request);
+        let (prompt, negative) = self.encoded_texts(request)?;
         let negative = negative.filter(|negative| *negative != prompt);
         let texts: Vec<Text> = [Some(prompt), negative].into_iter().flatten().collect();
         let sequences: Vec<[usize; 2]> = texts.iter().map(|text| [text.ids.len(), text.seen]).collect();
@@ -231,20 +231,22 @@ impl VideoPipeline {
     }
 
     /// Prompt and, where it guides, negative prompt as they are encoded.
-    fn encoded_texts(&self, request: &GenerateRequest) -> (Text, Option<Text>) {
+    fn encoded_texts(&self, request: &GenerateRequest) -> Result<(Text, Option<Text>)> {
         let (rules, most) = (&self.class.text, self.manifest.max_text_tokens);
-        let ids = |text: &str| tokenize(&self.tokenizer, rules, most, text).ids;
-        let prompt = ids(&request.prompt);
+        let prompt = self.words.read(rules, most, &request.prompt)?.ids;
         let tokens = prompt.len();
-        let negative = (!request.guidance.is_off()).then(|| encoded_negative(ids(&request.negative), rules, most, tokens));
-        (encoded_text(prompt, rules, most), negative)
+        let negative = match request.guidance.is_off() {
+            true => None,
+            false => Some(encoded_negative(self.words.read(rules, most, &request.negative)?.ids, rules, most, tokens)),
+        };
+        Ok((encoded_text(prompt, rules, most), negative))
     }
 
     /// The job of a request with text states of the right size.
     fn job_of_sizes(&self, request: &GenerateRequest, shape: LatentShape) -> Result<Job> {
         let states =
             |text: Text| vec![0.0; padded_rows(text.ids.len(), &self.class.text, self.manifest.max_text_tokens) * self.texts.width()];
-        let (prompt, negative) = self.encoded_texts(request);
+        let (prompt, negative) = self.encoded_texts(request)?;
         self.job(request, shape, Texts { prompt: states(prompt), negative: negative.map(states) })
     }
 

@@ -11,12 +11,6 @@ use crate::events::Event;
 use crate::executables::{Executables, Key};
 use crate::models::family::{TextEncoder, TextPadding, TextRules};
 use crate::request::GenerateRequest;
-use crate::text::{Encoding, Tokenizer};
-
-/// A prompt as ids.
-pub(super) fn tokenize(tokenizer: &Tokenizer, rules: &TextRules, max_tokens: usize, prompt: &str) -> Encoding {
-    tokenizer.encode(&(rules.clean)(prompt), max_tokens)
-}
 
 /// Tokens that are encoded for a prompt of so many.
 pub(super) fn encoded_tokens(tokens: usize, rules: &TextRules, max_tokens: usize) -> usize {
@@ -170,13 +164,16 @@ impl VideoPipeline {
         };
         let mut places = Vec::with_capacity(requests.len());
         for (i, request) in requests.iter().enumerate() {
-            let prompt = tokenize(&self.tokenizer, rules, max_tokens, &request.prompt);
+            let prompt = self.words.read(rules, max_tokens, &request.prompt)?;
             let tokens = prompt.ids.len();
             on_event(i, Event::Text { tokens, truncated: prompt.truncated });
-            let negative = (!request.guidance.is_off()).then(|| {
-                let ids = tokenize(&self.tokenizer, rules, max_tokens, &request.negative).ids;
-                index(encoded_negative(ids, rules, max_tokens, tokens), request.negative.as_str())
-            });
+            let negative = match request.guidance.is_off() {
+                true => None,
+                false => {
+                    let ids = self.words.read(rules, max_tokens, &request.negative)?.ids;
+                    Some(index(encoded_negative(ids, rules, max_tokens, tokens), request.negative.as_str()))
+                }
+            };
             places.push((index(encoded_text(prompt.ids, rules, max_tokens), &request.prompt), negative));
         }
         let states = self.text_states(&distinct, &written, cancel).await?;
@@ -195,6 +192,8 @@ impl VideoPipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::words::Words;
+    use crate::text::Tokenizer;
 
     fn rules(padding: TextPadding) -> TextRules {
         TextRules { max_tokens: 4, clean: str::to_owned, padding }
@@ -215,9 +214,9 @@ mod tests {
             "vocab": {"[UNK]": 0, "a": 1, "fox": 2}, "unk_token": "[UNK]",
             "continuing_subword_prefix": "\#\#", "max_input_chars_per_word": 100}}"#
             .replace('\\', "");
-        let tokenizer = Tokenizer::from_json(json.as_bytes()).expect("valid");
+        let words = Words::Tokens(Box::new(Tokenizer::from_json(json.as_bytes()).expect("valid")));
         let lower = TextRules { clean: str::to_lowercase, ..rules(TextPadding::Token(7)) };
-        let ids = |rules: &TextRules| encoded_text(tokenize(&tokenizer, rules, 4, "A fox").ids, rules, 4).ids;
+        let ids = |rules: &TextRules| encoded_text(words.read(rules, 4, "A fox").expect("a text").ids, rules, 4).ids;
         assert_eq!((ids(&lower), encoded_tokens(2, &lower, 4)), (vec![1, 2, 7, 7], 4), "in lower case, and filled up");
         let plain = rules(TextPadding::None);
         let negative = |prompt_tokens| encoded_negative(vec![1, 2], &rules(TextPadding::Paired(7)), 4, prompt_tokens);

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::{Colour, CurveName, FRAME_RATES, GUIDANCE, GUIDANCE_POWERS, GenerateRequest, MAX_SECONDS, Options, SHIFTS, invalid};
 use crate::conditioning::{Conditioning, Given, OVERLAP_FRAMES, PromptParts, SourceClip, Wanted};
 use crate::error::{Error, Result};
+use crate::manifest::Manifest;
 use crate::pipeline::VideoPipeline;
 use crate::sampling::guidance::{Curve, Guidance};
 use crate::sampling::step_cache;
@@ -85,7 +86,7 @@ impl Options {
             sigmas: self.sigmas.clone(),
             conditioning_scale: self.conditioning_scale.map(|scale| within("conditioningScale", scale, CONDITIONING_SCALES)).transpose()?,
             step_cache: self.step_cache.map(|threshold| within("stepCache", threshold, step_cache::THRESHOLDS)).transpose()?,
-            guidance: self.guidance(manifest.default_guidance)?,
+            guidance: self.guidance(manifest)?,
             shift: self.shift.map(|shift| within("shift", shift, SHIFTS)).transpose()?,
             seed: self.seed.unwrap_or_default(),
             latents: None,
@@ -173,20 +174,22 @@ impl Options {
         }
     }
 
-    fn guidance(&self, default: f32) -> Result<Guidance> {
+    fn guidance(&self, manifest: &Manifest) -> Result<Guidance> {
+        let default = manifest.guidance(manifest.default_guidance);
         let curve = match (self.guidance_curve, self.guidance_power) {
             (Some(CurveName::PowerCosine), power) => {
                 Curve::PowerCosine { power: within("guidancePower", power.unwrap_or(COSINE_POWER), GUIDANCE_POWERS)? }
             }
             (_, Some(power)) => return Err(invalid("guidancePower", &power, "none without the curve power-cosine")),
             (Some(CurveName::Linear), None) => Curve::Linear,
-            (Some(CurveName::Constant) | None, None) => Curve::Constant,
+            (Some(CurveName::Constant), None) => Curve::Constant,
+            (None, None) => default.curve,
         };
         Ok(Guidance {
-            scale: within("guidance", self.guidance.unwrap_or(default), GUIDANCE)?,
+            scale: within("guidance", self.guidance.unwrap_or(default.scale), GUIDANCE)?,
             curve,
             interval: self.guidance_interval.unwrap_or([0.0, 1.0]),
-            channels: self.guidance_channels,
+            channels: self.guidance_channels.or(default.channels),
             rescale: self.guidance_rescale.unwrap_or_default(),
         })
     }

@@ -18,15 +18,15 @@ pub struct Guidance {
     pub rescale: f32,
 }
 
-/// w over σ, from 1 (noise) to 0 (video).
+/// w over what is left of a run, from 1 (noise) to 0 (video): σ of flow, the share of timesteps of diffusion.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Curve {
     /// The scale throughout.
     #[default]
     Constant,
-    /// From 1 at σ = 1 straight to the scale at σ = 0.
+    /// From 1 at the first straight to the scale at the last.
     Linear,
-    /// From 1 to the scale as `(1 − cos(π·(1 − σ)^power)) / 2`, late for a high power (`MDTv2`, arXiv 2303.14389).
+    /// From 1 to the scale as `(1 − cos(π·(1 − s)^power)) / 2`, late for a high power (`MDTv2`, arXiv 2303.14389).
     PowerCosine {
         /// 4 in `MDTv2`.
         power: f32,
@@ -41,16 +41,16 @@ impl From<f32> for Guidance {
 }
 
 impl Guidance {
-    /// w at noise level σ.
-    pub fn at(&self, sigma: f32) -> f32 {
+    /// w at noise level σ, by the [share](super::schedule::Schedule::share) of a run that is left there.
+    pub fn at(&self, sigma: f32, left: f32) -> f32 {
         let [low, high] = self.interval;
         if !(low..=high).contains(&sigma) {
             return 1.0;
         }
         let share = match self.curve {
             Curve::Constant => 1.0,
-            Curve::Linear => 1.0 - sigma,
-            Curve::PowerCosine { power } => (1.0 - (std::f32::consts::PI * (1.0 - sigma).powf(power)).cos()) / 2.0,
+            Curve::Linear => 1.0 - left,
+            Curve::PowerCosine { power } => (1.0 - (std::f32::consts::PI * (1.0 - left).powf(power)).cos()) / 2.0,
         };
         1.0 + (self.scale - 1.0) * share
     }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn curves_have_their_closed_form() {
-        let at = |curve, sigma| Guidance { curve, ..Guidance::from(5.0) }.at(sigma);
+        let at = |curve, sigma| Guidance { curve, ..Guidance::from(5.0) }.at(0.5, sigma);
         assert_eq!([1.0, 0.5, 0.0].map(|s| at(Curve::Constant, s)), [5.0; 3], "constant");
         assert_eq!([1.0, 0.5, 0.25, 0.0].map(|s| at(Curve::Linear, s)), [1.0, 3.0, 4.0, 5.0], "linear");
         // (1 − cos π/2) / 2 = 1/2 where (1 − σ)^power = 1/2.
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn steps_outside_the_interval_follow_the_prompt_alone() {
         let guidance = Guidance { interval: [0.2, 0.8], ..Guidance::from(3.0) };
-        assert_eq!([1.0, 0.8, 0.5, 0.2, 0.1].map(|s| guidance.at(s)), [1.0, 3.0, 3.0, 3.0, 1.0], "bounds included");
-        assert_eq!(Guidance::from(1.0).at(0.5), 1.0, "no guidance anywhere");
+        assert_eq!([1.0, 0.8, 0.5, 0.2, 0.1].map(|s| guidance.at(s, 0.5)), [1.0, 3.0, 3.0, 3.0, 1.0], "bounds included");
+        assert_eq!(Guidance::from(1.0).at(0.5, 0.5), 1.0, "no guidance anywhere");
     }
 
     #[test]

@@ -159,6 +159,16 @@ impl Schedule {
         Self { sigmas: sigmas.clone(), ..Self::new(intervals, Table::Sigmas(sigmas), Placing::Flow(train as f32)) }
     }
 
+    /// How far a run is from clean in step `index`, from 1 to 0: σ of flow, and of diffusion the share of the training timesteps.
+    #[must_use]
+    pub fn share(&self, index: usize) -> f32 {
+        let sigma = self.sigmas.get(index).copied().unwrap_or(0.0);
+        match &self.placing {
+            Placing::Diffusion { products, continuous: false } => self.timesteps.get(index).map_or(sigma, |t| t / products.len() as f32),
+            _ => sigma,
+        }
+    }
+
     /// Number of model evaluations.
     #[must_use]
     pub const fn num_steps(&self) -> usize {

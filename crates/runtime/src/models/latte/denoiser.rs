@@ -44,6 +44,10 @@ impl Denoiser for Transformer {
         ["in_channels", "caption_channels"]
     }
 
+    fn predicts_variance(&self) -> bool {
+        self.config().predicted_channels() > self.config().in_channels
+    }
+
     fn noise_levels(&self) -> NoiseLevels {
         NoiseLevels::Uniform
     }
@@ -64,8 +68,9 @@ impl Denoiser for Transformer {
             grids: call.grids.to_vec(),
             text_rows: call.text_rows.to_vec(),
         };
-        // As the reference's pipeline, which leaves out the variance that the other half of the channels predicts.
-        self.forward(plan, &inputs).columns(0, tokens.channels()).contiguous()
+        let prediction = self.forward(plan, &inputs);
+        // The reference's pipeline leaves out the variance that the other half of the channels predicts.
+        if call.variance { prediction } else { prediction.columns(0, tokens.channels()).contiguous() }
     }
 
     fn first_block(&self) -> &'static str {

@@ -156,7 +156,7 @@ impl Denoise<'_> {
         let count = self.sequences.iter().map(|s| s.schedule.num_steps()).max().unwrap_or(0);
         for index in 0..count {
             let of_level: Vec<u32> = tracks.iter().flatten().map(|track| course.timesteps.of_step(track, index)).collect();
-            let guidance = |s: &Sequence<'_>| s.guidance.at(s.schedule.sigmas.get(index).copied().unwrap_or(0.0));
+            let guidance = |s: &Sequence<'_>| s.guidance.at(s.schedule.sigmas.get(index).copied().unwrap_or(0.0), s.schedule.share(index));
             // Packed sequences have schedules that differ little; the noisiest of them decides.
             let timestep = self.sequences.iter().filter_map(|s| s.schedule.timesteps.get(index)).fold(f32::NEG_INFINITY, |a, b| a.max(*b));
             let expert = self.experts.iter().position(|expert| timestep >= expert.lowest_timestep);
@@ -196,6 +196,7 @@ impl Denoise<'_> {
             ends,
             first_frame: 0,
             conditioning_scale: self.conditioning_scale,
+            variance: course.takes_variance(),
             spacing: self.spacing,
         });
         let (text, pictures, rescale) = (texts.concat(), pictures.concat(), self.rescale());
@@ -258,8 +259,8 @@ impl Denoise<'_> {
         let state = plan.state("state", &[(1 + course.history) * rows, self.channels()]);
         let tokens = state.first_rows(rows);
         let Timesteps { starts: timesteps, ends, .. } = &course.timesteps;
-        let (conditioning_scale, spacing) = (self.conditioning_scale, self.spacing);
-        let call = Call { grids, beside, text_rows, picture_rows, timesteps, ends, first_frame: 0, conditioning_scale, spacing };
+        let (conditioning_scale, variance, spacing) = (self.conditioning_scale, course.takes_variance(), self.spacing);
+        let call = Call { grids, beside, text_rows, picture_rows, timesteps, ends, first_frame: 0, conditioning_scale, variance, spacing };
         let branched = (branches.len() != rows).then(|| index("branches", branches));
         let pictures = denoiser.pictures().filter(|_| picture_rows.iter().any(|rows| *rows > 0));
         let inputs = DenoiserInputs {
@@ -377,6 +378,11 @@ pub(super) fn amplitude(solver: &dyn Solver) -> Amplitude {
 }
 
 impl Course {
+    /// Whether the amplitude of fresh noise is predicted.
+    pub(super) fn takes_variance(&self) -> bool {
+        matches!(self.noise, Some(Amplitude::Root | Amplitude::Exponential))
+    }
+
     /// How many levels of noise tokens start from.
     pub(super) fn levels(&self) -> usize {
         self.level.iter().max().map_or(1, |last| *last as usize + 1)

@@ -147,6 +147,7 @@ impl<'a> Rollout<'a> {
             ends,
             first_frame,
             conditioning_scale: None,
+            variance: false,
             spacing: self.spacing,
         }
     }
@@ -254,7 +255,7 @@ impl<'a> Rollout<'a> {
             exec.write_indices("timestep_index", &vec![step.row; rows])?;
             exec.write("coefficients", &step.table)?;
             if is_guided {
-                exec.write("guidance", &vec![words.guidance.at(step.sigma); rows])?;
+                exec.write("guidance", &vec![words.guidance.at(step.sigma, step.sigma); rows])?;
             }
             if self.noise.is_some() {
                 // The last step leaves none.

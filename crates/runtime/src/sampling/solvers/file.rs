@@ -136,6 +136,12 @@ impl SchedulerFile {
         self.invalid(format!("{key} is {found}; supported is {known}"))
     }
 
+    /// The error of a model that predicts no variance for a solver that takes it.
+    pub(crate) fn without_variance(&self) -> Error {
+        let found = self.variance_type.as_deref().unwrap_or_default();
+        self.unknown("variance_type", found, "fixed_small or fixed_large, since this model predicts no variance")
+    }
+
     /// Refuses `key`, if it is set, unless it has one of the values of `known`.
     pub(in crate::sampling) fn only(&self, key: &str, value: Option<&str>, known: &[&str]) -> Result<()> {
         match value {
