@@ -24,6 +24,8 @@ mod stages;
 pub mod t5;
 #[cfg(feature = "families")]
 pub mod taehv;
+#[cfg(feature = "images")]
+pub mod uvit;
 pub mod wan;
 
 pub(crate) use config::{parse_config, require, require_head_size, require_heads};
@@ -50,6 +52,8 @@ pub const FAMILIES: &[&Family] = &[
     &t5::FAMILY,
     #[cfg(feature = "families")]
     &taehv::FAMILY,
+    #[cfg(feature = "images")]
+    &uvit::FAMILY,
     #[cfg(feature = "families")]
     &wan::FAMILY,
 ];
