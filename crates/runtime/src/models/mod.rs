@@ -20,6 +20,8 @@ mod latents;
 pub mod latte;
 pub mod layout;
 pub mod ltx;
+#[cfg(feature = "images")]
+pub mod mdt;
 mod stages;
 pub mod t5;
 #[cfg(feature = "families")]
@@ -49,6 +51,8 @@ pub const FAMILIES: &[&Family] = &[
     #[cfg(feature = "families")]
     &latte::FAMILY,
     &ltx::FAMILY,
+    #[cfg(feature = "images")]
+    &mdt::FAMILY,
     &t5::FAMILY,
     #[cfg(feature = "families")]
     &taehv::FAMILY,
