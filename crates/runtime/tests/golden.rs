@@ -95,6 +95,9 @@ fn transformers_of_images_match_the_reference() {
     for folder in ["dit_transformer/small", "dit_transformer/affine", "dit_transformer/official"] {
         check_folder(folder);
     }
+    for folder in ["uvit/classes", "uvit/convolution", "uvit/text", "mdt", "diffit"] {
+        check_folder(folder);
+    }
 }
 
 #[test]

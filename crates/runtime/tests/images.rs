@@ -6,6 +6,8 @@ use kinora_kernels::{Device, WeightFormat};
 use kinora_runtime::manifest::{Index, Manifest};
 use kinora_runtime::models::dit::{DitConfig, TransformerConfig};
 use kinora_runtime::models::layout::recognise;
+use kinora_runtime::models::mdt::MdtConfig;
+use kinora_runtime::models::uvit::UvitConfig;
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
 use kinora_runtime::weights::Checkpoint;
 use kinora_runtime::{CancelToken, GenerateRequest, ModelParts, VideoPipeline};
@@ -36,6 +38,24 @@ fn configurations_that_cannot_run_name_the_field() {
     ] {
         let error = DitConfig::parse(&json!({ field: value }).to_string(), "c.json").expect_err(field).to_string();
         assert!(error.contains(expected), "{field}: {error}");
+    }
+    assert!(MdtConfig::parse("{}", "c.json").is_ok(), "as published");
+    for layers in [0, 3, 28, 29] {
+        let error = MdtConfig::parse(&json!({ "decode_layer": layers }).to_string(), "c.json").expect_err("no halves").to_string();
+        assert!(error.contains("decode_layer: expected from 1 on, and an even number below depth, 28"), "{error}");
+    }
+    let uvit = |json: Value| UvitConfig::parse(&json.to_string(), "c.json").map(drop);
+    assert!(uvit(json!({ "num_classes": 1001 })).is_ok() && uvit(json!({ "clip_dim": 768 })).is_ok(), "a class or a text");
+    for (json, expected) in [
+        (json!({}), "num_classes and clip_dim"),
+        (json!({ "num_classes": 9, "clip_dim": 9 }), "num_classes and clip_dim"),
+        (json!({ "num_classes": 9, "depth": 13 }), "depth: expected an even number"),
+        (json!({ "num_classes": 9, "embed_dim": 100 }), "embed_dim: expected an even multiple of num_heads, 12"),
+        (json!({ "num_classes": 9, "skip": false }), "skip: expected true"),
+        (json!({ "num_classes": 9, "img_size": 8 }), "img_size / patch_size"),
+    ] {
+        let error = uvit(json).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 
@@ -153,6 +173,30 @@ fn requests_that_make_no_image_are_refused_and_others_go_on() {
     let made = pollster::block_on(pipeline.generate_many(&requests, &CancelToken::default(), &mut |_, _| {})).expect("it runs");
     let codes: Vec<_> = made.iter().map(|made| made.as_ref().map(|made| made.frames.len()).map_err(kinora_runtime::Error::code)).collect();
     assert_eq!(codes, [Ok(1), Err("invalid-request"), Ok(1)]);
+}
+
+#[test]
+fn models_that_learned_each_place_make_one_size() {
+    let cases = cases();
+    for (class, family) in [("MDTPipeline", "mdt"), ("UViTPipeline", "uvit/classes"), ("DiffiTPipeline", "diffit")] {
+        let folder = ModelFolder::new(&format!("one-size-{class}"));
+        folder.write("model_index.json", json!({ "_class_name": class }).to_string().as_bytes());
+        folder.write("scheduler/scheduler_config.json", cases["cases"]["ddim"]["scheduler"].to_string().as_bytes());
+        folder.copy(family, "transformer");
+        folder.copy("kl_vae/small", "vae");
+        let pipeline = VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).unwrap_or_else(|e| panic!("{class}: {e}"));
+        let request = |side: usize| GenerateRequest { width: side, height: side, steps: 2, ..pipeline.request("2") };
+        let error = pipeline.validate(&request(16)).expect_err("another size").to_string();
+        assert!(error.contains("16x16") && error.contains("32x32, the only size that this model knows"), "{class}: {error}");
+        let run = |requests: &[GenerateRequest]| {
+            let made = pollster::block_on(pipeline.generate_many(requests, &CancelToken::default(), &mut |_, _| {})).expect("it runs");
+            made.into_iter().map(|made| made.unwrap_or_else(|e| panic!("{class}: {e}")).latents).collect::<Vec<_>>()
+        };
+        let other = GenerateRequest { prompt: "1".into(), seed: 5, ..request(32) };
+        let both = run(&[request(32), other.clone()]);
+        assert!(nmse(&both[1], &run(&[other])[0]) < 1e-12, "{class}: beside another it is what it is alone");
+        assert!(nmse(&both[1], &both[0]) > 1e-3, "{class}: and differs from that");
+    }
 }
 
 #[test]

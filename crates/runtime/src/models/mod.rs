@@ -11,6 +11,8 @@ pub mod cogvideox;
 pub mod component;
 mod config;
 #[cfg(feature = "images")]
+pub mod diffit;
+#[cfg(feature = "images")]
 pub mod dit;
 pub mod family;
 #[cfg(feature = "images")]
@@ -44,6 +46,8 @@ pub const FAMILIES: &[&Family] = &[
     &clip::FAMILY,
     #[cfg(feature = "families")]
     &cogvideox::FAMILY,
+    #[cfg(feature = "images")]
+    &diffit::FAMILY,
     #[cfg(feature = "images")]
     &dit::FAMILY,
     #[cfg(feature = "families")]
