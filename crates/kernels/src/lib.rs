@@ -49,6 +49,7 @@ mod order;
 mod pacing;
 mod pack;
 mod panels;
+#[cfg(not(target_arch = "wasm32"))]
 mod peak;
 mod place;
 mod plan;
@@ -81,6 +82,7 @@ pub use kernel::{Access, Kernel};
 pub use ops::{AttentionOptions, Conv3dOptions, HEAD_SIZES, LinearStepInputs, PatchOrder, Rescale, dense_sequences};
 pub use order::sort_by_numbers;
 pub use panels::Panels;
+#[cfg(not(target_arch = "wasm32"))]
 pub use peak::{CopyRate, Peak};
 pub use place::{ByteSource, Delta, Place, Scales, SharedBytes, Stored};
 pub use plan::{Cadence, Elem, Graph, Operand, Plan, Source, Step, Value, ValueId};

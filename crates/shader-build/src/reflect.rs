@@ -53,6 +53,7 @@ pub(crate) fn reflect(wgsl: &str, needs: &[Need]) -> Result<Interface, Vec<Strin
         capabilities |= match need {
             Need::Subgroups => Capabilities::SUBGROUP,
             Need::Integers64 => Capabilities::SHADER_INT64,
+            Need::Native => Capabilities::empty(),
         };
     }
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| vec![format!("is not valid WGSL: {}", e.emit_to_string(wgsl))])?;

@@ -42,6 +42,8 @@ struct Needs {
 pub(crate) enum Need {
     Subgroups,
     Integers64,
+    /// Nothing, but no page runs it.
+    Native,
 }
 
 #[derive(Debug)]
@@ -233,11 +235,12 @@ fn needs(value: &Value) -> Result<Vec<Needs>, String> {
         let need = |value: &Value| match value.as_str() {
             Some("subgroups") => Some(Need::Subgroups),
             Some("integers64") => Some(Need::Integers64),
+            Some("native") => Some(Need::Native),
             _ => None,
         };
         let all: Option<Vec<Need>> = value.as_array().and_then(|list| list.iter().map(need).collect());
         all.ok_or_else(|| {
-            format!("`needs` is {value:?}, expected a list of `subgroups` and `integers64`, or one for each of some features")
+            format!("`needs` is {value:?}, expected a list of `subgroups`, `integers64` and `native`, or one for each of some features")
         })
     };
     match value {

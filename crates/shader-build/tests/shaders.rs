@@ -245,3 +245,10 @@ fn mistakes_in_the_table() {
     problem("[\"a/b\"]\n[\"c/b\"]", "another kernel has the same file name");
     problem("[\"a/b\"]", "cannot read");
 }
+
+#[test]
+fn builds_for_browsers_carry_few_texts() {
+    let shaders = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shaders");
+    let Generated { wgsl, .. } = generate(&shaders, Target::Browser).unwrap_or_else(|e| panic!("{e}"));
+    assert!(wgsl.len() <= 120, "{} texts; each is downloaded by every page", wgsl.len());
+}
