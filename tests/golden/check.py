@@ -39,6 +39,7 @@ CLASSES = {
     "umt5": transformers.UMT5EncoderModel,
     "bert": transformers.BertModel,
     "clip_vision": transformers.CLIPVisionModel,
+    "clip_text": transformers.CLIPTextModel,
     "uvit": None,
     "mdt": None,
     "diffit": None,

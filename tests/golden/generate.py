@@ -7,7 +7,7 @@ import importlib
 import sys
 
 PARTS = ["ltx_transformer", "ltx_vae", "ltx_upsampler", "wan_transformer", "wan_causal", "wan_vae", "taehv",
-         "cogvideox_transformer", "cogvideox_vae", "kl_vae", "latte_transformer", "dit_transformer", "uvit", "mdt", "cascade", "text_encoders", "clip_vision",
+         "cogvideox_transformer", "cogvideox_vae", "kl_vae", "latte_transformer", "dit_transformer", "uvit", "mdt", "cascade", "text_encoders", "clip_vision", "clip_text",
          "schedulers", "solvers", "sampler", "tokenizer", "ltx_pipeline", "ltx_two_pass", "ltx_keyframes", "wan_pipeline", "wan_image_pipeline",
          "wan_vace", "cogvideox_pipeline", "latte_pipeline", "dit_pipeline", "categories", "true_size", "gguf_files", "containers"]
 

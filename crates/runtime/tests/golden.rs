@@ -109,7 +109,7 @@ fn autoencoders_of_images_match_the_reference() {
 
 #[test]
 fn text_encoders_match_the_reference() {
-    for folder in ["bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
+    for folder in ["clip_text/quick_gelu", "clip_text/gelu", "bert/tiny", "t5/gated_gelu", "t5/relu", "umt5/tiny"] {
         check_folder(folder);
     }
 }

@@ -9,7 +9,8 @@ use kinora_runtime::models::layout::recognise;
 use kinora_runtime::models::mdt::MdtConfig;
 use kinora_runtime::models::uvit::UvitConfig;
 use kinora_runtime::sampling::guidance::{Curve, Guidance};
-use kinora_runtime::weights::Checkpoint;
+use kinora_runtime::sampling::noise::normal;
+use kinora_runtime::weights::{Checkpoint, NewTensor, Values, to_bytes};
 use kinora_runtime::{CancelToken, GenerateRequest, ModelParts, VideoPipeline};
 use serde_json::{Value, json};
 use support::{ModelFolder, golden, nmse};
@@ -208,6 +209,48 @@ fn guidance_comes_in_by_timesteps() {
     requests.iter_mut().for_each(|request| request.guidance.curve = Curve::Constant);
     let error = error("power", &pipeline, &requests);
     assert!(error > 1e-4, "the fixture tells a curve from none: NMSE {error:.2e}");
+}
+
+#[test]
+fn a_text_is_followed_too() {
+    let folder = ModelFolder::new("uvit-text");
+    let index = json!({ "_class_name": "UViTTextPipeline", "kinora": { "max_text_tokens": 5 } });
+    folder.write("model_index.json", index.to_string().as_bytes());
+    folder.write("scheduler/scheduler_config.json", cases()["cases"]["dpm"]["scheduler"].to_string().as_bytes());
+    folder.write("tokenizer/tokenizer.json", &std::fs::read(golden().join("tokenizer/bpe.json")).expect("a fixture"));
+    folder.copy("uvit/text", "transformer");
+    folder.copy("kl_vae/small", "vae");
+    // What fills up a text is at the end of CLIP's vocabulary, so that a small model has a large table.
+    let config = json!({ "architectures": ["CLIPTextModel"], "hidden_size": 10, "intermediate_size": 12, "num_hidden_layers": 1,
+        "num_attention_heads": 2 });
+    folder.write("text_encoder/config.json", config.to_string().as_bytes());
+    let (d, inner) = (10, 12);
+    let mut shapes: Vec<(String, Vec<usize>)> =
+        vec![("embeddings.token_embedding.weight".into(), vec![49408, d]), ("embeddings.position_embedding.weight".into(), vec![77, d])];
+    let layer = |name: &str| format!("encoder.layers.0.{name}");
+    let norms = [layer("layer_norm1"), layer("layer_norm2"), "final_layer_norm".into()];
+    shapes.extend(norms.iter().flat_map(|name| ["weight", "bias"].map(|kind| (format!("{name}.{kind}"), vec![d]))));
+    let mut linear = |name: String, rows: usize, columns: usize| {
+        shapes.extend([(format!("{name}.weight"), vec![rows, columns]), (format!("{name}.bias"), vec![rows])]);
+    };
+    for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+        linear(layer(&format!("self_attn.{name}")), d, d);
+    }
+    linear(layer("mlp.fc1"), inner, d);
+    linear(layer("mlp.fc2"), d, inner);
+    let values: Vec<Vec<f32>> = shapes.iter().zip(1..).map(|((_, shape), seed)| normal(seed, 0, shape.iter().product())).collect();
+    let tensors = shapes.iter().zip(&values).map(|((name, shape), values)| NewTensor { name, shape, values: Values::F32(values) });
+    folder.write("text_encoder/model.safetensors", &to_bytes(&tensors.collect::<Vec<_>>()).expect("valid"));
+
+    let pipeline = VideoPipeline::load(Device::cpu(), &folder.0, WeightFormat::F32).expect("a model");
+    let made = |prompt: &str, guidance: f32| {
+        let request = GenerateRequest { width: 24, height: 24, steps: 2, guidance: guidance.into(), ..pipeline.request(prompt) };
+        pollster::block_on(pipeline.generate(&request, &CancelToken::default(), &mut |_| {})).expect("it runs").latents
+    };
+    let cat = made("a cat", 2.0);
+    assert_eq!(cat, made("a cat", 2.0), "the same again");
+    assert!(nmse(&made("a dog", 2.0), &cat) > 1e-4, "another text, another image");
+    assert!(nmse(&made("a cat", 1.0), &cat) > 1e-4, "guided away from no text");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use crate::error::Result;
 use crate::models::{parse_config, require, require_heads};
-use crate::nn::activation_from_name;
 
 /// `CLIPVisionConfig`, with the defaults of transformers.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,8 +54,8 @@ impl VisionConfig {
         let config: Self = parse_config(json, file)?;
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
         require_heads(file, width, heads)?;
-        let known = activation_from_name(&config.hidden_act).is_some();
-        require(file, "hidden_act", &config.hidden_act, known, "gelu, gelu_new, relu or silu")?;
+        let known = super::activation(&config.hidden_act).is_some();
+        require(file, "hidden_act", &config.hidden_act, known, "quick_gelu, gelu, gelu_new, relu or silu")?;
         require(file, "num_hidden_layers", &config.num_hidden_layers, config.num_hidden_layers > 0, "at least 1")?;
         require(file, "num_channels", &config.num_channels, config.num_channels == 3, "3, for red, green and blue")?;
         let fits = config.patch_size > 0 && config.image_size >= config.patch_size;
@@ -112,7 +111,7 @@ mod tests {
     #[test]
     fn what_cannot_run_is_named() {
         for (json, field) in [
-            (r#"{"hidden_act": "quick_gelu"}"#, "hidden_act"),
+            (r#"{"hidden_act": "quick_silu"}"#, "hidden_act"),
             (r#"{"hidden_act": "gelu", "num_attention_heads": 5}"#, "num_attention_heads"),
             (r#"{"hidden_act": "gelu", "num_attention_heads": 128}"#, "expected heads of 8 to 1024 channels, found 6"),
             (r#"{"hidden_act": "gelu", "patch_size": 225}"#, "patch_size"),

@@ -1,13 +1,18 @@
-//! CLIP (arXiv 2103.00020), whose vision transformer describes pictures to models of images to video.
+//! CLIP (arXiv 2103.00020), whose vision transformer describes pictures to models of images to video, and its text transformer prompts.
 
 mod config;
 mod layouts;
 mod processor;
+#[cfg(feature = "images")]
+mod text;
 mod vision;
 
 pub use config::VisionConfig;
+#[cfg(feature = "images")]
+pub use text::{Text, TextConfig};
 pub use vision::Vision;
 
+use kinora_kernels::op::Activation;
 use kinora_kernels::{Cadence, Plan, Tensor};
 
 use super::component::Component;
@@ -15,6 +20,7 @@ use super::family::{ComponentClass, Evaluate, Family, ImageEncoder};
 use super::layout::known;
 use crate::error::Result;
 use crate::eval::{Evaluation, Inputs, Run};
+use crate::nn::activation_from_name;
 
 /// CLIP.
 pub const FAMILY: Family = Family {
@@ -22,6 +28,17 @@ pub const FAMILY: Family = Family {
     layouts: known(layouts::LAYOUTS),
     pipelines: &[],
     components: &[
+        #[cfg(feature = "images")]
+        ComponentClass { name: "CLIPTextModel", load: |source| Ok(Component::TextEncoder(Box::new(Text::load_from(source)?))) },
+        #[cfg(feature = "images")]
+        ComponentClass {
+            name: "CLIPTextModelWithProjection",
+            load: |source| {
+                // As that of pictures.
+                source.weights.ignore("text_projection.");
+                Ok(Component::TextEncoder(Box::new(Text::load_from(source)?)))
+            },
+        },
         ComponentClass { name: "CLIPVisionModel", load: |source| Ok(Component::ImageEncoder(Box::new(Vision::load_from(source)?))) },
         ComponentClass {
             name: "CLIPVisionModelWithProjection",
@@ -33,6 +50,14 @@ pub const FAMILY: Family = Family {
         },
     ],
 };
+
+/// The function that a configuration calls `name`, and how far it is [stretched](crate::nn::Mlp::stretched).
+fn activation(name: &str) -> Option<(Activation, Option<f32>)> {
+    match name {
+        "quick_gelu" => Some((Activation::Silu, Some(1.702))),
+        _ => Some((activation_from_name(name)?, None)),
+    }
+}
 
 impl ImageEncoder for Vision {
     fn width(&self) -> usize {

@@ -2,10 +2,10 @@
 
 use kinora_kernels::{Plan, Tensor};
 
-use super::VisionConfig;
+use super::{VisionConfig, activation};
 use crate::error::Result;
 use crate::models::family::Source;
-use crate::nn::{AttentionNames, LayerNorm, Linear, Mlp, Pattern, SelfAttention, Weights, activation_from_name};
+use crate::nn::{AttentionNames, LayerNorm, Linear, Mlp, Pattern, SelfAttention, Weights};
 
 /// The model.
 pub struct Vision {
@@ -43,14 +43,16 @@ impl Vision {
         let mut positions = embeddings.values("position_embedding.weight", &[config.tokens(), d])?;
         let whole = embeddings.values("class_embedding", &[d])?;
         positions.iter_mut().zip(whole).for_each(|(position, whole)| *position += whole);
+        let layer = |i: usize| {
+            let sizes = [d, config.num_attention_heads, config.intermediate_size];
+            Layer::load(&w.scope("encoder.layers").scope(i), sizes, &config.hidden_act, eps)
+        };
         Ok(Self {
             patch_embedding: Linear::new("patch_embedding", patches, None),
             positions,
             // The reference spells it so.
             pre_norm: w.layer_norm("pre_layrnorm", d, eps)?,
-            layers: (0..config.num_hidden_layers)
-                .map(|i| Layer::load(&w.scope("encoder.layers").scope(i), config))
-                .collect::<Result<_>>()?,
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
             config: config.clone(),
         })
     }
@@ -87,7 +89,7 @@ impl Vision {
 }
 
 /// `CLIPEncoderLayer`: attention and MLP, each behind a norm.
-struct Layer {
+pub(super) struct Layer {
     norm1: LayerNorm,
     attention: SelfAttention,
     norm2: LayerNorm,
@@ -97,18 +99,18 @@ struct Layer {
 impl Layer {
     const NAMES: AttentionNames = AttentionNames { q: "q_proj", k: "k_proj", v: "v_proj", out: "out_proj" };
 
-    fn load(w: &Weights<'_>, config: &VisionConfig) -> Result<Self> {
-        let (d, heads, inner, mlp) = (config.hidden_size, config.num_attention_heads, config.intermediate_size, w.scope("mlp"));
-        let activation = activation_from_name(&config.hidden_act).unwrap_or_default();
+    /// Of this width, with so many heads and channels inside the MLP, whose activation has a name that [`activation`] knows.
+    pub(super) fn load(w: &Weights<'_>, [d, heads, inner]: [usize; 3], act: &str, eps: f32) -> Result<Self> {
+        let ((activation, stretch), mlp) = (activation(act).unwrap_or_default(), w.scope("mlp"));
         Ok(Self {
-            norm1: w.layer_norm("layer_norm1", d, config.layer_norm_eps)?,
+            norm1: w.layer_norm("layer_norm1", d, eps)?,
             attention: SelfAttention::load(&w.scope("self_attn"), &Self::NAMES, d, heads, d / heads, true)?,
-            norm2: w.layer_norm("layer_norm2", d, config.layer_norm_eps)?,
-            mlp: Mlp::new(mlp.linear("fc1", d, inner)?, activation, mlp.linear("fc2", inner, d)?),
+            norm2: w.layer_norm("layer_norm2", d, eps)?,
+            mlp: Mlp::new(mlp.linear("fc1", d, inner)?, activation, mlp.linear("fc2", inner, d)?).stretched(stretch),
         })
     }
 
-    fn forward<'p>(&self, x: Tensor<'p>, pattern: &Pattern<'p>) -> Tensor<'p> {
+    pub(super) fn forward<'p>(&self, x: Tensor<'p>, pattern: &Pattern<'p>) -> Tensor<'p> {
         let x = x + self.attention.forward(self.norm1.forward(x), None, pattern);
         x + self.mlp.forward(self.norm2.forward(x))
     }

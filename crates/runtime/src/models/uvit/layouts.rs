@@ -11,10 +11,11 @@ pub(super) const LAYOUTS: &[Layout] = &[Layout {
     mark: "out_blocks.0.skip_linear.weight",
     names: &[],
     config: transformer,
-    pipeline: |_| Some([INDEX, SCHEDULER]),
+    pipeline: |tensors| Some([if tensors.contains("context_embed.weight") { TEXT_INDEX } else { INDEX }, SCHEDULER]),
 }];
 
 const INDEX: &str = r#"{"_class_name": "UViTPipeline"}"#;
+const TEXT_INDEX: &str = r#"{"_class_name": "UViTTextPipeline"}"#;
 /// The official sampler over the levels of Stable Diffusion.
 const SCHEDULER: &str = r#"{"_class_name": "DPMSolverMultistepScheduler", "num_train_timesteps": 1000, "beta_start": 0.00085,
     "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;

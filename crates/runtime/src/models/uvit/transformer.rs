@@ -105,6 +105,11 @@ impl Transformer {
         let (config, images) = (&self.config, inputs.images);
         let (edge, extras) = (config.edge(), config.extras());
         let (patches, length) = (edge * edge, extras + edge * edge);
+        if inputs.condition.rows() != images * (extras - 1) {
+            let expected = format!("{} rows of each condition, which are all that it has learned places for", extras - 1);
+            plan.fail("uvit", expected, format!("{} of {images} images", inputs.condition.rows()));
+            return inputs.tokens;
+        }
         let at = ImageRows::of(plan, vec![patches; images]).first_of(inputs.timestep_index);
         let time = self.time_embedding.as_ref().map_or(inputs.timestep_features, |own| own.forward(inputs.timestep_features));
         let (time, tokens) = (time.gather_rows(at), self.patch_embedding.forward(inputs.tokens));
