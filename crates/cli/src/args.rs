@@ -227,7 +227,7 @@ pub(crate) struct GenerateArgs {
     #[arg(help_heading = "Sampling", long, value_name = "FILE")]
     pub(crate) latents_in: Option<PathBuf>,
 
-    /// File to write: .mp4, .gif, .apng, .y4m, name-%04d.png, folder/, or - [default: named after the prompt]
+    /// File to write: .mp4, .gif, .apng, .y4m, .png of one frame, name-%04d.png, folder/, or - [default: named after the prompt]
     #[arg(help_heading = "Output", short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Format, where the file name does not tell it: mp4, gif, apng, png or y4m

@@ -220,7 +220,7 @@ impl Task {
     pub(crate) fn open(args: GenerateArgs, console: &ConsoleArgs) -> Result<Self, Failure> {
         let prompt = read_prompt(&args)?;
         let seed = args.seed.unwrap_or_else(random_seed);
-        let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed));
+        let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed, extension(&args)));
         if path == Path::new("-") && console.json {
             let message = "standard output cannot carry both the clip (-o -) and the JSON result (--json)";
             return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
@@ -359,12 +359,18 @@ pub(crate) fn random_seed() -> u64 {
     std::hash::RandomState::new().build_hasher().finish() & 0xffff_ffff
 }
 
+/// That of an image for one frame, where that is asked for or what the model makes.
+fn extension(args: &GenerateArgs) -> &'static str {
+    let one = args.frames.map_or_else(|| models::makes_images(&args.model), |frames| frames == 1);
+    if one { "png" } else { "mp4" }
+}
+
 /// A name from the prompt and the seed that is not taken yet.
-fn default_path(prompt: &str, seed: u64) -> PathBuf {
+fn default_path(prompt: &str, seed: u64, extension: &str) -> PathBuf {
     let name = file_name(prompt);
     let numbered = |n: u32| match n {
-        1 => PathBuf::from(format!("{name}-{seed}.mp4")),
-        n => PathBuf::from(format!("{name}-{seed}-{n}.mp4")),
+        1 => PathBuf::from(format!("{name}-{seed}.{extension}")),
+        n => PathBuf::from(format!("{name}-{seed}-{n}.{extension}")),
     };
     (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
 }

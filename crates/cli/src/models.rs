@@ -7,6 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use kinora_runtime::manifest::{Index, Manifest};
 use kinora_runtime::weights::{Checkpoint, DType};
 use serde_json::{Map, Value, json};
 
@@ -41,6 +42,13 @@ pub(crate) fn find(model: &str) -> Result<PathBuf, Failure> {
 pub(crate) fn place(model: &str) -> Option<PathBuf> {
     let named = roots().into_iter().map(|root| root.join(model)).filter(|_| !model.contains(['/', '\\']));
     std::iter::once(PathBuf::from(model)).chain(named).find(|path| path.exists())
+}
+
+/// Whether what a model makes by default is one frame, as far as its folder says.
+pub(crate) fn makes_images(model: &str) -> bool {
+    let index = find(model).ok().and_then(|folder| fs::read_to_string(folder.join("model_index.json")).ok());
+    let manifest = index.and_then(|text| Manifest::of(&Index::parse(&text, "model_index.json").ok()?).ok());
+    manifest.is_some_and(|manifest| manifest.default_frames == 1)
 }
 
 fn is_model(path: &Path) -> bool {
@@ -218,4 +226,20 @@ fn object_line(object: &Value) -> String {
     let synonyms = words("synonyms");
     let synonyms = if synonyms.is_empty() { synonyms } else { format!(" ({synonyms})") };
     format!("  {}{synonyms}: {}", object["name"].as_str().unwrap_or("?"), words("motions"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_of_one_frame_make_images() {
+        assert!(!makes_images(BUILT_IN) && !makes_images("no such model"), "clips, and what is not there");
+        let folder = env::temp_dir().join(format!("kinora-images-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("writable");
+        fs::write(folder.join("model_index.json"), r#"{"_class_name": "DiTPipeline"}"#).expect("writable");
+        let found = makes_images(&folder.display().to_string());
+        fs::remove_dir_all(&folder).expect("written just now");
+        assert!(found);
+    }
 }
