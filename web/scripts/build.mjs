@@ -60,7 +60,7 @@ tsc();
 // they are, because bundlers of sites look for them.
 const dist = join(web, 'dist');
 const scripts = walk(dist).filter((path) => path.endsWith('.js'));
-const entries = ['index', 'element', 'node', 'worker', 'react', 'ai-sdk', 'bridge', 'encode', 'offline', 'sources', 'lora'].map((name) => join(dist, `${name}.js`));
+const entries = ['index', 'element', 'node', 'worker', 'react', 'ai-sdk', 'bridge', 'encode', 'offline', 'sources', 'lora', 'expand', 'folder'].map((name) => join(dist, `${name}.js`));
 const addresses = join(dist, 'models/flipbook.js');
 const shared = { format: 'esm', target: 'es2022', minify: true, legalComments: 'none', write: false };
 const { outputFiles } = buildSync({ ...shared, entryPoints: entries, outdir: dist, bundle: true, splitting: true, chunkNames: 'part-[hash]', external: ['./models/flipbook.js', 'mediabunny', 'node:*', 'react', 'webgpu'] });

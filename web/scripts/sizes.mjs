@@ -6,10 +6,11 @@ import { gzipSync } from 'node:zlib';
 
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
 // A page fetches one of the two modules: core is that of the built-in model, families runs everything.
-const CAPS = { JavaScript: 34_000, core: 720_000, families: 870_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000, bridge: 2000, encode: 3000, offline: 2000, sources: 3500, lora: 1000 };
+const CAPS = { JavaScript: 34_000, core: 720_000, families: 870_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000, bridge: 2000, encode: 3000, offline: 2000, sources: 3500, lora: 1000, expand: 1500, folder: 2500 };
 // What pages import beside or instead of the rest; Node's entry never reaches one, `bridge` is for those that fetch in a
-// way of their own, `encode` for those that write files, `sources` for those that give pictures or clips, `lora` for those that adapt a model.
-const APART = ['node', 'cdn', 'react', 'ai-sdk', 'bridge', 'encode', 'offline', 'sources', 'lora'].map((name) => `${name}.js`);
+// way of their own, `encode` for those that write files, `sources` for those that give pictures or clips, `lora` for those that adapt a model,
+// `expand` for those whose prompts somebody else writes anew, `folder` for those whose model has an address.
+const APART = ['node', 'cdn', 'react', 'ai-sdk', 'bridge', 'encode', 'offline', 'sources', 'lora', 'expand', 'folder'].map((name) => `${name}.js`);
 
 const walk = (path) => (statSync(path).isDirectory() ? readdirSync(path).flatMap((name) => walk(join(path, name))) : [path]);
 const files = walk(dist).filter((path) => !APART.some((name) => path === join(dist, name)));
@@ -17,7 +18,7 @@ const gzip = (paths) => paths.reduce((sum, path) => sum + gzipSync(readFileSync(
 const scripts = files.filter((path) => path.endsWith('.js'));
 const wasm = (name) => gzip([join(dist, `wasm/${name}_bg.wasm`)]);
 const entry = (name) => gzip([join(dist, `${name}.js`)]);
-const sizes = { JavaScript: gzip(scripts), core: wasm('core'), families: wasm('families'), 'one file': entry('cdn'), react: entry('react'), 'ai-sdk': entry('ai-sdk'), bridge: entry('bridge'), encode: entry('encode'), offline: entry('offline'), sources: entry('sources'), lora: entry('lora') };
+const sizes = { JavaScript: gzip(scripts), core: wasm('core'), families: wasm('families'), 'one file': entry('cdn'), react: entry('react'), 'ai-sdk': entry('ai-sdk'), bridge: entry('bridge'), encode: entry('encode'), offline: entry('offline'), sources: entry('sources'), lora: entry('lora'), expand: entry('expand'), folder: entry('folder') };
 const model = walk(join(dist, 'models/flipbook')).reduce((sum, path) => sum + statSync(path).size, 0);
 
 for (const [name, bytes] of Object.entries(sizes)) console.log(`${name.padEnd(10)} ${String(bytes).padStart(7)} bytes gzip, cap ${CAPS[name]}`);

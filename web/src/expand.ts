@@ -1,39 +1,16 @@
-/** Prompts that are written anew before a generation: by the browser's own language model, or by a function of the page. */
+/** Prompts that are written anew before a generation, by the browser's own language model or by a function; imported by those who ask for it. */
 
 import { KinoraError } from './errors.js';
-
-/** Whether the browser's language model is there; `unavailable` also in browsers that have none. */
-export type LanguageModelAvailability = 'unavailable' | 'downloadable' | 'downloading' | 'available';
+import { LANGUAGES, languageModelAvailability, promptApi } from './support.js';
 
 /** Writes a prompt anew; equal seeds should give equal texts. */
 export type ExpandFunction = (text: string, seed: number) => string | Promise<string>;
 
-/** What is used of the Prompt API (webmachinelearning.github.io/prompt-api), which only windows have. */
-interface PromptApi {
-  availability(options: object): Promise<LanguageModelAvailability>;
-  create(options: object): Promise<{ prompt(text: string, options: object): Promise<string>; destroy(): void }>;
-}
-
 /** In characters; more is no prompt, and more than text encoders read. */
 const MAX_CHARS = 1000;
-const ENGLISH_TEXT = [{ type: 'text', languages: ['en'] }];
-/** The same wherever the API is asked, because its answers depend on them. */
-const LANGUAGES = { expectedInputs: ENGLISH_TEXT, expectedOutputs: ENGLISH_TEXT };
 const HINT =
   '`checkSupport()` says whether this browser has a language model; where it must be downloaded first, browsers wait for a click. ' +
   'Else use `expand: true`, or a function of your own';
-
-const promptApi = () => (globalThis as { LanguageModel?: PromptApi }).LanguageModel;
-
-/** Never throws and downloads nothing. */
-export async function languageModelAvailability(): Promise<LanguageModelAvailability> {
-  try {
-    return (await promptApi()?.availability(LANGUAGES)) ?? 'unavailable';
-  } catch {
-    // Forbidden to this frame.
-    return 'unavailable';
-  }
-}
 
 /** The prompt as `by` writes it. A language model is told its `task`; `note` hears of a download. */
 export async function expandPrompt(

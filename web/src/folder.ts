@@ -1,4 +1,4 @@
-/** The files of a model at an address: a server cannot be asked for a listing, but `model_index.json` says what there is. */
+/** The files of a model at an address, imported by those who name one: a server cannot be asked for a listing, but `model_index.json` says what there is. */
 
 import { keptSource } from './cache.js';
 import { digestOf } from './digest.js';

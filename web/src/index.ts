@@ -2,7 +2,7 @@
 
 export type { EncodeOptions, StreamOptions, VideoCodec, VideoType } from './encode.js';
 export { KinoraError, type ErrorCode } from './errors.js';
-export type { ExpandFunction, LanguageModelAvailability } from './expand.js';
+export type { ExpandFunction } from './expand.js';
 export { Generation } from './generation.js';
 export { generateVideo, loadModel, VideoModel } from './model.js';
 export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
@@ -11,5 +11,5 @@ export type {
   CacheAdapter, DType, Estimate, FileEntry, GenerateOptions, GenerationEvent, GenerationMetadata, LoadOptions, LoadProgress, LogRecord, LoraSource, ModelInfo, ImageSource, ModelSource, ProgressPhase,
   Prompt, PromptParts, UnknownWord, VideoSource, Vocabulary,
 } from './options.js';
-export { checkSupport, type SupportCode, type SupportReport } from './support.js';
+export { checkSupport, type LanguageModelAvailability, type SupportCode, type SupportReport } from './support.js';
 export { Video } from './video.js';

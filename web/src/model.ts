@@ -4,7 +4,6 @@
 import { anObject, checkFunction, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
 import { Client, hasThread } from './client.js';
 import { blamesFiles, KinoraError, errorFromData } from './errors.js';
-import { expandPrompt } from './expand.js';
 import { Generation } from './generation.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
@@ -188,6 +187,7 @@ export class VideoModel implements AsyncDisposable {
     if (expand !== 'browser' && typeof expand !== 'function') return this.#request(job, seed, signal);
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : prompt;
     const original = parts.text ?? '';
+    const { expandPrompt } = await import('./expand.js');
     const text = await expandPrompt(expand, [original, seed], this.#expansionTask, signal, note);
     // A function has the last word, a language model may use other words than the model's.
     const literal = typeof expand === 'function' ? { expand: false } : {};

@@ -2,7 +2,6 @@
 
 import { deleteModel, keptBytes, keptModels } from './cache.js';
 import { KinoraError } from './errors.js';
-import { listFolder } from './folder.js';
 import { flipbook, flipbookNeeds } from './models/flipbook.js';
 import type { FileEntry, LoadOptions, ModelSource } from './options.js';
 import { shown } from './transport.js';
@@ -71,7 +70,8 @@ export const models = {
 export async function resolveModel(model: NonNullable<LoadOptions['model']>, signal?: AbortSignal, cache = true, by?: typeof fetch): Promise<ModelSource> {
   if (model === 'flipbook') return flipbook;
   if (typeof model === 'object' && !(model instanceof URL)) return checkSource(model);
-  return listFolder(folderAddress(model), signal, cache, by);
+  const address = folderAddress(model);
+  return (await import('./folder.js')).listFolder(address, signal, cache, by);
 }
 
 function sourceName(model: NonNullable<LoadOptions['model']>): string {

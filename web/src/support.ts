@@ -2,7 +2,31 @@
 
 import { KinoraError } from './errors.js';
 import { flipbookNeeds } from './models/flipbook.js';
-import { languageModelAvailability, type LanguageModelAvailability } from './expand.js';
+
+/** Whether the browser's language model is there; `unavailable` also in browsers that have none. */
+export type LanguageModelAvailability = 'unavailable' | 'downloadable' | 'downloading' | 'available';
+
+/** What is used of the Prompt API (webmachinelearning.github.io/prompt-api), which only windows have. */
+interface PromptApi {
+  availability(options: object): Promise<LanguageModelAvailability>;
+  create(options: object): Promise<{ prompt(text: string, options: object): Promise<string>; destroy(): void }>;
+}
+
+const ENGLISH_TEXT = [{ type: 'text', languages: ['en'] }];
+/** The same wherever the API is asked, because its answers depend on them. */
+export const LANGUAGES = { expectedInputs: ENGLISH_TEXT, expectedOutputs: ENGLISH_TEXT };
+
+export const promptApi = () => (globalThis as { LanguageModel?: PromptApi }).LanguageModel;
+
+/** Never throws and downloads nothing. */
+export async function languageModelAvailability(): Promise<LanguageModelAvailability> {
+  try {
+    return (await promptApi()?.availability(LANGUAGES)) ?? 'unavailable';
+  } catch {
+    // Forbidden to this frame.
+    return 'unavailable';
+  }
+}
 
 /** Why generation works or does not. */
 export type SupportCode = 'ok' | 'software-adapter' | 'insecure-context' | 'no-webgpu' | 'no-adapter' | 'limits-too-small';
