@@ -49,6 +49,12 @@ impl Gpu {
         Ok(())
     }
 
+    /// Fails if one buffer cannot hold a weight, which smaller clips need too.
+    pub(crate) fn check_weight(&self, weight: &Weight) -> Result<()> {
+        let remedy = if weight.is_f16() { "use an adapter that allows more" } else { "use f16 weights, or an adapter that allows more" };
+        self.check_limit_of(weight.name(), weight.stored_bytes(), remedy)
+    }
+
     /// A storage buffer of at least `bytes`, checked against the limits.
     pub(crate) fn storage(&self, what: &str, bytes: u64) -> Result<Buffer> {
         self.check_limit(what, bytes)?;
@@ -96,6 +102,7 @@ impl Gpu {
                 Some(buffer) => buffer,
                 None => {
                     weight.check()?;
+                    self.check_weight(weight)?;
                     let buffer = self.storage(weight.name(), weight.stored_bytes())?;
                     new.push((weight.clone(), Memory::whole(buffer.clone())));
                     buffer

@@ -75,6 +75,12 @@ impl Device {
         }
     }
 
+    /// Fails with [`Error::Limit`] if this device cannot hold a weight of a plan in one buffer; reads none of them.
+    pub fn check_weights(&self, graph: &Graph) -> Result<()> {
+        let Self::Gpu(gpu) = self else { return Ok(()) };
+        graph.steps.iter().flat_map(|step| step.op.weights()).try_for_each(|weight| gpu.check_weight(weight))
+    }
+
     /// Fails with [`Error::Limit`] if this device cannot hold so many bytes of one frame, which only another size makes fewer.
     pub fn check_frame(&self, bytes: u64) -> Result<()> {
         let (what, remedy) = ("a frame", "lower the size");

@@ -229,7 +229,7 @@ impl Weight {
     }
 
     /// Whether the device stores f16.
-    fn is_f16(&self) -> bool {
+    pub(crate) fn is_f16(&self) -> bool {
         self.format() == WeightFormat::F16 && self.shape().rank() > 1
     }
 

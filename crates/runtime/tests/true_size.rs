@@ -7,11 +7,15 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kinora_kernels::WeightFormat;
+use kinora_kernels::{AdapterSelect, Device, Error as Kernels, WeightFormat};
+use kinora_runtime::executables::Executables;
 use kinora_runtime::models::component::Component;
+use kinora_runtime::models::family::Direction;
 use kinora_runtime::models::layout::recognise;
+use kinora_runtime::pipeline::Coder;
+use kinora_runtime::shape::LatentShape;
 use kinora_runtime::weights::Checkpoint;
-use kinora_runtime::{Error, Result};
+use kinora_runtime::{Budget, Error, Result};
 use support::golden;
 
 /// Name and extents of each tensor.
@@ -149,4 +153,27 @@ fn a_tensor_too_many_too_few_or_of_another_shape_is_noticed() {
     assert!(matches!(&left, Error::UnexpectedTensors { count: 1, .. }), "{left}");
     let shape = edited(&|tensors| tensors.iter_mut().filter(|(n, _)| n == name).for_each(|(_, shape)| shape.swap(0, 1)));
     assert!(matches!(&shape, Error::WrongShape { name: found, .. } if found == name), "{shape}");
+}
+
+#[test]
+fn a_weight_that_a_gpu_cannot_bind_is_named_before_anything_runs() {
+    let folder = golden().join("true_size/ltx-vae-0.9.8");
+    let hollow = Hollow::new("binding", &read(&folder, "config.json"), &tensors(&read(&folder, "tensors.txt")));
+    let Component::Autoencoder(vae) = hollow.open().expect("published") else { panic!("no autoencoder") };
+    let device = pollster::block_on(Device::gpu(&AdapterSelect::Auto, None)).expect("an adapter");
+    let Device::Gpu(gpu) = &device else { panic!("no GPU") };
+    let allowed = gpu.info().max_binding_bytes;
+    let executables = Executables::default();
+    let coder = Coder { vae: vae.as_ref(), device: &device, executables: &executables, budget: Budget::default() };
+    let found = coder.memory(Direction::Decode, LatentShape { channels: 128, grid: [1, 2, 2] });
+    let largest = 4096 * 1024 * 27 * ELEMENT_BYTES;
+    println!("{}: {largest} bytes, {allowed} allowed", device.name());
+    match found {
+        Ok(_) => assert!(largest <= allowed, "the adapter binds {allowed} bytes"),
+        Err(Error::Kernels(Kernels::Limit { what, needed, limit, remedy })) => {
+            assert!(largest > allowed && limit == allowed && needed == largest, "{needed} of {limit}");
+            assert!(what.starts_with("decoder.") && !remedy.contains("f16"), "{what}: {remedy}");
+        }
+        Err(error) => panic!("{error}"),
+    }
 }

@@ -40,19 +40,22 @@ impl Coder<'_> {
     /// What is given at once of latents of `shape`, and the plans for it.
     ///
     /// # Errors
-    /// [`Error::Kernels`](crate::Error::Kernels) if not even the smallest pieces fit the device.
+    /// [`Error::Kernels`](crate::Error::Kernels) if not even the smallest pieces fit the device, or a weight does not.
     pub(super) fn choose(&self, direction: Direction, shape: LatentShape) -> Result<Chosen> {
         let record = |piece: Piece| match direction {
             Direction::Encode => self.encode_plan(piece),
             Direction::Decode => self.decode_plan(shape.channels, piece),
         };
-        choose(self.vae, direction, shape, self.budget, &|graph: &Graph| self.device.check_limits(graph), &record)
+        let chosen = choose(self.vae, direction, shape, self.budget, &|graph: &Graph| self.device.check_limits(graph), &record)?;
+        // All pieces have the same.
+        chosen.graphs.iter().try_for_each(|graph| self.device.check_weights(graph))?;
+        Ok(chosen)
     }
 
     /// What coding latents of `shape` takes; known without running anything.
     ///
     /// # Errors
-    /// [`Error::Kernels`](crate::Error::Kernels) if not even the smallest pieces fit the device.
+    /// [`Error::Kernels`](crate::Error::Kernels) if not even the smallest pieces fit the device, or a weight does not.
     pub fn memory(&self, direction: Direction, shape: LatentShape) -> Result<CoderMemory> {
         let Chosen { layout, value_bytes, weight_bytes, .. } = self.choose(direction, shape)?;
         Ok(CoderMemory { value_bytes, weight_bytes, pieces: layout.order().len(), tiles: layout.tiles() })

@@ -71,6 +71,7 @@ impl Foresight<'_> {
             return Ok(kept);
         }
         let chosen = choose()?;
+        chosen.graphs.iter().try_for_each(|graph| self.pipeline.device().check_weights(graph))?;
         if let Key::Decode(_) = key {
             self.decoded = self.decoded.max(chosen.layout.frames_at_once());
         }
