@@ -4,6 +4,7 @@
  */
 
 import { orAborted } from './abort.js';
+import { checkEnd } from './check.js';
 import { KinoraError } from './errors.js';
 import { loadModel, type VideoModel } from './model.js';
 import type { GenerateOptions, ImageSource, LoadOptions, ModelInfo, PromptParts } from './options.js';
@@ -102,10 +103,10 @@ async function generate(model: VideoModel, modelId: string, call: AiVideoCall): 
   if (call.generateAudio) unsupported('generateAudio', 'clips have no sound');
   if (call.inputReferences?.length) unsupported('inputReferences', 'give `image` or `frameImages`');
   const own: GenerateOptions & PromptParts = { ...call.providerOptions['kinora'] };
-  const { text = call.prompt, negative, lastImage, keyframes, video, extend, connect, loop, mask, strength, overlap, then, ...more } = own;
+  const { text = call.prompt, negative, lastImage, keyframes, references, video, extend, connect, loop, mask, strength, overlap, then, ...more } = own;
   const frame = (type: string) => call.frameImages?.find(({ frameType }) => frameType === type)?.image;
   const parts: PromptParts = defined({
-    ...{ text, negative, keyframes, video, extend, connect, loop, mask, strength, overlap, then },
+    ...{ text, negative, keyframes, references, video, extend, connect, loop, mask, strength, overlap, then },
     image: own.image ?? picture(call.image ?? frame('first_frame')),
     lastImage: lastImage ?? picture(frame('last_frame')),
   });
@@ -115,6 +116,7 @@ async function generate(model: VideoModel, modelId: string, call: AiVideoCall): 
     ...{ durationSeconds: call.duration, fps: call.fps, preview: false as const, signal: call.abortSignal },
     ...rest,
   });
+  checkEnd(options);
   const seed = call.seed ?? Math.floor(Math.random() * 2 ** 32);
   const jobs = Array.from({ length: call.n }, (_, index) => ({ ...options, prompt: parts, seed: seed + index }));
   const clips = await Promise.all(model.generateMany(jobs));

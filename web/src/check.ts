@@ -7,7 +7,7 @@ import type { GenerateOptions, Prompt } from './options.js';
 const NUMBERS: Record<string, [whole: boolean, least: number, what: string]> = {
   width: [true, 1, 'a whole number of pixels'],
   height: [true, 1, 'a whole number of pixels'],
-  frames: [true, 1, 'a whole number of frames'],
+  frames: [true, 0, 'a whole number of frames'],
   window: [true, 1, 'a whole number of frames'],
   steps: [true, 1, 'a whole number of steps'],
   seed: [true, 0, 'a whole number up to 2^53 − 1'],
@@ -47,7 +47,7 @@ export function checkJob(job: GenerateOptions & { prompt: Prompt }): void {
   checkPrompt(prompt);
   checkNumbers(job);
   const isPreview = preview === undefined || typeof preview === 'boolean' || (typeof preview === 'object' && preview !== null);
-  if (!isPreview) throw invalid('preview', preview, 'false or { everySteps }');
+  if (!isPreview) throw invalid('preview', preview, 'false or { everySteps, frames }');
   if (!['undefined', 'boolean', 'function'].includes(typeof expand) && expand !== 'browser') throw invalid('expand', expand, 'true, false, "browser" or a function');
   checkFunction('onEvent', onEvent);
   checkSignal(signal);
@@ -61,6 +61,11 @@ export function checkNumbers(options: GenerateOptions): void {
     const fits = typeof value === 'number' && value >= least && (whole ? Number.isSafeInteger(value) : Number.isFinite(value));
     if (!fits) throw invalid(name, value, `${what} from ${least}`);
   }
+}
+
+/** Throws for a clip whose end somebody waits for, and which has none. */
+export function checkEnd({ frames }: GenerateOptions): void {
+  if (frames === 0) throw invalid('frames', 0, 'an end where the whole clip is waited for', 'read `model.generate(…).frames()`');
 }
 
 /** Throws unless `signal` is absent or can be listened to. */

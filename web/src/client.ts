@@ -1,6 +1,7 @@
 /** The page's side of the protocol: starts a worker, sends calls, settles their promises. */
 
 import { KinoraError, errorFromData } from './errors.js';
+import type { Latents } from './generation.js';
 import type { LoadOptions } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
 
@@ -8,18 +9,26 @@ interface Pending {
   resolve(value: unknown): void;
   reject(reason: unknown): void;
   onEvent(event: unknown): void;
-  /** Takes the frame that was asked for. */
-  onFrame: ((frame?: Uint8Array) => void) | undefined;
+  /** Take what was asked for. */
+  answers: Partial<Record<keyof Answers, (value?: never) => void>>;
   signal: AbortSignal | undefined;
 }
+
+/** What may be asked of a call that runs, by what is sent for it. */
+interface Answers {
+  frame: Uint8Array;
+  latents: Latents;
+}
+
+/** Asks a call that runs for something; nothing comes once it has ended. */
+export type Ask = <K extends keyof Answers>(message: 'more' | 'hold' | 'decode', answer: K) => Promise<Answers[K] | undefined>;
 
 /** What a call may come with. */
 export interface CallOptions<K extends keyof Calls> {
   signal?: AbortSignal | undefined;
   onEvent?: ((event: Calls[K]['event']) => void) | undefined;
   transfer?: Transferable[];
-  /** Called with what asks for the next frame by itself; nothing once the call has ended. */
-  onStart?(more: () => Promise<Uint8Array | undefined>): void;
+  onStart?(ask: Ask): void;
 }
 
 // Bundlers recognise this expression as it stands, and only so.
@@ -91,24 +100,22 @@ export class Client {
       signal?.addEventListener('abort', abort, { once: true });
       const settled = () => {
         this.#pending.delete(id);
-        pending.onFrame?.();
+        for (const answer of Object.values(pending.answers)) answer();
         signal?.removeEventListener('abort', abort);
       };
       const pending: Pending = {
         resolve: (value) => (settled(), resolve(value as Calls[K]['result'])),
         reject: (reason) => (settled(), reject(reason)),
         onEvent: (event) => onEvent?.(event as Calls[K]['event']),
-        onFrame: undefined,
+        answers: {},
         signal,
       };
       this.#pending.set(id, pending);
-      let before: Promise<Uint8Array | undefined> = Promise.resolve(undefined);
-      const more = () => {
+      onStart?.(async (type, answer) => {
         if (this.#pending.get(id) !== pending) return undefined;
-        this.#send({ id, type: 'more' });
-        return new Promise<Uint8Array | undefined>((resolve) => (pending.onFrame = resolve));
-      };
-      onStart?.(() => (before = before.then(more)));
+        this.#send({ id, type });
+        return new Promise((resolve) => (pending.answers[answer] = resolve));
+      });
       try {
         this.#send({ id, type, parameters } as ToWorker, transfer);
       } catch (cause) {
@@ -153,8 +160,8 @@ export class Client {
         return pending.reject(pending.signal?.reason ?? new DOMException('aborted', 'AbortError'));
       case 'event':
         return pending.onEvent(message.event);
-      case 'frame':
-        return pending.onFrame?.(message.frame);
+      default:
+        return pending.answers[message.type]?.(message.value as never);
     }
   }
 }

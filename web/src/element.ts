@@ -1,5 +1,6 @@
 /** The custom element `<kinora-video>`: a prompt in, a clip on show. Importing this module defines it. */
 
+import { checkEnd } from './check.js';
 import { MAKING, OBSERVED, optionsOf, reflectAttributes, takeEarly, type KinoraVideoAttributes } from './element-attributes.js';
 import type { KinoraVideoEventMap, KinoraVideoEvents, KinoraVideoState } from './element-events.js';
 import { ENGLISH, type KinoraVideoLabels } from './element-labels.js';
@@ -7,6 +8,7 @@ import { ModelUse } from './element-model.js';
 import { Unasked } from './element-unasked.js';
 import { View } from './element-view.js';
 import { kinoraError } from './errors.js';
+import { closePreviews } from './generation.js';
 import { flipbookShape } from './models/flipbook.js';
 import type { GenerateOptions, GenerationEvent, LoadProgress, PromptParts } from './options.js';
 import { Player } from './player.js';
@@ -222,6 +224,7 @@ export class KinoraVideo extends Base {
     const prompt: PromptParts = { ...this.#given, text: this.getAttribute('prompt') ?? '' };
     const options: GenerateOptions = { ...optionsOf(this), ...(this.#expand === undefined ? {} : { expand: this.#expand }), signal };
     try {
+      checkEnd(options);
       this.#player.pause();
       this.#setState('loading');
       const from = this.loaded ? 0 : LOADING;
@@ -233,9 +236,8 @@ export class KinoraVideo extends Base {
       this.#text = prompt.text ?? '';
       const generation = model.generate(prompt, options);
       for await (const event of generation) {
-        if (signal.aborted) {
-          if (event.type === 'step') event.preview?.close();
-        } else this.#onEvent(event, from);
+        if (signal.aborted) closePreviews(event);
+        else this.#onEvent(event, from);
       }
       const video = await generation;
       signal.throwIfAborted();

@@ -3,6 +3,21 @@
 import type { GenerationEvent } from './options.js';
 import type { Video } from './video.js';
 
+/** What a clip is before it is decoded. */
+export interface Latents {
+  /** Channels, frames, height and width, after a 1. */
+  shape: number[];
+  /** Row by row. */
+  values: Float32Array<ArrayBuffer>;
+}
+
+/** What a generation can be asked for before its end. */
+export interface Asks {
+  more(): Promise<VideoFrame | undefined>;
+  hold(): Promise<Latents | undefined>;
+  decode(): void;
+}
+
 /** A generation that has begun. `await` it for the clip, or loop over it for its events, or both. */
 export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationEvent> {
   /** As in the sources, whatever minifiers make of it. */
@@ -13,13 +28,13 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
   readonly seed: number;
   readonly #abort: AbortController;
   readonly #readers = new Set<Reader>();
-  /** The next frame by itself, until there is a clip. */
-  readonly #more: (() => Promise<VideoFrame | undefined>) | undefined;
+  readonly #asks: Asks | undefined;
+  #latents: Promise<Latents | undefined> | undefined;
   #ended = false;
 
   /** @internal */
-  constructor(seed: number, abort: AbortController, run: (emit: (event: GenerationEvent) => void) => Promise<Video>, more?: () => Promise<VideoFrame | undefined>) {
-    this.#more = more;
+  constructor(seed: number, abort: AbortController, run: (emit: (event: GenerationEvent) => void) => Promise<Video>, asks?: Asks) {
+    this.#asks = asks;
     this.seed = seed;
     this.#abort = abort;
     const end = () => {
@@ -55,12 +70,28 @@ export class Generation implements PromiseLike<Video>, AsyncIterable<GenerationE
   }
 
   /**
-   * The frames, each as soon as it is decoded; no more is decoded than is read, so that memory does not grow with the clip. The reader
-   * closes each, and cancels the generation by leaving. The clip itself is then without the frames that were read here.
+   * What is there once all steps are done. Who asks for it before that decides what becomes of it: nothing is decoded until
+   * {@link decode} or {@link cancel}, and other generations wait. Nothing comes where there is no such moment: of clips side by side, of
+   * those that are decoded while they are made, and once it is over.
+   */
+  get latents(): Promise<Latents | undefined> {
+    return (this.#latents ??= this.#asks?.hold() ?? Promise.resolve(undefined));
+  }
+
+  /** Has the {@link latents} decoded that were asked for; the clip, as {@link result}. */
+  decode(): Promise<Video> {
+    this.#asks?.decode();
+    return this.result;
+  }
+
+  /**
+   * The frames, each as soon as it is decoded; no more is decoded than is read, so that memory does not grow with the clip,
+   * which need not have an end (`frames: 0`). The reader closes each, and cancels the generation by leaving. The clip itself is then
+   * without the frames that were read here.
    */
   frames(): ReadableStream<VideoFrame> & AsyncIterable<VideoFrame> {
     let rest: AsyncIterator<VideoFrame> | undefined;
-    const next = async () => (rest ? undefined : this.#more?.());
+    const next = async () => (rest ? undefined : this.#asks?.more());
     const stream = new ReadableStream<VideoFrame>(
       {
         pull: async (controller) => {
@@ -123,6 +154,11 @@ async function* read(stream: ReadableStream<VideoFrame>): AsyncGenerator<VideoFr
   }
 }
 
+/** Frees the pictures of an event that nobody reads. */
+export function closePreviews(event: GenerationEvent): void {
+  if (event.type === 'step') for (const preview of event.previews) preview.close();
+}
+
 /** The events one loop has not read yet. */
 class Reader {
   #events: GenerationEvent[] = [];
@@ -132,7 +168,7 @@ class Reader {
   push(event: GenerationEvent): void {
     const last = this.#events.at(-1);
     if (event.type === 'step' && last?.type === 'step') {
-      last.preview?.close();
+      closePreviews(last);
       this.#events.pop();
     }
     this.#events.push(event);
@@ -152,7 +188,7 @@ class Reader {
   }
 
   drop(): void {
-    for (const event of this.#events) if (event.type === 'step') event.preview?.close();
+    this.#events.forEach(closePreviews);
     this.#events = [];
   }
 }

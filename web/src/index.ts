@@ -3,7 +3,7 @@
 export type { EncodeOptions, StreamOptions, VideoCodec, VideoType } from './encode.js';
 export { KinoraError, type ErrorCode } from './errors.js';
 export type { ExpandFunction } from './expand.js';
-export { Generation } from './generation.js';
+export { Generation, type Latents } from './generation.js';
 export { generateVideo, loadModel, VideoModel } from './model.js';
 export { models, type CachedModel, type ModelEntry, type ModelPlan } from './models.js';
 export { VERSION } from './options.js';

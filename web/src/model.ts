@@ -1,10 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Loading a model and generating with it. */
 
-import { anObject, checkFunction, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
-import { Client, hasThread } from './client.js';
+import { anObject, checkEnd, checkFunction, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
+import { type Ask, Client, hasThread } from './client.js';
 import { blamesFiles, KinoraError, errorFromData } from './errors.js';
-import { Generation } from './generation.js';
+import { type Asks, Generation } from './generation.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
 import type {
@@ -111,11 +111,13 @@ export class VideoModel implements AsyncDisposable {
     const signal = AbortSignal.any([abort.signal, ...jobs.flatMap((job) => job.signal ?? [])]);
     const seeds = jobs.map(({ seed }) => seed ?? randomSeed());
     const listeners: ((event: GenerationEvent) => void)[] = [];
-    let start!: (more: () => Promise<Uint8Array | undefined>) => void;
-    const started = new Promise<Parameters<typeof start>[0]>((resolve) => (start = resolve));
+    // Asked for at once, latents cannot be missed.
+    let holds = false;
+    let start!: (ask: Ask) => void;
+    const started = new Promise<Ask>((resolve) => (start = resolve));
     const call = async () => {
       const read = await Promise.all(jobs.map((job, index) => this.#expanded(job, seeds[index]!, signal, (text) => listeners[index]?.({ type: 'note', text }))));
-      const parameters = { requests: read.map(([request]) => request), arrays: read.flatMap(([, arrays]) => arrays) };
+      const parameters = { requests: read.map(([request]) => request), arrays: read.flatMap(([, arrays]) => arrays), holds };
       return this.#client.call('generate', parameters, { signal, onStart: start, onEvent: ([index, event]) => listeners[index]?.(event) });
     };
     const made = call();
@@ -123,10 +125,18 @@ export class VideoModel implements AsyncDisposable {
     return jobs.map(({ onEvent }, index) => {
       let metadata: GenerationMetadata | undefined;
       let taken = 0;
-      // Several clips come all at once.
-      const more = jobs.length > 1 ? undefined : async () => {
-        const frame = await (await started)();
-        return frame && videoFrame(frame, taken++, metadata!);
+      let before: Promise<unknown> = started;
+      const asks: Asks = {
+        more: () => {
+          const next = before.then(async () => (await started)('more', 'frame'));
+          before = next;
+          return next.then((frame) => frame && videoFrame(frame, taken++, metadata!));
+        },
+        hold: async () => {
+          holds = true;
+          return (await started)('hold', 'latents');
+        },
+        decode: () => void started.then((ask) => ask('decode', 'latents')),
       };
       const run = async (emit: (event: GenerationEvent) => void) => {
         listeners[index] = (event) => {
@@ -142,7 +152,8 @@ export class VideoModel implements AsyncDisposable {
         // The first event of every generation.
         return new Video({ ...clip, fps: metadata!.fps }, metadata!, this.#setup, taken);
       };
-      return new Generation(seeds[index]!, abort, run, more);
+      // Several clips come all at once.
+      return new Generation(seeds[index]!, abort, run, jobs.length > 1 ? undefined : asks);
     });
   }
 
@@ -202,7 +213,7 @@ export class VideoModel implements AsyncDisposable {
     signal: AbortSignal | undefined,
   ): Promise<[GenerateCall, Uint8Array<ArrayBuffer>[]]> {
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : { ...prompt };
-    const { text, negative, extend, loop, strength, overlap, then, keyframes } = parts;
+    const { text, negative, extend, loop, strength, overlap, then, keyframes, references = [] } = parts;
     const { width, height } = options;
     // What is left are options of the engine, which refuses what it does not know.
     const { expand, signal: _signal, onEvent: _onEvent, ...rest } = options;
@@ -220,8 +231,9 @@ export class VideoModel implements AsyncDisposable {
       if (!/^\d+$/.test(frame)) throw new KinoraError('invalid-request', `keyframes: found frame \`${frame}\`, expected whole numbers`);
       await add('keyframes', image, false, Number(frame));
     }
-    const previewEvery = preview === false ? 0 : preview?.everySteps;
-    const plain = { prompt: text, negative, extend, loop, strength, overlap, then, ...rest, seed, expand: expand as boolean | undefined, previewEvery };
+    for (const reference of references) await add('references', reference, false);
+    const [previewEvery, previewFrames] = preview === false ? [0] : [preview?.everySteps, preview?.frames];
+    const plain = { prompt: text, negative, extend, loop, strength, overlap, then, ...rest, seed, expand: expand as boolean | undefined, previewEvery, previewFrames };
     return [{ options: defined(plain), sources }, arrays];
   }
 }
@@ -242,6 +254,7 @@ export async function generateVideo(
   const signal = own.signal ?? abortSignal;
   // Nobody waits for a model to hear of a slip of the pen.
   checkJob({ ...own, prompt, ...defined({ signal }) });
+  checkEnd(own);
   const model = await loadModel(defined({ model: name, lora, dtype, device, kernels, worker, wasm, cache, fetch, onProgress, onLog, signal }));
   try {
     return { video: await model.generate(prompt, { ...own, ...defined({ signal }) }) };

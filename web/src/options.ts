@@ -145,6 +145,8 @@ export interface PromptParts {
   connect?: VideoSource | ImageSource;
   /** Make what leads from the end of {@link video} to its start, so that it repeats without a cut. */
   loop?: boolean;
+  /** What is to appear in the clip, for models that look at references (VACE). Taken whole, with margins. */
+  references?: readonly ImageSource[];
   /** White where {@link video} may change; grows to the model's tokens. */
   mask?: VideoSource | ImageSource;
   /** How much of what is given stays: 1 all, 0 nothing. Default: 1, where a clip is changed 0.4, inside a mask 0. */
@@ -163,7 +165,7 @@ export interface GenerateOptions {
   height?: number;
   /** Shape of the picture, at the model's usual number of pixels, instead of `width` and `height`. */
   aspect?: '16:9' | '9:16' | '1:1' | '4:3' | '3:4' | '21:9';
-  /** With `window` those of the whole clip, which then may be any number. */
+  /** With `window` those of the whole clip, which then may be any number; 0 goes on until it is cancelled, for `frames()` of the generation. */
   frames?: number;
   /** Makes a long clip from windows of so many frames, each going on where the last one ended. */
   window?: number;
@@ -191,6 +193,8 @@ export interface GenerateOptions {
   guidancePower?: number;
   /** Noise levels that are guided, from 0 (clip) to 1 (noise). Default: all. */
   guidanceInterval?: readonly [number, number];
+  /** How strongly {@link PromptParts.references} and what else goes through a branch of its own steer, 0 to 10. Default: the model's. */
+  conditioningScale?: number;
   /** Guides the first so many latent channels alone. Default: all. */
   guidanceChannels?: number;
   /**
@@ -210,8 +214,11 @@ export interface GenerateOptions {
    * `'browser'` asks the browser's own language model first, see `languageModel` of the support report; a function does as it likes.
    */
   expand?: boolean | 'browser' | ExpandFunction;
-  /** Decode the first frame as it is predicted after every so many steps. Default: every second step. */
-  preview?: false | { everySteps?: number };
+  /**
+   * Show the clip as it is predicted after every so many steps, by default every second one: so many frames from the first to the last, of
+   * which the first is decoded and the others are guessed. Default: the first alone.
+   */
+  preview?: false | { everySteps?: number; frames?: number };
   signal?: AbortSignal;
   /** Called with every event, for callers who do not loop over the generation. */
   onEvent?(event: GenerationEvent): void;
@@ -230,8 +237,11 @@ export type GenerationEvent =
   | { type: 'prompt'; used: string; unknown: UnknownWord[]; ignored: string[] }
   /** The prompt was read; `truncated` if it was longer than the model reads. */
   | { type: 'text'; tokens: number; truncated: boolean }
-  /** A step is done. The receiver owns the preview and should `close()` it. */
-  | { type: 'step'; step: number; steps: number; fraction: number; etaMs: number; preview?: ImageBitmap }
+  /**
+   * A step is done. The receiver owns the previews, of which `preview` is the first, and should `close()` each. Of a clip without an end
+   * `fraction` stays 0, and `etaMs` infinite.
+   */
+  | { type: 'step'; step: number; steps: number; fraction: number; etaMs: number; preview?: ImageBitmap; previews: ImageBitmap[] }
   /** Denoising is done, pictures are being made. */
   | { type: 'decode'; frames: number; fraction: number }
   /** Pictures are being refined to so many, by the model's own stage or by what stands in for one. */

@@ -1,6 +1,7 @@
 /** The messages between the page and the worker. Types only. */
 
 import type { ErrorData } from './errors.js';
+import type { Latents } from './generation.js';
 import type { LoraSetting } from './lora.js';
 import type { Estimate, GenerateOptions, GenerationEvent, LoadProgress, LogRecord, ModelInfo, ModelSource, PromptParts, Vocabulary } from './options.js';
 
@@ -23,7 +24,7 @@ export interface SourceCall {
 
 /** Options as the engine knows them, which checks them and decides what is absent. */
 export interface EngineOptions
-  extends Omit<PromptParts, 'text' | 'image' | 'lastImage' | 'keyframes' | 'video' | 'connect' | 'mask'>,
+  extends Omit<PromptParts, 'text' | 'image' | 'lastImage' | 'keyframes' | 'references' | 'video' | 'connect' | 'mask'>,
     Omit<GenerateOptions, 'preview' | 'signal' | 'onEvent' | 'expand'> {
   prompt?: string;
   /** The prompt before it was expanded on the page. */
@@ -33,6 +34,7 @@ export interface EngineOptions
   expand?: boolean;
   /** 0 for none. */
   previewEvery?: number;
+  previewFrames?: number;
 }
 
 /** A request to generate. */
@@ -80,7 +82,7 @@ export interface Calls {
   };
   /** Clips side by side; events say which one they are about. */
   generate: {
-    parameters: { requests: GenerateCall[]; arrays: Uint8Array<ArrayBuffer>[] };
+    parameters: { requests: GenerateCall[]; arrays: Uint8Array<ArrayBuffer>[]; holds: boolean };
     result: (GeneratedClip | ErrorData)[];
     event: [number, GenerationEvent];
   };
@@ -95,8 +97,11 @@ export type ToWorker =
   | { [K in keyof Calls]: { id: number; type: K; parameters: Calls[K]['parameters'] } }[keyof Calls]
   /** End the call with this id. It still answers, with `aborted`. */
   | { id: number; type: 'abort' }
-  /** Send the next frame of the call's one clip by itself, and decode no further than that before another is asked for. */
-  | { id: number; type: 'more' };
+  /**
+   * Of the call's one clip: send the next frame by itself, and decode no further than that before another is asked for; send the latents,
+   * and decode nothing; decode them.
+   */
+  | { id: number; type: 'more' | 'hold' | 'decode' };
 
 /** Worker to page. */
 export type FromWorker =
@@ -104,8 +109,9 @@ export type FromWorker =
   | { type: 'ready' }
   | { id: number; type: 'result'; result: unknown }
   | { id: number; type: 'event'; event: unknown }
-  /** What `more` asked for. The result lacks it. */
-  | { id: number; type: 'frame'; frame: Uint8Array }
+  /** What `more` asked for, which the result lacks, and what `hold` did. */
+  | { id: number; type: 'frame'; value: Uint8Array }
+  | { id: number; type: 'latents'; value: Latents }
   | { type: 'log'; record: LogRecord }
   | { id: number; type: 'aborted' }
   | { id: number; type: 'error'; error: ErrorData }

@@ -2,7 +2,9 @@
 
 import { useCallback, useEffect, useRef, useState } from 'react';
 
+import { checkEnd } from './check.js';
 import { kinoraError, type KinoraError } from './errors.js';
+import { closePreviews } from './generation.js';
 import type { GenerateOptions, Prompt } from './options.js';
 import { leaseModel, type Lease } from './shared-model.js';
 import type { Video } from './video.js';
@@ -72,8 +74,9 @@ export function useVideo({ model = 'flipbook' }: UseVideoOptions = {}): UseVideo
           if (event.type === 'step' || event.type === 'decode' || event.type === 'refine') change({ progress: from + (1 - from) * event.fraction });
           if (options.onEvent) options.onEvent(event);
           // Nobody else has it.
-          else if (event.type === 'step') event.preview?.close();
+          else closePreviews(event);
         };
+        checkEnd(options);
         const video = await lease.current.model.generate(prompt, { ...options, preview: options.onEvent ? (options.preview ?? {}) : false, signal, onEvent });
         change({ status: 'ready', progress: 1, video });
         return video;

@@ -42,6 +42,13 @@ function json(value: unknown): string {
   return JSON.stringify(value, plain);
 }
 
+/** The frames of a preview. Platforms without pictures, such as Node, get none. */
+async function bitmaps(rgba: Uint8Array<ArrayBuffer>, width: number, height: number): Promise<ImageBitmap[]> {
+  if (typeof createImageBitmap === 'undefined') return [];
+  const strip = new ImageData(new Uint8ClampedArray(rgba.buffer), width);
+  return Promise.all(Array.from({ length: strip.height / height }, (_, at) => createImageBitmap(strip, 0, at * height, width, height)));
+}
+
 class Session {
   readonly #port: Port;
   readonly #aborts = new Map<number, AbortController>();
@@ -63,12 +70,16 @@ class Session {
       this.#aborts.get(message.id)?.abort();
       return;
     }
-    if (message.type === 'more') return this.#frames.get(message.id)?.more();
+    if (!('parameters' in message)) return this.#frames.get(message.id)?.[message.type]();
     const abort = new AbortController();
     const { id } = message;
     this.#aborts.set(id, abort);
     if (message.type === 'generate') {
-      const frames = new Frames((frame) => this.#send({ id, type: 'frame', frame }, [frame.buffer as ArrayBuffer]));
+      const send: Frames['send'] = (answer) =>
+        this.#send({ id, ...answer }, [(answer.type === 'frame' ? answer.value : answer.value.values).buffer as ArrayBuffer]);
+      const { requests, holds } = message.parameters;
+      const frames = new Frames(send, requests.some(({ options }) => options.frames === 0));
+      if (holds) frames.hold();
       this.#frames.set(id, frames);
       abort.signal.addEventListener('abort', () => frames.drop());
     }
@@ -91,6 +102,8 @@ class Session {
     try {
       signal.throwIfAborted();
       const [result, transfer] = await this.#run(call, signal);
+      // A clip without an end has its end there.
+      signal.throwIfAborted();
       this.#send({ id, type: 'result', result }, transfer);
     } catch (thrown) {
       if (signal.aborted) return this.#send({ id, type: 'aborted' });
@@ -190,7 +203,7 @@ class Session {
       const send = (event: GenerationEvent, transfer: Transferable[] = []) => this.#send({ id, type: 'event', event: [index, event] }, transfer);
       if (event.type === 'start') starts[index] = event;
       if (event.type === 'text') denoisingFrom = performance.now();
-      const { width = 0, windows = 1, upscale = 1 } = starts[index] ?? {};
+      const { width = 0, height = 0, frames = 0, windows = 1, upscale = 1 } = starts[index] ?? {};
       if (event.type === 'decode') {
         events = events.then(() => send({ ...event, fraction: (windows - 1 + DENOISING) / windows }));
       } else if (event.type === 'refine') {
@@ -202,20 +215,22 @@ class Session {
         // Windows that are done were decoded too.
         const each = steps / windows;
         const window = Math.ceil(step / each) - 1;
-        const fraction = (window + DENOISING * (step / each - window)) / windows;
+        // Of a clip without an end nothing is done, and all of it is left.
+        const fraction = frames && (window + DENOISING * (step / each - window)) / windows;
         const elapsed = performance.now() - denoisingFrom;
         const plain = { type: 'step' as const, step, steps, fraction, etaMs: elapsed / fraction - elapsed };
-        const picture = preview && this.#bitmap(preview, width / upscale);
+        const pictures = preview ? bitmaps(preview, width / upscale, height / upscale) : [];
         // Still in order: each event waits for those before it.
         events = events.then(async () => {
-          const bitmap = await picture;
-          if (bitmap) send({ ...plain, preview: bitmap }, [bitmap]);
-          else send(plain);
+          const previews = await pictures;
+          send({ ...plain, ...(previews[0] && { preview: previews[0] }), previews }, previews);
         });
       }
     };
     const frames = this.#frames.get(id)!;
-    const made = await this.#work(signal, (model, cancel) => model.generate(requests.map(json), arrays, cancel, onEvent, (frame: Uint8Array) => frames.add(frame)));
+    const onLatents: Frames['latents'] = (values, shape) => frames.latents(values, shape);
+    const onFrame: Frames['add'] = (frame) => frames.add(frame);
+    const made = await this.#work(signal, (model, cancel) => model.generate(requests.map(json), arrays, cancel, onEvent, onLatents, onFrame));
     const clips = await Promise.all((made as Calls['generate']['result']).map((clip) => ('code' in clip ? this.#explain(clip) : clip)));
     const [only] = clips;
     // Of several the frames came with them.
@@ -242,12 +257,6 @@ class Session {
     } finally {
       cancel.free();
     }
-  }
-
-  /** Platforms without pictures, such as Node, get no previews. */
-  async #bitmap(rgba: Uint8Array<ArrayBuffer>, width: number): Promise<ImageBitmap | undefined> {
-    if (typeof createImageBitmap === 'undefined') return undefined;
-    return createImageBitmap(new ImageData(new Uint8ClampedArray(rgba.buffer), width));
   }
 
   #log(level: LogRecord['level'], message: string): void {

@@ -1,4 +1,5 @@
-// Which of the two WASM modules a page fetches, and that a family of the second one makes in a page what the command makes.
+// Which of the two WASM modules a page fetches, and that a family of the second one makes in a page what the command makes, block by block
+// and from references too.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,9 +17,11 @@ let folder, server, browser, fetched;
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'kinora-modules-'));
   wan(join(folder, 'wan'));
+  wan(join(folder, 'causal'), { causal: { block_frames: 1, window: 3 } });
+  wan(join(folder, 'vace'), undefined, 'VACE');
   server = await serve(undefined, (_, response, path) => {
     if (path.endsWith('.wasm')) fetched.push(path);
-    if (!path.startsWith('/wan/')) return false;
+    if (!/^\/(wan|causal|vace)\//.test(path)) return false;
     try {
       return response.end(readFileSync(join(folder, path)));
     } catch {
@@ -33,21 +36,23 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A whole model of the fixtures. */
-function wan(to) {
+/** A whole model of the fixtures, of one class or another, with what its transformer says of itself besides. */
+function wan(to, kinora, kind = '') {
   const [{ scheduler }] = Object.values(JSON.parse(readFileSync(join(GOLDEN, 'wan_pipeline/cases.json'), 'utf8')));
-  const parts = { transformer: 'wan_pipeline/transformer', text_encoder: 'wan_pipeline/text_encoder', vae: 'wan_vae/v21' };
+  const parts = { transformer: kind ? 'wan_vace/transformer' : 'wan_pipeline/transformer', text_encoder: 'wan_pipeline/text_encoder', vae: 'wan_vae/v21' };
   for (const [name, from] of Object.entries(parts)) cpSync(join(GOLDEN, from), join(to, name), { recursive: true });
+  const config = join(to, 'transformer/config.json');
+  if (kinora) writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), kinora }));
   mkdirSync(join(to, 'tokenizer'));
   mkdirSync(join(to, 'scheduler'));
   cpSync(join(GOLDEN, 'tokenizer/unigram.json'), join(to, 'tokenizer/tokenizer.json'));
   writeFileSync(join(to, 'scheduler/scheduler_config.json'), JSON.stringify(scheduler));
   const index = {
-    _class_name: 'WanPipeline',
+    _class_name: `Wan${kind}Pipeline`,
     scheduler: ['diffusers', scheduler._class_name],
     text_encoder: ['transformers', 'UMT5EncoderModel'],
     tokenizer: ['transformers', 'T5TokenizerFast'],
-    transformer: ['diffusers', 'WanTransformer3DModel'],
+    transformer: ['diffusers', `Wan${kind}Transformer3DModel`],
     transformer_2: [null, null],
     vae: ['diffusers', 'AutoencoderKLWan'],
   };
@@ -105,4 +110,50 @@ test('a clip of another family is that of the command', { timeout: 180_000 }, as
   assert.equal(pictures.length, REQUEST.frames);
   // Compilers of shaders round a value or another differently.
   assert.ok(worst <= 2, String(worst));
+});
+
+test('a clip of blocks goes on without an end, each of which is made when the one before is read', { timeout: 120_000 }, async () => {
+  const seen = await inPage(async ({ prompt, width, height, frames, seed }) => {
+    const { loadModel } = await import('kinora');
+    const model = await loadModel({ model: '/causal/', cache: 'none', device: 'cpu' });
+    const options = { width, height, seed, steps: 1, preview: false };
+    const whole = await model.generate(prompt, { ...options, frames });
+    const [same, steps] = [[], []];
+    let done = 0;
+    const generation = model.generate(prompt, { ...options, frames: 0, onEvent: ({ type }) => (done += type === 'step') });
+    for await (const frame of generation.frames()) {
+      const bytes = new Uint8Array(4 * width * height);
+      await frame.copyTo(bytes, { format: 'RGBA' });
+      frame.close();
+      if (same.length < frames) same.push(bytes.every((value, at) => value === whole.rgba(same.length)[at]));
+      steps.push(done);
+      if (steps.length === 30) break;
+    }
+    await model.dispose();
+    return { same, steps };
+  }, REQUEST);
+  assert.deepEqual(seen.same, Array(REQUEST.frames).fill(true), 'the clip that has an end begins like it');
+  // The first latent frame is a frame, the others are four; a step each, and one block at most ahead of what was read.
+  assert.ok(seen.steps.every((steps, frame) => [0, 1].includes(steps - 1 - Math.ceil(frame / 4))), String(seen.steps));
+});
+
+test('references reach the model that looks at them, as strongly as is asked', { timeout: 120_000 }, async () => {
+  const seen = await inPage(async ({ prompt, width, height, seed }) => {
+    const { loadModel } = await import('kinora');
+    const canvas = Object.assign(document.createElement('canvas'), { width: 40, height: 40 });
+    canvas.getContext('2d').fillRect(0, 0, 20, 40);
+    const model = await loadModel({ model: '/vace/', cache: 'none', device: 'cpu' });
+    const options = { width, height, frames: 5, steps: 1, seed, preview: false };
+    const made = async (references, conditioningScale) => {
+      const { metadata, ...video } = await model.generate({ text: prompt, references }, { ...options, conditioningScale }).then((video) => ({ metadata: video.metadata, bytes: video.rgba(4).join() }));
+      return [video.bytes, metadata.given?.references, metadata.conditioningScale];
+    };
+    const [without, one, half] = [await made(undefined, undefined), await made([canvas], undefined), await made([canvas], 0.5)];
+    await model.dispose();
+    const flipbook = await loadModel({ device: 'cpu' });
+    const refused = await flipbook.generate({ text: prompt, references: [canvas] }).catch(({ code }) => code);
+    return { differ: new Set([without, one, half].map(([bytes]) => bytes)).size, told: [without, one, half].map(([, ...told]) => told), refused };
+  }, REQUEST);
+  assert.deepEqual([seen.differ, seen.told], [3, [[undefined, undefined], [['pixels'], undefined], [['pixels'], 0.5]]]);
+  assert.equal(seen.refused, 'invalid-conditioning');
 });

@@ -4,6 +4,9 @@ use kinora_runtime::Options;
 
 use crate::args::GenerateArgs;
 
+/// Frames of a preview that is shown: a window that moves.
+const PREVIEW_FRAMES: usize = 5;
+
 /// The options of one clip. Its prompt was read, and rewritten if another was asked to do that.
 pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>, seed: u64) -> Options {
     let whole = |value: Option<u32>| value.map(|value| value as usize);
@@ -46,6 +49,7 @@ pub(crate) fn options(args: &GenerateArgs, prompt: &str, original: Option<&str>,
         background: given.background,
         // A terminal shows no pictures.
         preview_every: whole(args.preview_every).or(if args.show.is_some() { None } else { Some(0) }),
+        preview_frames: args.show.is_some().then_some(PREVIEW_FRAMES),
         wording: None,
         original_then: None,
     }
@@ -186,6 +190,7 @@ mod tests {
         let flags = line.as_object_mut().expect("an object");
         // No flag of the command, which shows no pictures.
         flags.remove("previewEvery");
+        flags.remove("previewFrames");
         if given.video.is_some() {
             flags.insert("video".into(), "clip.gif".into());
         }
@@ -256,8 +261,8 @@ mod tests {
         }
         let count = lines.lines().count();
         assert!(count >= 128 && refused > 20 && planned > 20, "{count} cases, {refused} refused, {planned} with a plan");
-        // Of a model with a second branch, by the model's words, by somebody else, and of many steps.
+        // Of a model with a second branch, by the model's words, by somebody else, of what is only shown, and of many steps.
         let unsaid: Vec<String> = Options::names().into_iter().filter(|name| !named.contains(name)).collect();
-        assert_eq!(unsaid, ["conditioningScale", "expand", "originalPrompt", "stepCache"], "no case has these options");
+        assert_eq!(unsaid, ["conditioningScale", "expand", "originalPrompt", "previewFrames", "stepCache"], "no case has these options");
     }
 }

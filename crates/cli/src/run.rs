@@ -111,9 +111,6 @@ pub(crate) fn draft<'a>(
     Ok((draft, metadata))
 }
 
-/// Frames of a preview that is shown.
-const PREVIEW_FRAMES: usize = 5;
-
 /// The request of a draft, with the pixels of what is given.
 pub(crate) fn fit(
     mut draft: Draft<&Opened>,
@@ -122,8 +119,6 @@ pub(crate) fn fit(
     note: &mut dyn FnMut(String),
 ) -> Result<GenerateRequest, Failure> {
     let rate = FrameRate::from_f64(pipeline.manifest().fps.into())?;
-    // A window that moves, for a terminal.
-    draft.request.preview_frames = if task.args().show.is_some() { PREVIEW_FRAMES } else { 1 };
     draft.request.latents = task.args().latents_in.as_deref().map(read_latents).transpose()?;
     draft.fit(pipeline, &mut |source, fit| source.fitted(fit, rate, note))
 }
@@ -148,6 +143,7 @@ pub(crate) fn generate(
     let taker = RefCell::new(taker);
     let on_event = &mut |at, event| taker.borrow_mut().event(at, event);
     let sink = &mut async |at, made| match made {
+        Made::Latents(..) => Ok(()),
         Made::Frame(frame) if taker.borrow_mut().frame(at, &frame) => Ok(()),
         // Why is known to who refused it.
         Made::Frame(_) if stop.is_cancelled() => Err(Error::Cancelled),

@@ -9,7 +9,6 @@ mod encode;
 mod given;
 mod job;
 mod load;
-#[cfg(not(target_arch = "wasm32"))]
 mod moving;
 mod outlook;
 #[cfg(not(target_arch = "wasm32"))]
@@ -219,6 +218,7 @@ impl VideoPipeline {
     ) -> Result<Generated> {
         let mut ended = Err(Error::Cancelled);
         let sink = &mut async |_: usize, made| match made {
+            Made::Latents(..) => Ok(()),
             Made::Frame(frame) => sink(frame).await,
             Made::End(made) => {
                 ended = made;
@@ -302,6 +302,7 @@ impl VideoPipeline {
         let mut results: Vec<Option<Result<Generated>>> = requests.iter().map(|_| None).collect();
         let sink = &mut async |at: usize, made| {
             match made {
+                Made::Latents(..) => {}
                 Made::Frame(frame) => frames[at].push(frame),
                 Made::End(made) => results[at] = Some(made.map(|made| Generated { frames: std::mem::take(&mut frames[at]), ..made })),
             }
@@ -368,9 +369,9 @@ impl VideoPipeline {
             let denoised = self.denoise_told(&members, cancel, &mut |at, event| on_event(jobs[pack[at]].0, event)).await?;
             for ((pack_at, (request, job)), latents) in pack.iter().zip(members).zip(denoised) {
                 let at = jobs[*pack_at].0;
-                let frames = &mut async |frame| sink.take(at, Made::Frame(frame)).await;
+                let take = &mut async |made| sink.take(at, made).await;
                 let made = match latents {
-                    Ok(latents) => self.finish(request, job, latents, cancel, &mut |event| on_event(at, event), frames).await,
+                    Ok(latents) => self.finish(request, job, latents, cancel, &mut |event| on_event(at, event), take).await,
                     Err(error) => Err(error),
                 };
                 sink.end(at, made).await?;

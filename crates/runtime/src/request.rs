@@ -67,7 +67,7 @@ pub struct GenerateRequest {
     pub long: Option<Long>,
     /// Show the first frame as predicted after every so many steps, in [`Event::Step`](crate::Event::Step); 0 for never.
     pub preview_every: usize,
-    /// So many frames of the clip in each preview, one after another: the first decoded, the others guessed from latents. Pages have one.
+    /// So many frames of the clip in each preview, one after another: the first decoded, the others guessed from latents.
     pub preview_frames: usize,
     /// Factor of the finished clip's height and width, 1 or 2.
     pub upscale: usize,

@@ -18,9 +18,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::slice;
 
-use js_sys::{Array, Function, Promise, Uint8Array};
+use js_sys::{Array, Float32Array, Function, Promise, Uint8Array};
 use kinora_runtime::models::FAMILIES;
-use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Options, Preset, VideoPipeline, WeightFormat};
+use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, Made, Options, Preset, VideoPipeline, WeightFormat};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
@@ -190,8 +190,9 @@ impl Model {
     /// Makes clips, side by side if there are several: for each `{ width, height, fps, frames }` with one `Uint8Array` of RGBA
     /// bytes for each frame, or `{ code, message, hint }`. Requests are `{ options, sources }`; the arrays that they speak of come
     /// along in their order.
-    /// `on_event` is called with the index of a request and what happened; only a single one has previews. The frames of a single one
-    /// go to `on_frame` as they are decoded, and no further before the promise that it may return is settled.
+    /// `on_event` is called with the index of a request and what happened; only a single one has previews. The latents of a single one,
+    /// with their extents, go to `on_latents` before they are decoded, and its frames to `on_frame` as they are; nothing goes on before
+    /// the promise that these may return is settled.
     ///
     /// # Errors
     /// Those of reading the requests, and those that concern all of them.
@@ -201,6 +202,7 @@ impl Model {
         arrays: Vec<Uint8Array>,
         cancel: &Cancel,
         on_event: Function,
+        on_latents: Function,
         on_frame: Function,
     ) -> Result<Array, JsValue> {
         let pipeline = self.pipeline.borrow().clone();
@@ -224,8 +226,19 @@ impl Model {
                 failed = Some(error);
             }
         };
-        let sink = &mut async |frame: Vec<u8>| {
-            let answer = on_frame.call1(&JsValue::NULL, &Uint8Array::from(frame.as_slice()));
+        let mut ended = Err(Error::Cancelled);
+        let sink = &mut async |_, made| {
+            let answer = match made {
+                Made::Latents(values, shape) => {
+                    let shape: Array = shape.into_iter().map(JsValue::from).collect();
+                    on_latents.call2(&JsValue::NULL, &Float32Array::from(values.as_slice()), &shape)
+                }
+                Made::Frame(frame) => on_frame.call1(&JsValue::NULL, &Uint8Array::from(frame.as_slice())),
+                Made::End(made) => {
+                    ended = made;
+                    return Ok(());
+                }
+            };
             let taken = match answer.map(JsCast::dyn_into::<Promise>) {
                 Ok(Ok(promise)) => JsFuture::from(promise).await.is_ok(),
                 answered => answered.is_ok(),
@@ -234,11 +247,14 @@ impl Model {
             if taken && !cancel.0.is_cancelled() { Ok(()) } else { Err(Error::Cancelled) }
         };
         let made = match requests.as_slice() {
-            [request] => {
-                let made = pipeline.generate_frames(request, &cancel.0, &mut |happened| on_event(0, happened), sink).await;
-                made.map(|clip| vec![Ok(clip)])
+            [_] => pipeline.generate_each(&requests, &cancel.0, &mut on_event, sink).await.and(ended).map(|clip| vec![Ok(clip)]),
+            many => {
+                if many.iter().any(|request| request.long.as_ref().is_some_and(|long| long.clip_frames.is_none())) {
+                    let expected = "a number: clips side by side come once all are there".into();
+                    return Err(Failure::from(Error::InvalidRequest { parameter: "frames".into(), found: "0".into(), expected }).into());
+                }
+                pipeline.generate_many(many, &cancel.0, &mut on_event).await
             }
-            many => pipeline.generate_many(many, &cancel.0, &mut on_event).await,
         };
         match failed {
             Some(error) => Err(error),

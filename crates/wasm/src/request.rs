@@ -79,7 +79,7 @@ pub(crate) async fn resolve(
     let request = draft.fit(pipeline, &mut |Picture { part, media, .. }, fit| {
         let [width, height] = [fit.width, fit.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
         let part_of_it = if fit.from_end { Part::Last(fit.frames) } else { Part::First(fit.frames) };
-        let need = Need { width, height, rate, part: part_of_it, background: fit.background, whole: false };
+        let need = Need { width, height, rate, part: part_of_it, background: fit.background, whole: fit.whole };
         let taken = media.take(&need).map_err(|error| named(error, part))?;
         let cut = taken.cut_note(part, &need).filter(|_| part == "video" || part == "connect");
         let texts = media.enlargement_note(part, width, height).into_iter().chain(cut);
@@ -118,11 +118,11 @@ fn given(sources: Vec<Source>, arrays: &mut dyn Iterator<Item = Uint8Array>, rat
             _ => return Err(named(kinora_media::Error::NoFrames)),
         };
         let place = match part.as_str() {
-            "video" | "connect" | "mask" => None,
+            "video" | "connect" | "mask" | "references" => None,
             "lastImage" => Some(ImagePlace::Last),
             _ => Some(frame.map_or(ImagePlace::First, ImagePlace::Frame)),
         };
-        if place.is_some() {
+        if place.is_some() || part == "references" {
             media.check_image().map_err(named)?;
         }
         let kind = part.clone();
@@ -131,6 +131,7 @@ fn given(sources: Vec<Source>, arrays: &mut dyn Iterator<Item = Uint8Array>, rat
             (Some(place), _) => given.images.push((place, picture)),
             (None, "video") => given.video = Some(picture),
             (None, "connect") => given.connect = Some(picture),
+            (None, "references") => given.references.push(picture),
             (None, _) => given.mask = Some(picture),
         }
     }

@@ -8,7 +8,7 @@ use kinora_kernels::{CancelToken, Device};
 use super::decode::each;
 use super::sources::{GivenSegment, planned_latents};
 use super::text::Texts;
-use super::{Generated, VideoPipeline};
+use super::{Generated, Made, VideoPipeline, moving};
 use crate::conditioning::{Conditioning, PURE_NOISE, join};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -208,13 +208,7 @@ impl VideoPipeline {
         let first: Vec<f32> =
             latents.chunks_exact(frames * height * width).flat_map(|channel| &channel[..height * width]).copied().collect();
         let first = self.decode(&first, shape.first_frame(), cancel).await?.swap_remove(0);
-        #[cfg(not(target_arch = "wasm32"))]
-        if count > 1 {
-            return Ok(super::moving::frames(&latents, shape, &first, count));
-        }
-        #[cfg(target_arch = "wasm32")]
-        let _ = count;
-        Ok(first)
+        Ok(if count > 1 { moving::frames(&latents, shape, &first, count) } else { first })
     }
 
     /// Features of a token that guidance acts on.
@@ -227,7 +221,7 @@ impl VideoPipeline {
         self.item(job.noise.len(), job.guidance, (job.conditioning_scale, job.step_cache), &job.schedule, job.solver.as_ref())
     }
 
-    /// Latents to the finished clip, whose frames `sink` is given while they are decoded where nothing changes them afterwards.
+    /// Latents to the finished clip. `sink` is given them, and its frames while they are decoded where nothing changes them afterwards.
     pub(super) async fn finish(
         &self,
         request: &GenerateRequest,
@@ -235,13 +229,14 @@ impl VideoPipeline {
         latents: Vec<f32>,
         cancel: &CancelToken,
         on_event: &mut dyn FnMut(Event),
-        sink: &mut impl AsyncFnMut(Vec<u8>) -> Result<()>,
+        sink: &mut impl AsyncFnMut(Made) -> Result<()>,
     ) -> Result<Generated> {
         #[cfg(feature = "families")]
         let (last, latents) = self.later_passes(request, job, latents, cancel, on_event).await?;
         #[cfg(feature = "families")]
         let job = last.as_ref().unwrap_or(job);
         let frames = 1 + (job.shape.grid[0] - 1) * self.compression.latent[0];
+        sink(Made::Latents(latents.clone(), job.shape.dims())).await?;
         on_event(Event::Decode { frames });
         if request.conditioning.plan.is_none() && !self.is_refined(request) {
             let decoded = self.decoded_latents(request, &latents, job.shape);
@@ -252,7 +247,7 @@ impl VideoPipeline {
                 let rest = &mut async |frame| {
                     at += 1;
                     if at > first {
-                        sink(frame).await?;
+                        sink(Made::Frame(frame)).await?;
                         taken.set(at);
                     }
                     Ok(())
@@ -264,7 +259,7 @@ impl VideoPipeline {
         }
         let whole = self.whole(request, job, latents, cancel).await?;
         let mut refined = self.refined(request, whole, cancel, on_event).await?;
-        each(std::mem::take(&mut refined.frames), sink).await?;
+        each(std::mem::take(&mut refined.frames), &mut async |frame| sink(Made::Frame(frame)).await).await?;
         Ok(refined)
     }
 

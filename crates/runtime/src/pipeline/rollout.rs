@@ -8,7 +8,7 @@ use kinora_kernels::{CancelToken, Device};
 use super::coder::Coder;
 use super::decode::Stream;
 use super::text::Texts;
-use super::{Generated, VideoPipeline};
+use super::{Generated, Made, VideoPipeline};
 use crate::conditioning::{CLEAN, Joints, PURE_NOISE, Windows};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -182,7 +182,8 @@ impl VideoPipeline {
         if is_streamed {
             return Ok(Generated { latents_shape: made_shape.dims(), ..self.made(&job, Vec::new(), 0..made.handed, latents) });
         }
-        self.finish(request, &job, latents, cancel, on_event, sink).await
+        let frames = &mut async |made| if let Made::Frame(frame) = made { sink(frame).await } else { Ok(()) };
+        self.finish(request, &job, latents, cancel, on_event, frames).await
     }
 
     /// Goes through the blocks of a clip: those that were made before their device was lost only leave again what they left on it.

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 /// What comes of several generations, one after another.
 #[derive(Debug)]
 pub enum Made {
+    /// The latents `[1, C, F, H, W]` that are decoded next, with their extents, once all passes are done: who refuses them saves the
+    /// decoder's work. Clips that are decoded while they are made have none.
+    Latents(Vec<f32>, [usize; 5]),
     /// RGBA bytes of the next frame, row-major.
     Frame(Vec<u8>),
     /// After the last frame, what there is besides: `frames` are none.

@@ -89,6 +89,8 @@ pub struct Options {
 
     /// Show the first frame as predicted after every so many steps; 0 for never. Default: 2.
     pub preview_every: Option<usize>,
+    /// Frames of a preview, from the first to the last: the first decoded, the others guessed. Default: the first alone.
+    pub preview_frames: Option<usize>,
 
     /// What the prompts became, by [`understand`](Self::understand).
     #[serde(skip)]

@@ -93,7 +93,7 @@ impl Options {
             conditioning: Conditioning::default(),
             long: None,
             preview_every: self.preview_every.unwrap_or(PREVIEW_STEPS),
-            preview_frames: 1,
+            preview_frames: self.preview_frames.unwrap_or(1),
             upscale,
             interpolate,
         };
