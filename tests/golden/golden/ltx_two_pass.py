@@ -9,7 +9,10 @@ import math
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline, LTXLatentUpsamplePipeline
 from diffusers.pipelines.ltx import pipeline_ltx_condition
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsamplerModel
+
+from PIL import Image
 
 from .common import ROOT, fresh, save_case
 from .ltx_pipeline import SIZE, components, states
@@ -27,7 +30,12 @@ CASES = {
     # Frames between frames.
     "time": dict(seed=13, guidance=1.0, prompt="a sleeping cat", negative="", upsampler="time", steps=3,
                  second_pass=dict(sigmas=[0.5, 0.25], adain_factor=0.5)),
+    # The first frame in its place and another beside the clip, in the size of each pass.
+    "given": dict(seed=14, guidance=1.0, prompt="a sleeping cat", negative="", upsampler="space", steps=3, images=[0, 6], strength=1.0,
+                  second_pass=dict(sigmas=[0.6, 0.3], adain_factor=0.0)),
 }
+# Of the noise on what stands beside a clip.
+BESIDE = 2**64 - 2
 
 
 def philox(seed: int, stream: int, count: int) -> torch.Tensor:
@@ -48,11 +56,19 @@ def philox(seed: int, stream: int, count: int) -> torch.Tensor:
     return torch.tensor(values[:count], dtype=torch.float32)
 
 
+def picture(number: int, scale: int) -> Image.Image:
+    """Stripes that the test in Rust draws, too; at twice the size others."""
+    sides = (torch.arange(scale * SIZE["height"]), torch.arange(scale * SIZE["width"]), torch.arange(3))
+    y, x, channel = torch.meshgrid(*sides, indexing="ij")
+    return Image.fromarray(((37 * number + 5 * y + 3 * x + 50 * channel) % 256).to(torch.uint8).numpy())
+
+
 def generate() -> None:
     folder = fresh("ltx_two_pass")
     (folder / "cases.json").write_text(json.dumps(dict(scheduler=SCHEDULER, cases=CASES), indent=2) + "\n")
     parts = components()
-    drawn = pipeline_ltx_condition.randn_tensor
+    drawn, retrieved = pipeline_ltx_condition.randn_tensor, pipeline_ltx_condition.retrieve_latents
+    pipeline_ltx_condition.retrieve_latents = lambda encoded, generator=None: encoded.latent_dist.mode()
     for name, case in CASES.items():
         scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
         pipeline = LTXConditionPipeline(scheduler=scheduler, **parts)
@@ -62,15 +78,21 @@ def generate() -> None:
         seed, (prompt, mask) = case["seed"], states(parts, case["prompt"])
         text = dict(prompt_embeds=prompt, prompt_attention_mask=mask)
         text["negative_prompt_embeds"], text["negative_prompt_attention_mask"] = states(parts, case["negative"])
-        seeds = iter([seed, seed ^ NEXT_PASS])
+        images = case.get("images", [])
+        beside = sum(at > 0 for at in images)
+        streams = iter([(own, stream) for own in (seed, seed ^ NEXT_PASS) for stream in (0, *(BESIDE - at for at in range(beside)))])
 
         def draw(shape, **_):
-            return philox(next(seeds), 0, math.prod(shape)).reshape(shape)
+            return philox(*next(streams), math.prod(shape)).reshape(shape)
+
+        def given(scale):
+            return dict(conditions=[LTXVideoCondition(image=picture(number, scale), frame_index=at, strength=case["strength"])
+                                    for number, at in enumerate(images)], image_cond_noise_scale=0.0) if images else {}
 
         pipeline_ltx_condition.randn_tensor = draw
         timing = dict(timesteps=[1000 * sigma for sigma in case["sigmas"]]) if "sigmas" in case else dict(num_inference_steps=case["steps"])
         common = dict(guidance_scale=case["guidance"], output_type="latent", **text)
-        small = pipeline(**SIZE, **timing, **common).frames
+        small = pipeline(**SIZE, **timing, **given(1), **common).frames
         height, width, frames, rate = SIZE["height"], SIZE["width"], SIZE["num_frames"], 25
         if case["upsampler"] == "time":
             frames, rate = 2 * frames - 1, 2 * rate
@@ -82,7 +104,7 @@ def generate() -> None:
         # A pass that begins below the first level: the one that is left out decides only where it begins.
         levels = [1000.0] + [1000 * sigma for sigma in second["sigmas"]]
         refined = pipeline(height=height, width=width, num_frames=frames, frame_rate=rate, timesteps=levels, latents=larger,
-                           denoise_strength=0.9999, **common).frames
+                           denoise_strength=0.9999, **given(2), **common).frames
         save_case(folder, name, {"seed": seed}, dict(latents=refined))
         print(name, tuple(small.shape), tuple(refined.shape))
-    pipeline_ltx_condition.randn_tensor = drawn
+    pipeline_ltx_condition.randn_tensor, pipeline_ltx_condition.retrieve_latents = drawn, retrieved

@@ -171,12 +171,20 @@ pub struct Conditioning {
     pub mask: Option<Mask>,
     /// Images of what is to appear in the clip, in its size, for a model that looks at such.
     pub references: SourceClip,
+    /// The same in twice the width and height, for a second pass over as much more of the latents. Without it a clip that is given
+    /// something is only enlarged when it is finished.
+    pub larger: Option<Box<Self>>,
 }
 
 impl Conditioning {
     /// `sources` as `plan` says.
     pub fn new(sources: Vec<SourceClip>, plan: FramePlan) -> Self {
         Self { sources, plan: Some(plan), ..Self::default() }
+    }
+
+    /// Whether it can be given to a second pass. While the pixels are not there yet they may come in both sizes.
+    pub(crate) fn has_larger(&self) -> bool {
+        self.larger.is_some() || self.sources.is_empty()
     }
 
     /// Frames of each source.

@@ -6,7 +6,9 @@ use std::cell::Cell;
 use kinora_kernels::{CancelToken, Device};
 
 use super::decode::each;
-use super::sources::{GivenSegment, planned_latents};
+use super::sources::GivenSegment;
+#[cfg(feature = "families")]
+use super::sources::planned_latents;
 use super::text::Texts;
 use super::{Generated, Made, VideoPipeline, moving};
 use crate::conditioning::{Conditioning, PURE_NOISE, join};
@@ -22,18 +24,9 @@ use crate::sampling::solvers::table::Variance;
 use crate::sampling::solvers::{self, Solver};
 use crate::sampling::{noise, step_cache, tokens};
 use crate::shape::LatentShape;
-#[cfg(feature = "families")]
-use crate::{
-    models::family::{Doubles, LatentStage},
-    sampling::solvers::table::Point,
-};
 
 /// The stream of the noise that latents are decoded under; those of steps and windows are lower.
 const DECODE_STREAM: u64 = u64::MAX;
-/// What the seed of a pass differs by from that of the one before: the golden ratio as a 64-bit fraction.
-#[cfg(feature = "families")]
-const NEXT_PASS: u64 = 0x9e37_79b9_7f4a_7c15;
-
 /// The stream of the noise on the latent frames of references.
 const REFERENCES_STREAM: u64 = u64::MAX - (1 << 20);
 
@@ -44,26 +37,26 @@ pub(super) struct Job {
     lead: usize,
     conditioning_scale: Option<f32>,
     step_cache: Option<f32>,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
     solver: Box<dyn Solver>,
-    seed: u64,
+    pub(super) seed: u64,
     texts: Texts,
     guidance: Guidance,
     /// Frames per second.
-    fps: f32,
+    pub(super) fps: f32,
     /// Tokens in time, height and width.
     grid: [usize; 3],
     /// Tokens after those of the grid.
-    beside: Vec<Beside>,
+    pub(super) beside: Vec<Beside>,
     /// Thousandths of noise on each token.
-    noise: Vec<u16>,
+    pub(super) noise: Vec<u16>,
     /// Noise, and what is given under its share of it, as tokens `[L, C]`.
     pub(super) tokens: Vec<f32>,
     pub(super) given: Vec<GivenSegment>,
     /// What is given beside each token `[L, G]`.
     features: Vec<f32>,
     /// States of the pictures that are looked at.
-    pictures: Vec<f32>,
+    pub(super) pictures: Vec<f32>,
 }
 
 impl Job {
@@ -113,17 +106,8 @@ impl VideoPipeline {
             self.check_given(request)?;
             job.features = self.features(request, shape, cancel).await?;
             job.pictures = self.picture_states(request, cancel).await?;
-        } else if request.conditioning.plan.is_some() {
-            job.given = self.encode_sources(request, shape, cancel).await?;
-            if let (Some(before), Some(given)) = (before, job.given.first_mut()) {
-                given.take_over(&before.latents, shape);
-            }
-            let sources = planned_latents(&job.given, shape);
-            #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
-            let mut sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
-            #[cfg(feature = "families")]
-            sources.extend(self.sources_beside(&job.given, &job.beside));
-            noise::add_sources(&mut job.tokens, &sources, &job.noise, |thousandths| job.schedule.starting_level(thousandths));
+        } else {
+            self.give(request, before, &mut job, cancel).await?;
         }
         Ok(job)
     }
@@ -266,8 +250,12 @@ impl VideoPipeline {
     /// Latents to a clip with all its frames, and those of the clips that it continues.
     pub(super) async fn whole(&self, request: &GenerateRequest, job: &Job, latents: Vec<f32>, cancel: &CancelToken) -> Result<Generated> {
         let mut decoded = self.decode(&self.decoded_latents(request, &latents, job.shape), job.shape, cancel).await?;
-        self.restore(request, job, &mut decoded, cancel).await?;
-        let (frames, decoded) = join(decoded, &request.conditioning, self.compression.latent[0])?;
+        let conditioning = match &request.conditioning.larger {
+            Some(larger) if job.shape.grid[1] * self.compression.latent[1] > request.height => larger,
+            _ => &request.conditioning,
+        };
+        self.restore(conditioning, job, &mut decoded, cancel).await?;
+        let (frames, decoded) = join(decoded, conditioning, self.compression.latent[0])?;
         Ok(self.made(job, frames, decoded, latents))
     }
 
@@ -288,39 +276,6 @@ impl VideoPipeline {
         let ([_, rows, columns], [_, row, column]) = (job.shape.grid, self.compression.latent);
         let latents_shape = job.shape.dims();
         Generated { width: columns * column, height: rows * row, fps: job.fps, frames, decoded, latents, latents_shape }
-    }
-
-    /// The job of another pass, over more of the latents that the one before left: from the first of its levels down.
-    #[cfg(feature = "families")]
-    pub(super) fn next_pass(&self, request: &GenerateRequest, stage: &dyn LatentStage, before: &Job, larger: &[f32]) -> Result<Job> {
-        let shape = stage.doubles().of(before.shape);
-        let (solver, schedule) = self.schedule(&GenerateRequest { sigmas: Some(stage.sigmas().to_vec()), ..request.clone() }, &shape)?;
-        // Noise of its own: equal values would lie where they were in the smaller latents.
-        let seed = before.seed ^ NEXT_PASS;
-        let from = schedule.intervals.first().map_or(Point::CLEAN, |first| first.from);
-        let noisy = |(noise, x): (f32, &f32)| from.sigma as f32 * noise + from.alpha as f32 * x;
-        let latents: Vec<f32> = noise::normal(seed, 0, shape.elements()).into_iter().zip(larger).map(noisy).collect();
-        let grid = shape.tokens(self.compression.packing);
-        Ok(Job {
-            shape,
-            lead: 0,
-            conditioning_scale: before.conditioning_scale,
-            // Its few steps begin at low noise.
-            step_cache: None,
-            schedule,
-            solver,
-            seed,
-            texts: before.texts.clone(),
-            guidance: before.guidance,
-            fps: if stage.doubles() == Doubles::Frames { 2.0 * before.fps } else { before.fps },
-            grid,
-            beside: Vec::new(),
-            noise: vec![PURE_NOISE; grid.iter().product()],
-            tokens: tokens::pack(&latents, shape.extents(), self.compression.packing),
-            given: Vec::new(),
-            features: self.no_features(shape),
-            pictures: before.pictures.clone(),
-        })
     }
 
     /// The extents of the latents, if everything in the request is possible.

@@ -14,20 +14,28 @@ use crate::{
     pipeline::{job::Job, refine::asked},
     sampling::{
         denoise::{Denoise, StepDone},
+        noise,
+        solvers::table::Point,
         tokens::{channels_first, channels_last},
     },
 };
 #[cfg(feature = "families")]
 use kinora_kernels::{Cadence, CancelToken, Device, Graph, Plan};
 
+/// What the seed of a pass differs by from that of the one before: the golden ratio as a 64-bit fraction.
+#[cfg(feature = "families")]
+const NEXT_PASS: u64 = 0x9e37_79b9_7f4a_7c15;
+
 #[cfg(feature = "families")]
 impl VideoPipeline {
-    /// The stages that make more of the latents of `request`. What is given has the size of the first pass, and windows give frames to
-    /// each other: such clips are refined once they are finished.
+    /// The stages that make more of the latents of `request`. What is given may be there in another size but at no other frames, and
+    /// windows give frames to each other: such clips are refined once they are finished.
     fn latent_stages<'a>(&'a self, request: &'a GenerateRequest) -> impl Iterator<Item = &'a dyn LatentStage> + use<'a> {
-        let is_whole = request.conditioning.plan.is_none() && request.long.is_none() && !self.goes_on_alone();
+        let is_whole = request.long.is_none() && !self.goes_on_alone();
+        let is_given = request.conditioning.plan.is_some();
+        let can = move |doubles| is_whole && (!is_given || (doubles == Doubles::Pixels && request.conditioning.has_larger()));
         let stages = self.refiners.latent_stages.as_slice();
-        let stage = move |doubles| stages.iter().map(AsRef::as_ref).find(|stage| is_whole && stage.doubles() == doubles);
+        let stage = move |doubles| stages.iter().map(AsRef::as_ref).find(|stage| stage.doubles() == doubles && can(doubles));
         asked(request).filter_map(stage)
     }
 
@@ -45,7 +53,8 @@ impl VideoPipeline {
         for stage in self.latent_stages(request) {
             let before = last.as_ref().unwrap_or(job);
             let larger = self.enlarged(stage, &latents, before.shape, cancel).await?;
-            let pass = self.next_pass(request, stage, before, &larger)?;
+            let (own, mut pass) = self.next_pass(request, stage, before, &larger)?;
+            self.give(&own, None, &mut pass, cancel).await?;
             let on_step = &mut async |StepDone { step, reused, .. }: StepDone| {
                 on_event(Event::Step { step: done + step, steps, reused, preview: None });
                 Ok(())
@@ -55,6 +64,35 @@ impl VideoPipeline {
             last = Some(pass);
         }
         Ok((last, latents))
+    }
+
+    /// The request and the job of another pass, over more of the latents that the one before left: from the first of its levels down, with
+    /// nothing given yet.
+    pub(super) fn next_pass(
+        &self,
+        request: &GenerateRequest,
+        stage: &dyn LatentStage,
+        before: &Job,
+        larger: &[f32],
+    ) -> Result<(GenerateRequest, Job)> {
+        let shape = stage.doubles().of(before.shape);
+        let mut own = GenerateRequest {
+            // Noise of its own: equal values would lie where they were in the smaller latents.
+            seed: before.seed ^ NEXT_PASS,
+            sigmas: Some(stage.sigmas().to_vec()),
+            // Its few steps begin at low noise.
+            step_cache: None,
+            conditioning: request.conditioning.larger.as_deref().cloned().unwrap_or_default(),
+            ..request.clone()
+        };
+        let schedule = self.schedule(&own, &shape)?.1;
+        let from = schedule.intervals.first().map_or(Point::CLEAN, |first| first.from);
+        let noisy = |(noise, x): (f32, &f32)| (from.sigma as f32 * noise + from.alpha as f32 * x) / schedule.start as f32;
+        own.latents = Some(noise::normal(own.seed, 0, shape.elements()).into_iter().zip(larger).map(noisy).collect());
+        let mut job = self.job(&own, shape, before.texts().clone())?;
+        job.fps = if stage.doubles() == Doubles::Frames { 2.0 * before.fps } else { before.fps };
+        job.pictures.clone_from(&before.pictures);
+        Ok((own, job))
     }
 
     /// Normalised latents `[1, C, F, H, W]` to more of them.
@@ -94,7 +132,7 @@ impl VideoPipeline {
         for stage in self.latent_stages(request) {
             let before = last.as_ref().unwrap_or(first);
             plans.push((1, Key::Enlarge(stage.doubles(), before.shape), self.enlarge_plan(stage, before.shape)?));
-            let pass = self.next_pass(request, stage, before, &vec![0.0; stage.doubles().of(before.shape).elements()])?;
+            let (_, pass) = self.next_pass(request, stage, before, &vec![0.0; stage.doubles().of(before.shape).elements()])?;
             let (sequences, guided_channels) = ([pass.sequence()], self.guided_channels(&pass));
             let (experts, spacing) = (self.experts.as_slice(), self.job_spacing(&pass));
             let sequences = sequences.as_slice();
@@ -120,7 +158,7 @@ impl VideoPipeline {
     }
 
     /// Whether `request` has more of this in its latents already.
-    pub(super) fn is_in_latents(&self, request: &GenerateRequest, doubles: Doubles) -> bool {
+    pub(crate) fn is_in_latents(&self, request: &GenerateRequest, doubles: Doubles) -> bool {
         #[cfg(feature = "families")]
         return self.latent_stages(request).any(|stage| stage.doubles() == doubles);
         #[cfg(not(feature = "families"))]

@@ -172,14 +172,15 @@ impl VideoPipeline {
             frames.min(all.decoded * self.compression.latent[0])
         };
         let clip = 4 * pixels * kept as u64;
-        let given = request.conditioning.sources.iter().flatten().map(|frame| frame.len() as u64).sum::<u64>();
+        let both = [Some(&request.conditioning), request.conditioning.larger.as_deref()].into_iter().flatten();
+        let given = both.flat_map(|given| &given.sources).flatten().map(|frame| frame.len() as u64).sum::<u64>();
         all.found.host_bytes += FRAME_COPIES * clip + given + 16 * shape.elements() as u64;
         Ok(all.found)
     }
 
     /// Everything of one window but its text.
     fn window_requirements(&self, request: &GenerateRequest, shape: LatentShape, all: &mut Foresight<'_>) -> Result<()> {
-        let mut alone = Vec::new();
+        let (mut given, mut alone) = (Vec::new(), Vec::new());
         if self.given() != Given::Tokens {
             all.code(Direction::Encode, shape)?;
             if !request.conditioning.references.is_empty() {
@@ -193,7 +194,8 @@ impl VideoPipeline {
                 let frames = segment.encoded_frames();
                 let own = LatentShape { grid: [frames, shape.grid[1], shape.grid[2]], ..shape };
                 all.code(Direction::Encode, own)?;
-                alone.extend((segment.is_kept(plan) && request.conditioning.mask.is_none()).then_some(own));
+                given.push(own);
+                alone.extend((segment.is_kept(plan) && request.conditioning.mask.is_none()).then_some(self.decoded_shape(request, own)));
             }
         }
         let job = self.job_of_sizes(request, shape)?;
@@ -226,6 +228,10 @@ impl VideoPipeline {
         #[cfg(feature = "families")]
         for (_, key, graph) in self.later_plans(request, &job)? {
             all.stage(key, || Ok(Chosen::of(graph)))?;
+        }
+        // In the size of the last pass, where there is another.
+        for own in given.into_iter().map(|own| self.decoded_shape(request, own)).filter(|own| own.grid[1] > shape.grid[1]) {
+            all.code(Direction::Encode, own)?;
         }
         all.code(Direction::Decode, self.decoded_shape(request, shape))?;
         alone.into_iter().try_for_each(|shape| all.code(Direction::Decode, shape))

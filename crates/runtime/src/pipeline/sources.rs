@@ -2,12 +2,13 @@
 
 use kinora_kernels::{CancelToken, Device};
 
-use super::VideoPipeline;
 use super::job::Job;
+use super::{Generated, VideoPipeline};
 use crate::conditioning::{Conditioning, Segment, Timeline};
 use crate::error::Result;
 use crate::models::family::Direction;
 use crate::request::GenerateRequest;
+use crate::sampling::{noise, tokens};
 use crate::shape::LatentShape;
 
 /// A segment of the sources as the autoencoder sees it.
@@ -62,10 +63,41 @@ impl VideoPipeline {
         Ok(given)
     }
 
+    /// Puts what `request` is given in its place among the tokens of `job`, under its share of their noise.
+    pub(super) async fn give(
+        &self,
+        request: &GenerateRequest,
+        before: Option<&Generated>,
+        job: &mut Job,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        if request.conditioning.plan.is_none() {
+            return Ok(());
+        }
+        let shape = job.shape;
+        job.given = self.encode_sources(request, shape, cancel).await?;
+        if let (Some(before), Some(given)) = (before, job.given.first_mut()) {
+            given.take_over(&before.latents, shape);
+        }
+        let sources = planned_latents(&job.given, shape);
+        #[cfg_attr(not(feature = "families"), expect(unused_mut, reason = "nothing is given beside the tokens"))]
+        let mut sources = tokens::pack(&sources, shape.extents(), self.compression.packing);
+        #[cfg(feature = "families")]
+        sources.extend(self.sources_beside(&job.given, &job.beside));
+        noise::add_sources(&mut job.tokens, &sources, &job.noise, |thousandths| job.schedule.starting_level(thousandths));
+        Ok(())
+    }
+
     /// Puts frames that are kept in the place of what was decoded for them. A decoder that is not causal draws every frame
     /// with its neighbours in view, so that generated ones would change those that are given; these are decoded alone.
-    pub(super) async fn restore(&self, request: &GenerateRequest, job: &Job, decoded: &mut [Vec<u8>], cancel: &CancelToken) -> Result<()> {
-        let Some(plan) = request.conditioning.plan.as_ref().filter(|_| request.conditioning.mask.is_none()) else { return Ok(()) };
+    pub(super) async fn restore(
+        &self,
+        conditioning: &Conditioning,
+        job: &Job,
+        decoded: &mut [Vec<u8>],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let Some(plan) = conditioning.plan.as_ref().filter(|_| conditioning.mask.is_none()) else { return Ok(()) };
         let timeline = Timeline { frames: job.shape.grid[0], step: self.compression.latent[0] };
         for GivenSegment { segment, latents, shape } in &job.given {
             if segment.is_kept(plan) {

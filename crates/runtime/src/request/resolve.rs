@@ -7,6 +7,7 @@ use super::{Colour, CurveName, FRAME_RATES, GUIDANCE, GUIDANCE_POWERS, GenerateR
 use crate::conditioning::{Conditioning, Given, OVERLAP_FRAMES, PromptParts, SourceClip, Wanted};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
+use crate::models::family::Doubles;
 use crate::pipeline::VideoPipeline;
 use crate::sampling::guidance::{Curve, Guidance};
 use crate::sampling::step_cache;
@@ -225,10 +226,15 @@ impl<S> Draft<S> {
         let Colour(background) = self.options.background.unwrap_or(Colour::WHITE);
         let [width, height] = [request.width, request.height];
         let timeline = pipeline.timeline(request.frames)?;
-        request.conditioning = self.parts.conditioning(timeline, &mut |source, wanted| {
-            let Wanted { frames, from_end, whole } = wanted;
-            fit(source, &Fit { frames, from_end, whole, width, height, background })
-        })?;
+        let mut sized = |scale: usize| {
+            self.parts.conditioning(timeline, &mut |source, wanted| {
+                let Wanted { frames, from_end, whole } = wanted;
+                fit(source, &Fit { frames, from_end, whole, width: scale * width, height: scale * height, background })
+            })
+        };
+        let in_two_passes = request.conditioning.plan.is_some() && pipeline.is_in_latents(&request, Doubles::Pixels);
+        let larger = if in_two_passes { Some(Box::new(sized(2)?)) } else { None };
+        request.conditioning = Conditioning { larger, ..sized(1)? };
         pipeline.validate(&request)?;
         Ok(request)
     }
