@@ -20,9 +20,9 @@ before(async () => {
   browser = await launch();
   page = await open(browser, server.origin);
   await page.evaluate(async () => {
-    const { default: init, Tester, everywhere, request_differences, unicode_differences } = await import('/test/wasm/core.js');
+    const { default: init, Sized, Tester, everywhere, request_differences, unicode_differences } = await import('/test/wasm/core.js');
     await init({ module_or_path: fetch('/test/wasm/core_bg.wasm') });
-    Object.assign(globalThis, { Tester, everywhere, request_differences, unicode_differences });
+    Object.assign(globalThis, { Sized, Tester, everywhere, request_differences, unicode_differences });
   });
 });
 after(async () => {
@@ -99,6 +99,52 @@ test('options come to the same requests as natively', { timeout: 60_000 }, async
   assert.deepEqual(await differences(cases), []);
   // The comparison sees a difference.
   assert.equal((await differences(cases.replace(/"steps":\d+(?=[^\t]*$)/m, '"steps":999'))).length, 1);
+});
+
+test('the memory of random generations is what is foretold, measured where buffers are made', { timeout: 1_800_000 }, async () => {
+  const count = Number(process.env.KINORA_TEST_CYCLES ?? 8);
+  const runs = await page.evaluate(
+    async ([files, count]) => {
+      const bytes = files.map(([, text]) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0)));
+      let live = 0, peak = 0;
+      const sizes = new Map();
+      const { createBuffer } = GPUDevice.prototype;
+      const { destroy } = GPUBuffer.prototype;
+      GPUDevice.prototype.createBuffer = function (descriptor) {
+        const buffer = createBuffer.call(this, descriptor);
+        sizes.set(buffer, descriptor.size);
+        live += descriptor.size;
+        peak = Math.max(peak, live);
+        return buffer;
+      };
+      GPUBuffer.prototype.destroy = function () {
+        live -= sizes.get(this) ?? 0;
+        sizes.delete(this);
+        destroy.call(this);
+      };
+      const runs = [];
+      for (let run = 0; run < count; run++) {
+        const sized = await Sized.open(files.map(([path]) => path), bytes, run);
+        if (sized === undefined) {
+          runs.push({ refused: true });
+          continue;
+        }
+        const before = (peak = live);
+        await sized.run();
+        runs.push({ context: sized.context, predicted: sized.predicted, measured: peak - before, streams: sized.streams });
+        sized.free();
+      }
+      Object.assign(GPUDevice.prototype, { createBuffer });
+      Object.assign(GPUBuffer.prototype, { destroy });
+      return { runs, left: live };
+    },
+    [tinyModel(), count],
+  );
+  const made = runs.runs.filter(({ refused }) => !refused);
+  const ratios = made.map(({ predicted, measured }) => predicted / measured);
+  console.log(`${made.length} of ${count} made, ${made.filter(({ streams }) => streams).length} streamed; predicted / measured ${Math.min(...ratios)} to ${Math.max(...ratios)}; ${runs.left} bytes left`);
+  assert.ok(made.length > count / 2 && made.some(({ streams }) => streams), JSON.stringify(runs));
+  for (const { context, predicted, measured } of made) assert.ok(measured <= predicted && predicted <= 1.15 * measured, `${context}: ${measured} measured, ${predicted} predicted`);
 });
 
 test('work is counted beyond 32 bits', async () => {

@@ -14,6 +14,8 @@ mod everywhere;
 mod fixture;
 #[path = "../../runtime/tests/support/resolution.rs"]
 mod resolution;
+#[path = "../../runtime/tests/support/sized.rs"]
+mod sized;
 pub mod unicode;
 
 use std::sync::Arc;
@@ -22,7 +24,8 @@ use js_sys::Uint8Array;
 use kinora_kernels::{AdapterSelect, Device, Executable, Gpu, Preset, WeightFormat};
 use kinora_runtime::manifest::Index;
 use kinora_runtime::models::component::Component;
-use kinora_runtime::weights::Checkpoint;
+use kinora_runtime::weights::{Checkpoint, ModelFiles};
+use kinora_runtime::{CancelToken, Error, GenerateRequest, VideoPipeline};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// A device with the kernels of one preset, and what is compared on it.
@@ -114,6 +117,62 @@ impl Tester {
 #[must_use]
 pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// A random generation with the model of `tests/tiny-model` on a device of its own, and what is foretold of it.
+#[wasm_bindgen]
+pub struct Sized {
+    pipeline: VideoPipeline,
+    request: GenerateRequest,
+    /// Bytes on the device.
+    pub predicted: f64,
+    /// Whether some weights are streamed.
+    pub streams: bool,
+    /// What it is, for messages.
+    context: String,
+}
+
+#[wasm_bindgen]
+impl Sized {
+    /// The generation of this number, if the memory that it is given is enough.
+    ///
+    /// # Errors
+    /// Those of reading the model and of opening a device.
+    pub async fn open(paths: Vec<String>, files: Vec<Uint8Array>, run: usize) -> Result<Option<Self>, String> {
+        let device = Device::gpu(&AdapterSelect::Auto, Some(Preset::Soft)).await.map_err(|error| error.to_string())?;
+        let mut model = ModelFiles::new("the model of the tests");
+        paths.into_iter().zip(&files).for_each(|(path, bytes)| model.insert(path, bytes.to_vec()));
+        let mut pipeline = VideoPipeline::from_files(device, model, WeightFormat::F32).map_err(|error| error.to_string())?;
+        let random = &mut sized::Random(run as u64 + 1);
+        let request = sized::request(&pipeline, random);
+        let whole = pipeline.requirements(&request).map_err(|error| error.to_string())?.device_bytes;
+        let memory = sized::memory(run, whole, random);
+        pipeline.set_memory(memory);
+        let found = match pipeline.requirements(&request) {
+            Err(Error::Memory { .. }) => return Ok(None),
+            found => found.map_err(|error| error.to_string())?,
+        };
+        let GenerateRequest { width, height, frames, .. } = request;
+        let context = format!("run {run}: {width}x{height}, {frames} frames in {memory:?} of {whole}");
+        let streams = found.stages.iter().any(|stage| stage.streamed_bytes > 0);
+        Ok(Some(Self { pipeline, request, predicted: found.device_bytes as f64, streams, context }))
+    }
+
+    /// What it is, for messages.
+    #[must_use]
+    #[wasm_bindgen(getter)]
+    pub fn context(&self) -> String {
+        self.context.clone()
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Those of generating.
+    pub async fn run(&self) -> Result<(), String> {
+        let made = self.pipeline.generate(&self.request, &CancelToken::default(), &mut |_| {}).await;
+        made.map(drop).map_err(|error| error.to_string())
+    }
 }
 
 /// The cases of `tests/requests.tsv` that come to something else here, with what that is. The files are those of `tests/tiny-model`.

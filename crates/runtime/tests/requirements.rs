@@ -1,28 +1,16 @@
 //! What a generation takes is foretold by recording its plans, and is what is measured where buffers are made.
 
+#[path = "support/sized.rs"]
+mod sized;
 mod support;
 
 use std::path::{Path, PathBuf};
 
+use sized::Random;
 use support::{ModelFolder, golden};
 
-use kinora_runtime::conditioning::Conditioning;
 use kinora_runtime::weights::Checkpoint;
 use kinora_runtime::{AdapterSelect, CancelToken, Device, Error, GenerateRequest, Generated, ModelParts, VideoPipeline, WeightFormat};
-
-/// Seeded numbers below a bound.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len() as u64) as usize]
-    }
-}
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tiny-model")
@@ -53,33 +41,6 @@ fn load_quantised(device: &Device, memory: Option<u64>) -> VideoPipeline {
     pipeline
 }
 
-fn request(pipeline: &VideoPipeline, random: &mut Random) -> GenerateRequest {
-    let (width, height) = (random.of(&[32, 64, 96]), random.of(&[32, 64]));
-    let frames = random.of(&[1, 5, 9, 17]);
-    let guidance: f32 = random.of(&[1.0, 3.0]);
-    let words = ["water", "a boat", "the red ball of the king"];
-    let mut request = GenerateRequest {
-        width,
-        height,
-        frames,
-        steps: 2,
-        guidance: guidance.into(),
-        negative: random.of(&["", "a dog and a cat"]).into(),
-        preview_every: random.below(2) as usize,
-        ..pipeline.request(random.of(&words))
-    };
-    if frames > 1 && random.below(3) == 0 {
-        let image = vec![vec![(0..width * height * 4).map(|at| at as u8 | 3).collect()]];
-        let latents = 1 + (frames - 1) / pipeline.compression().latent[0];
-        let given = GenerateRequest { conditioning: Conditioning::new(image, support::images_at(latents, &[0])), ..request.clone() };
-        // Some models are told one level of noise.
-        if pipeline.validate(&given).is_ok() {
-            request = given;
-        }
-    }
-    request
-}
-
 fn generate(pipeline: &VideoPipeline, request: &GenerateRequest) -> kinora_runtime::Result<Generated> {
     pollster::block_on(pipeline.generate(request, &CancelToken::default(), &mut |_| {}))
 }
@@ -98,9 +59,9 @@ fn compare(count: usize, seed: u64) {
         // Its own device, so that nothing is there yet.
         let device = gpu();
         let pipeline = load(&device, folder, None);
-        let request = request(&pipeline, random);
+        let request = sized::request(&pipeline, random);
         let whole = pipeline.requirements(&request).expect("possible").device_bytes;
-        let memory = (run % 4 > 1).then(|| whole * (30 + random.below(70)) / 100);
+        let memory = sized::memory(run, whole, random);
         let context = format!(
             "seed {seed}, run {run}: {request:?} in {memory:?} of {whole}",
             request = (request.width, request.height, request.frames)
