@@ -183,6 +183,7 @@ impl Conditioning {
     }
 
     /// Whether it can be given to a second pass. While the pixels are not there yet they may come in both sizes.
+    #[cfg(feature = "families")]
     pub(crate) fn has_larger(&self) -> bool {
         self.larger.is_some() || self.sources.is_empty()
     }
