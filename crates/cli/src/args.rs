@@ -2,6 +2,9 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help text, where backticks would be shown")]
 
+mod bench;
+mod device;
+mod eval;
 mod given;
 mod guidance;
 mod many;
@@ -24,6 +27,9 @@ use serde::de::DeserializeOwned;
 
 use crate::show::ShowStyle;
 
+pub(crate) use bench::BenchArgs;
+pub(crate) use device::{DeviceArgs, Executor, WeightType};
+pub(crate) use eval::EvalArgs;
 pub(crate) use given::GivenArgs;
 pub(crate) use guidance::GuidanceArgs;
 pub(crate) use many::{ManyArgs, Shard};
@@ -108,26 +114,6 @@ pub(crate) enum ColorChoice {
     Auto,
     Always,
     Never,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Executor {
-    /// The kernels, on the adapter chosen by --device
-    #[default]
-    Gpu,
-    /// The processor, for small models; `eval` runs the kernels' twins on it, exact and slow
-    Cpu,
-}
-
-/// Where to run.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DeviceArgs {
-    /// Adapter by index or by part of its name, see `kinora doctor`
-    #[arg(help_heading = MODEL, long, value_name = "INDEX|NAME", conflicts_with = "executor")]
-    pub(crate) device: Option<String>,
-    /// What runs the model
-    #[arg(help_heading = MODEL, long, value_enum, default_value_t)]
-    pub(crate) executor: Executor,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -286,64 +272,6 @@ pub(crate) struct ConvertArgs {
     /// Replace an existing file
     #[arg(short = 'y', long)]
     pub(crate) overwrite: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// Model whose parts are measured too: a folder, or the name of a built-in model
-    #[arg(short, long, value_name = "DIR|NAME", default_value = crate::models::BUILT_IN)]
-    pub(crate) model: String,
-    /// Storage of the model's weights on the device
-    #[arg(long, value_enum, default_value_t = WeightType::F16)]
-    pub(crate) dtype: WeightType,
-    /// Measure the kernels alone
-    #[arg(long, conflicts_with = "model")]
-    pub(crate) kernels_only: bool,
-    /// Also write the figures to this file, for --against
-    #[arg(long, value_name = "FILE")]
-    pub(crate) save: Option<PathBuf>,
-    /// Replace the file of --save
-    #[arg(short = 'y', long, requires = "save")]
-    pub(crate) overwrite: bool,
-    /// Say how many times faster each row is than in this file of --save, relative to what the adapter reached in each
-    #[arg(long, value_name = "FILE")]
-    pub(crate) against: Option<PathBuf>,
-    /// Print a row of a table to post in place of all figures: adapter, driver, seconds a step, share of the peak
-    #[arg(long)]
-    pub(crate) share: bool,
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalArgs {
-    /// Model folder in diffusers layout, one component's folder, or a weight file
-    #[arg(short, long, value_name = "DIR|FILE")]
-    pub(crate) model: PathBuf,
-    /// Component, where --model is a whole model: transformer, vae or text_encoder
-    #[arg(long, value_name = "NAME")]
-    pub(crate) component: Option<String>,
-    /// What to run of it: forward; encode and decode of an autoencoder; rollout of a transformer that goes block by block
-    #[arg(long, value_name = "OP", default_value = "forward")]
-    pub(crate) op: String,
-    /// Safetensors file with the arguments of the reference class's method, by name
-    #[arg(long, value_name = "FILE")]
-    pub(crate) inputs: PathBuf,
-    /// Safetensors file to write the results to
-    #[arg(long, value_name = "FILE")]
-    pub(crate) outputs: PathBuf,
-    /// Storage of weights on the device
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) dtype: WeightType,
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WeightType {
-    #[default]
-    F32,
-    F16,
 }
 
 fn side() -> clap::builder::RangedI64ValueParser<u32> {

@@ -91,7 +91,7 @@ pub(crate) fn expand(args: &GenerateArgs) -> Result<Vec<GenerateArgs>, Failure> 
 
 /// One request with as many seeds as asked for.
 fn variations(args: &GenerateArgs) -> Vec<GenerateArgs> {
-    let seed = args.seed.unwrap_or_else(super::generate::random_seed);
+    let seed = args.seed.unwrap_or_else(crate::names::random_seed);
     let varied = |i: u32| {
         let seed = seed.wrapping_add(i.into());
         let own =

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    hash::{BuildHasher as _, Hasher as _},
     io,
     path::{Path, PathBuf},
     time::Instant,
@@ -21,7 +20,9 @@ use crate::{
     given::Given,
     interrupt,
     maker::{Admitted, Jobs, Maker},
-    models, options, parts,
+    models,
+    names::{default_path, random_seed},
+    options, parts,
     progress::Renderer,
     run::{self, CancelToken, Event, GenerateRequest, Metadata, VideoPipeline},
     saved_kernels::KeptKernels,
@@ -29,8 +30,6 @@ use crate::{
     writers::{Clip, Outcome, Written},
 };
 
-/// Longest part of a prompt that becomes a file name, in characters.
-const NAME_CHARS: usize = 40;
 /// Text encoders read some hundred words; a file this long is none of a prompt.
 const MAX_PROMPT_BYTES: u64 = 1 << 20;
 
@@ -220,7 +219,7 @@ impl Task {
     pub(crate) fn open(args: GenerateArgs, console: &ConsoleArgs) -> Result<Self, Failure> {
         let prompt = read_prompt(&args)?;
         let seed = args.seed.unwrap_or_else(random_seed);
-        let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed, extension(&args)));
+        let path = args.output.clone().unwrap_or_else(|| default_path(&prompt, seed, &args));
         if path == Path::new("-") && console.json {
             let message = "standard output cannot carry both the clip (-o -) and the JSON result (--json)";
             return Err(Failure::new(Exit::Usage, "output-conflict", message).hint("give -o FILE"));
@@ -351,62 +350,4 @@ fn read_prompt(args: &GenerateArgs) -> Result<String, Failure> {
         (None, None) => String::new(),
     };
     Ok(prompt.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// Small enough to be exact in JSON and short enough to be typed again.
-pub(crate) fn random_seed() -> u64 {
-    // The standard library seeds its hash maps from the operating system.
-    std::hash::RandomState::new().build_hasher().finish() & 0xffff_ffff
-}
-
-/// That of an image for one frame, where that is asked for or what the model makes.
-fn extension(args: &GenerateArgs) -> &'static str {
-    let one = args.frames.map_or_else(|| models::makes_images(&args.model), |frames| frames == 1);
-    if one { "png" } else { "mp4" }
-}
-
-/// A name from the prompt and the seed that is not taken yet.
-fn default_path(prompt: &str, seed: u64, extension: &str) -> PathBuf {
-    let name = file_name(prompt);
-    let numbered = |n: u32| match n {
-        1 => PathBuf::from(format!("{name}-{seed}.{extension}")),
-        n => PathBuf::from(format!("{name}-{seed}-{n}.{extension}")),
-    };
-    (1..).map(numbered).find(|path| !path.exists()).unwrap_or_else(|| numbered(1))
-}
-
-fn file_name(prompt: &str) -> String {
-    let words = prompt.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    let name = words.map(str::to_lowercase).collect::<Vec<_>>().join("-");
-    let name: String = name.chars().take(NAME_CHARS).collect();
-    match name.trim_end_matches('-') {
-        "" => "clip".to_owned(),
-        name => name.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prompts_become_harmless_file_names() {
-        for (prompt, expected) in [
-            ("a rocket flying, on a Blue background!", "a-rocket-flying-on-a-blue-background"),
-            ("../../etc/passwd", "etc-passwd"),
-            ("", "clip"),
-            ("🚀🚀", "clip"),
-            ("über 火箭", "über-火箭"),
-        ] {
-            assert_eq!(file_name(prompt), expected);
-        }
-        assert_eq!(file_name(&"long ".repeat(50)).chars().count(), NAME_CHARS - 1);
-    }
-
-    #[test]
-    fn random_seeds_differ_and_fit_json() {
-        let seeds: std::collections::HashSet<_> = (0..32).map(|_| random_seed()).collect();
-        assert!(seeds.len() > 30, "{seeds:?}");
-        assert!(seeds.iter().all(|&seed| seed < 1 << 53), "{seeds:?}");
-    }
 }

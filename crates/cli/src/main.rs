@@ -16,6 +16,7 @@ mod lines;
 mod maker;
 mod manifest;
 mod models;
+mod names;
 mod options;
 mod parts;
 mod plan;

@@ -262,7 +262,7 @@ impl Stream<'_> {
         if args.frames == Some(0) {
             return Err(bad("a clip without an end would keep all others waiting".to_owned()));
         }
-        args.seed.get_or_insert_with(generate::random_seed);
+        args.seed.get_or_insert_with(crate::names::random_seed);
         let mut task = Task::open(args, self.console)?;
         let claims: Vec<Claim> = task.claims().into_iter().map(|(_, claim)| claim).collect();
         if claims.iter().any(|claim| self.claims.iter().any(|(_, other)| other.collides(claim))) {
