@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
 // A page fetches one of the two modules: core is that of the built-in model, families runs everything.
-const CAPS = { JavaScript: 34_000, core: 720_000, families: 870_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000, bridge: 2000, encode: 3000, offline: 2000, sources: 3500, lora: 1000, expand: 1500, folder: 2500 };
+const CAPS = { JavaScript: 34_000, core: 720_000, families: 876_000, 'one file': 200_000, react: 3000, 'ai-sdk': 3000, bridge: 2000, encode: 3000, offline: 2000, sources: 3500, lora: 1000, expand: 1500, folder: 2500 };
 // What pages import beside or instead of the rest; Node's entry never reaches one, `bridge` is for those that fetch in a
 // way of their own, `encode` for those that write files, `sources` for those that give pictures or clips, `lora` for those that adapt a model,
 // `expand` for those whose prompts somebody else writes anew, `folder` for those whose model has an address.
