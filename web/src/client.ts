@@ -1,6 +1,6 @@
 /** The page's side of the protocol: starts a worker, sends calls, settles their promises. */
 
-import { KinoraError, errorFromData } from './errors.js';
+import { errorFromData, fetched, KinoraError } from './errors.js';
 import type { Latents } from './generation.js';
 import type { LoadOptions } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
@@ -63,7 +63,7 @@ export class Client {
   /** Starts a worker, or serves the protocol in this thread. */
   static async start(worker: LoadOptions['worker'], onLog?: LoadOptions['onLog']): Promise<Client> {
     if (!hasThread(worker)) {
-      const { serve } = await import('./session.js');
+      const { serve } = await fetched(import('./session.js'));
       const { port1, port2 } = new MessageChannel();
       const stop = serve(port2);
       port1.start();

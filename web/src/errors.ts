@@ -143,3 +143,10 @@ export function errorFromData({ code, message, hint }: ErrorData): KinoraError {
   const plain = message.replace(/\bexpected [iu](8|16|32|64|size)\b/g, 'expected a whole number').replace(/\bexpected f(32|64)\b/g, 'expected a number');
   return new KinoraError(code, plain, { hint });
 }
+
+/** A part of this package that few need, fetched when it is first needed. */
+export function fetched<T>(part: Promise<T>): Promise<T> {
+  return part.catch((cause: unknown) => {
+    throw new KinoraError('download', `a part of this package cannot be fetched: ${String(cause)}`, { cause, hint: 'check the network' });
+  });
+}

@@ -3,7 +3,7 @@
 
 import { anObject, checkEnd, checkFunction, checkJob, checkNumbers, checkSignal, oneOf } from './check.js';
 import { type Ask, Client, hasThread } from './client.js';
-import { blamesFiles, KinoraError, errorFromData } from './errors.js';
+import { blamesFiles, errorFromData, fetched, KinoraError } from './errors.js';
 import { type Asks, Generation } from './generation.js';
 import { resolveModel } from './models.js';
 import { flipbook } from './models/flipbook.js';
@@ -37,12 +37,12 @@ export async function loadModel(given: LoadOptions | string | URL = {}): Promise
   if (unsupported) throw unsupported;
   const adapter = typeof cache === 'string' ? undefined : cache;
   // What few bring is loaded for them alone.
-  const bridge = adapter || options.fetch ? await import('./bridge.js') : undefined;
+  const bridge = adapter || options.fetch ? await fetched(import('./bridge.js')) : undefined;
   if (adapter) bridge?.checkCache(adapter);
   const keeper = adapter && bridge?.withCache(adapter, options.fetch ?? fetch);
   const by = keeper?.fetch ?? options.fetch;
   const model = await resolveModel(asked, signal, cache !== 'none' && !adapter, by);
-  const { source, loras } = options.lora ? (await import('./lora.js')).withLoras(model, options.lora) : { source: model, loras: [] };
+  const { source, loras } = options.lora ? (await fetched(import('./lora.js'))).withLoras(model, options.lora) : { source: model, loras: [] };
   // The model of the package is on the page's own server, whose files the browser caches like the page itself.
   const keeps = cache === 'opfs' || (cache === 'auto' && model !== flipbook);
   const wasm = String(options.wasm ?? moduleFor(source, worker, loras.length > 0));
@@ -198,7 +198,7 @@ export class VideoModel implements AsyncDisposable {
     if (expand !== 'browser' && typeof expand !== 'function') return this.#request(job, seed, signal);
     const parts: PromptParts = typeof prompt === 'string' ? { text: prompt } : prompt;
     const original = parts.text ?? '';
-    const { expandPrompt } = await import('./expand.js');
+    const { expandPrompt } = await fetched(import('./expand.js'));
     const text = await expandPrompt(expand, [original, seed], this.#expansionTask, signal, note);
     // A function has the last word, a language model may use other words than the model's.
     const literal = typeof expand === 'function' ? { expand: false } : {};
@@ -221,7 +221,7 @@ export class VideoModel implements AsyncDisposable {
     const arrays: Uint8Array<ArrayBuffer>[] = [];
     const add = async (part: string, source: ImageSource | VideoSource, isClip: boolean, frame?: number) => {
       const size = { width: width ?? this.info.width, height: height ?? this.info.height };
-      const { readSource } = await import('./sources.js');
+      const { readSource } = await fetched(import('./sources.js'));
       const [call, own] = await readSource(source, { part, ...size, fps: isClip ? this.info.fps : 0, signal });
       sources.push({ part, name: nameOf(source), ...call, ...defined({ frame }) });
       arrays.push(...own);

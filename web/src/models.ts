@@ -1,7 +1,7 @@
 /** Which models there are, of which files they consist, and what this browser keeps of them. */
 
 import { deleteModel, keptBytes, keptModels } from './cache.js';
-import { KinoraError } from './errors.js';
+import { fetched, KinoraError } from './errors.js';
 import { flipbook, flipbookNeeds } from './models/flipbook.js';
 import type { FileEntry, LoadOptions, ModelSource } from './options.js';
 import { shown } from './transport.js';
@@ -71,7 +71,7 @@ export async function resolveModel(model: NonNullable<LoadOptions['model']>, sig
   if (model === 'flipbook') return flipbook;
   if (typeof model === 'object' && !(model instanceof URL)) return checkSource(model);
   const address = folderAddress(model);
-  return (await import('./folder.js')).listFolder(address, signal, cache, by);
+  return (await fetched(import('./folder.js'))).listFolder(address, signal, cache, by);
 }
 
 function sourceName(model: NonNullable<LoadOptions['model']>): string {

@@ -4,7 +4,7 @@ import { KeptModel } from './cache.js';
 import { compile, type KernelSource } from './compile.js';
 import { DOWNLOADED, ENGINE, download } from './download.js';
 import { startEngine } from './engine.js';
-import { blamesFiles, errorData, type ErrorData, KinoraError } from './errors.js';
+import { blamesFiles, errorData, fetched, KinoraError, type ErrorData } from './errors.js';
 import { Frames } from './frames.js';
 import type { GenerationEvent, LogRecord, ModelInfo } from './options.js';
 import type { Calls, FromWorker, Port, ToWorker } from './protocol.js';
@@ -155,7 +155,7 @@ class Session {
 
   async #load(id: number, parameters: Calls['load']['parameters'], signal: AbortSignal): Promise<Calls['load']['result']> {
     const { wasm, source, loras, device, f32, cache, fetcher } = parameters;
-    const by = fetcher && (await import('./bridge.js')).fetchBy(fetcher);
+    const by = fetcher && (await fetched(import('./bridge.js'))).fetchBy(fetcher);
     const begun = performance.now();
     const passed = (what: string) => this.#log('info', `${what} after ${Math.round(performance.now() - begun)} ms`);
     const report = (event: Calls['load']['event']) => this.#send({ id, type: 'event', event });

@@ -3,7 +3,7 @@
 
 import type { EncodeOptions, StreamOptions, VideoType } from './encode.js';
 import { described } from './check.js';
-import { KinoraError } from './errors.js';
+import { fetched, KinoraError } from './errors.js';
 import type { GenerationMetadata, LoadOptions } from './options.js';
 import type { GeneratedClip } from './protocol.js';
 
@@ -95,13 +95,13 @@ export class Video implements Disposable {
 
   /** The clip as a file, of the type that is named or of that of the options. WebM needs WebCodecs; the others work everywhere. */
   async toBlob(options?: EncodeOptions | VideoType): Promise<Blob> {
-    return (await import('./encode.js')).encodeVideo(this, this.#setup, options);
+    return (await fetched(import('./encode.js'))).encodeVideo(this, this.#setup, options);
   }
 
   /** The clip as an MP4 or WebM file that grows while it is encoded; needs WebCodecs. */
   stream(options?: StreamOptions): ReadableStream<Uint8Array> {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-    const write = async () => (await import('./encode.js')).streamVideo(this, writable, options);
+    const write = async () => (await fetched(import('./encode.js'))).streamVideo(this, writable, options);
     // Readers are told of it, and those that left are not.
     write().catch((reason: unknown) => writable.abort(reason).catch(() => undefined));
     return readable;
